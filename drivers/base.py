@@ -1,0 +1,107 @@
+"""The driver seam: batches of readings from one device.
+
+A driver is built from its frozen settings and a clock, does nothing until `connect()`, and is thrown away after
+`close()` or after any `LinkError`: the supervisor builds a fresh one for the next try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+Value = bool | int | float | str | None
+
+
+class Quality(StrEnum):
+    """How far a value can be trusted (OPC UA status severity)."""
+
+    GOOD = "good"
+    UNCERTAIN = "uncertain"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One value of one tag. `value` is None exactly when `quality` is BAD; times are aware UTC.
+
+    `source_time` is the device's own time of the value, None where the protocol has none (Modbus).
+    `detail` names what was wrong with a bad or uncertain value, in the protocol's own words.
+    """
+
+    tag: str
+    value: Value
+    quality: Quality
+    source_time: datetime | None
+    received_at: datetime
+    detail: str = ""
+
+
+class DriverError(Exception):
+    """Base of what a driver may raise."""
+
+
+class LinkError(DriverError):
+    """The link is gone or cannot be trusted any more; expected, retried with a fresh driver.
+
+    `remedy_fr` and `remedy_en` say in one sentence what a technician should check.
+    """
+
+    def __init__(self, message: str, *, remedy_fr: str = "", remedy_en: str = "") -> None:
+        super().__init__(message)
+        self.remedy_fr = remedy_fr
+        self.remedy_en = remedy_en
+
+
+class TagError(DriverError):
+    """One tag cannot be written (unknown, not writable, out of range); the link is fine."""
+
+
+class Clock(Protocol):
+    """What a driver may know of time; `gateway.clock` implements it, tests hand in a manual one."""
+
+    def now(self) -> datetime:
+        """Aware UTC wall clock."""
+
+    def monotonic(self) -> float:
+        """Seconds, never stepped."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the monotonic clock."""
+
+    def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
+        """Like `asyncio.timeout`: raises TimeoutError inside the block after `seconds`."""
+
+
+@runtime_checkable
+class Driver(Protocol):
+    """One link to one device. The poller calls connect once, then read in turn, and close at the end.
+
+    Every method ends within the device's `timeout` (connect within a few of them) or raises LinkError.
+    """
+
+    async def connect(self) -> None:
+        """Open the link. Raises LinkError; never leaves a socket or a task behind when it does."""
+
+    async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
+        """One reading for each of `tags`, same order. A tag the device refuses is BAD with a detail,
+        it never fails the others. Raises LinkError when the link is gone or a reply cannot be trusted."""
+
+    async def write(self, tag: str, value: Value) -> None:
+        """Write once, never repeat. Raises TagError or LinkError."""
+
+    async def close(self) -> None:
+        """Release everything; never raises, safe to call twice and after a failed connect."""
+
+
+@runtime_checkable
+class Subscribing(Protocol):
+    """Optional capability: the device pushes changes by itself."""
+
+    def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
+        """Batches as they arrive, the first with every tag's present value. An empty batch is a keep-alive:
+        the device spoke and nothing changed. Raises LinkError when the link is gone or silent; ends (returns)
+        only where the source is exhausted (a recording)."""

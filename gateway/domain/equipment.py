@@ -1,0 +1,185 @@
+"""What a work unit is: the frozen facts the core needs of the configuration (ISA-95 WorkUnit)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+
+from gateway.domain.calendar import Calendar, always
+from gateway.domain.events import Text
+from gateway.domain.job_order import QualityRequirement
+
+STATE_NAMES = ("running", "stopped", "setup", "maintenance", "break", "not_planned", "starved", "blocked", "unknown")
+REASON_CLASSES = ("own", "induced", "setup", "planned")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """A tag used as a state bit; `invert` swaps its sense."""
+
+    tag: str
+    invert: bool = False
+
+
+@dataclass(frozen=True)
+class StateFromBits:
+    running: Signal
+    fault: str | None = None
+    setup: Signal | None = None
+    starved: Signal | None = None
+    blocked: Signal | None = None
+    planned: Signal | None = None
+
+
+@dataclass(frozen=True)
+class StateFromCodes:
+    """`codes` maps the tag's value to one of STATE_NAMES or to a stop reason."""
+
+    tag: str
+    codes: Mapping[int | str, str]
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class StateFromCounts:
+    """The gap between pieces alone."""
+
+
+@dataclass(frozen=True)
+class StateFromPackML:
+    state: str
+    mode: str | None = None
+
+
+@dataclass(frozen=True)
+class StateFromMachinery:
+    state: str
+    mode: str | None = None
+
+
+StateSource = StateFromBits | StateFromCodes | StateFromCounts | StateFromPackML | StateFromMachinery
+
+
+@dataclass(frozen=True)
+class Counter:
+    """A cumulative counter tag. `bits` (16, 32, 64) and `signed` come from the tag's type; None: a decrease is a reset."""
+
+    tag: str
+    bits: int | None = None
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Which counters the unit has; `cycles` counts cycles, the others pieces. All None: a manual post."""
+
+    total: Counter | None = None
+    good: Counter | None = None
+    reject: Counter | None = None
+    rework: Counter | None = None
+    cycles: Counter | None = None
+
+
+@dataclass(frozen=True)
+class CycleRules:
+    """Thresholds of DOMAIN cycles; defaults are the published ones."""
+
+    slow_tolerance: float = 0.10
+    micro_factor: float = 1.7
+    micro_min_s: float = 2.0
+    stop_threshold_s: float = 120.0
+    ignore_under_s: float = 0.0
+    min_run_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class OeeRules:
+    micro_stop_bucket: str = "performance"
+    """performance or availability."""
+    no_order_bucket: str = "down"
+    """down or unloaded."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A stop reason; `faults`: the fault codes of this work unit that mean it."""
+
+    code: str
+    reason_class: str
+    text: Text
+    faults: frozenset[int | str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Product:
+    product_id: str
+    recipe: int | str | None = None
+    pieces_per_cycle: int | None = None
+    ideal_cycle_time_s: Decimal | None = None
+    """For this work unit."""
+
+
+@dataclass(frozen=True)
+class MeasuredMaterial:
+    """Consumption by a weight or counter tag. direction: falling (a coil's weight) or rising (a counter)."""
+
+    material_id: str
+    tag: str
+    unit: str
+    direction: str = "falling"
+    deadband: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True)
+class MeasuredCharacteristic:
+    """A quality measurement by tag, with the unit's own limits (an order's override them)."""
+
+    tag: str
+    limits: QualityRequirement
+
+
+@dataclass(frozen=True)
+class Dispatch:
+    end: str = "manual"
+    """manual or at_quantity."""
+    next: str = "manual"
+    """manual or auto."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    currency: str
+    per_hour: Decimal
+
+
+@dataclass(frozen=True)
+class WorkUnit:
+    """One machine or post, under enterprise / site / area / work centre."""
+
+    name: str
+    enterprise: str
+    site: str
+    area: str
+    work_center: str
+    state: StateSource
+    counts: Counts = Counts()
+    ideal_cycle_time_s: Decimal | None = None
+    """Per piece (tCR, PRI)."""
+    pieces_per_cycle: int = 1
+    product_tag: str | None = None
+    cycles: CycleRules = CycleRules()
+    oee: OeeRules = OeeRules()
+    materials: tuple[MeasuredMaterial, ...] = ()
+    quality: tuple[MeasuredCharacteristic, ...] = ()
+    dispatch: Dispatch = Dispatch()
+    cost: Cost | None = None
+    calendar: Calendar = field(default_factory=always)
+    reasons: Mapping[str, Reason] = field(default_factory=dict)
+    products: Mapping[str, Product] = field(default_factory=dict)
+    time_zone: str = "UTC"
+
+    @property
+    def path(self) -> str:
+        """`/enterprise/site/area/work_center/work_unit`: the CloudEvents source."""
+        return f"/{self.enterprise}/{self.site}/{self.area}/{self.work_center}/{self.name}"

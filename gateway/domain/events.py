@@ -1,0 +1,246 @@
+"""Ledger events: one frozen class per type; `data()` is exactly the `data` of its CloudEvent.
+
+Quantities are Decimal, times aware UTC datetimes, unknown is None; the recorder turns them into JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, ClassVar
+
+_ENVELOPE = frozenset({"work_unit", "at", "job_order_id"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """`work_unit` None: an event of the gateway itself. `at` is when it happened, not when it was recorded."""
+
+    type: ClassVar[str]
+    work_unit: str | None
+    at: datetime
+    job_order_id: str | None = None
+
+    def data(self) -> dict[str, Any]:
+        """The event's own fields, JSON names; a trailing underscore (`class_`, `from_`) is dropped."""
+        return {f.name.rstrip("_"): getattr(self, f.name) for f in fields(self) if f.name not in _ENVELOPE}
+
+
+@dataclass(frozen=True)
+class Text:
+    """One sentence in both languages of the site."""
+
+    fr: str
+    en: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateChanged(Event):
+    type: ClassVar[str] = "state.changed"
+    item_state: str
+    operation_mode: str
+    state: str
+    """The configuration's word: running, stopped, setup, maintenance, break, not_planned, starved, blocked, unknown."""
+    reason: str | None
+    fault: int | str | None
+    since: datetime
+    previous: str
+    """The item state before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StopEnded(Event):
+    """The same `stop_id` with a higher `revision` replaces the earlier one."""
+
+    type: ClassVar[str] = "stop.ended"
+    stop_id: str
+    revision: int
+    class_: str
+    """micro_stop or stop."""
+    from_: datetime
+    to: datetime
+    duration_s: float
+    reason: str | None
+    reason_class: str | None
+    fault: int | str | None
+    induced: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuantityCounted(Event):
+    """Deltas of one reading. `late`: made while nobody was looking, since `since`. `while_stopped`: counted while not running."""
+
+    type: ClassVar[str] = "quantity.counted"
+    produced: Decimal
+    good: Decimal
+    scrap: Decimal
+    rework: Decimal
+    counter: Decimal | None
+    late: bool
+    since: datetime | None = None
+    while_stopped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterGap(Event):
+    """kind: reset, rollover, glitch, level."""
+
+    type: ClassVar[str] = "counter.gap"
+    kind: str
+    tag: str
+    previous: Decimal | None
+    value: Decimal | None
+    gap_s: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobChanged(Event):
+    type: ClassVar[str] = "job.changed"
+    state: str
+    previous: str | None
+    command_id: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobProgress(Event):
+    """Cumulative totals of the job, and `delta`: the same four since the last progress."""
+
+    type: ClassVar[str] = "job.progress"
+    produced: Decimal
+    good: Decimal
+    scrap: Decimal
+    rework: Decimal
+    target: Decimal | None
+    unit: str
+    delta: dict[str, Decimal]
+    run_s: float
+    setup_s: float
+    stop_s: float
+    shift: str | None
+    shift_date: str | None
+    final: bool
+    properties: dict[str, Any]
+    order_id: str | None
+    operation_id: str | None
+    lot_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaterialConsumed(Event):
+    type: ClassVar[str] = "material.consumed"
+    material_id: str
+    lot_id: str | None
+    use: str
+    """B2MML MaterialUse: Consumed, Other (scrap)."""
+    quantity: Decimal
+    total: Decimal
+    unit: str
+    mode: str
+    """backflush or measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class QualityResult(Event):
+    type: ClassVar[str] = "quality.result"
+    characteristic: str
+    value: Decimal
+    unit: str | None
+    lower: Decimal | None
+    target: Decimal | None
+    upper: Decimal | None
+    result: str
+    """Pass or Fail."""
+    required_by: str | None
+    lot_id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertRaised(Event):
+    """`alert` is a stable key (`counter.glitch:parts`, `link.lost:press_plc`); severity: info, warning, critical."""
+
+    type: ClassVar[str] = "alert.raised"
+    alert: str
+    severity: str
+    text: Text
+    remedy: Text
+    detail: str = ""
+    """For the expert, untranslated."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AlertCleared(Event):
+    type: ClassVar[str] = "alert.cleared"
+    alert: str
+    severity: str
+    text: Text
+    remedy: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromiseChanged(Event):
+    type: ClassVar[str] = "promise.changed"
+    eta_likely: datetime | None
+    eta_safe: datetime | None
+    verdict: str
+    """on_time, at_risk, late, unknown."""
+    previous: str | None
+    basis: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowClosed(Event):
+    """Every field of the KPI line (`gateway.domain.oee.kpi_line`) with its `revision`."""
+
+    type: ClassVar[str] = "window.closed"
+    line: dict[str, Any]
+
+    def data(self) -> dict[str, Any]:
+        return dict(self.line)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandAnswered(Event):
+    """One for every command of either kind, whatever uplink brought it."""
+
+    type: ClassVar[str] = "command.answered"
+    command_id: str | None
+    return_status: int
+    problem: dict[str, str] | None
+    """`{code, text}`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommandWritten(Event):
+    type: ClassVar[str] = "command.written"
+    tag: str
+    value: Any
+    phase: str
+    """before or after."""
+    problem: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClockStepped(Event):
+    type: ClassVar[str] = "clock.stepped"
+    step_s: float
+    from_: datetime
+    to: datetime
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowParked(Event):
+    """An uplink's peer refused this row for good; `sequence` and `id` name it."""
+
+    type: ClassVar[str] = "row.parked"
+    uplink: str
+    id: str
+    sequence: int
+    reason: str
+
+
+EVENT_TYPES: tuple[type[Event], ...] = (
+    StateChanged, StopEnded, QuantityCounted, CounterGap, JobChanged, JobProgress, MaterialConsumed, QualityResult,
+    AlertRaised, AlertCleared, PromiseChanged, WindowClosed, CommandAnswered, CommandWritten, ClockStepped, RowParked,
+)  # fmt: skip

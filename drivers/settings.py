@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import Decimal
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -19,6 +21,22 @@ class Settings(BaseModel):
     """Frozen and strict: an unknown key is an error, nothing is dropped silently."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+
+class FieldError(ValueError):
+    """A problem between several fields of a model. `at` is the path, below the model that raises it, of the value to blame.
+
+    The message says what is wrong; what to do (one sentence, a semicolon between both).
+    """
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
+def _from_file(info: ValidationInfo) -> bool:
+    """Whether the value stands in a configuration file; the loader says in which `folder`, code that builds a model does not."""
+    return isinstance(info.context, dict) and "folder" in info.context
 
 
 def _with_unit(value: Any, units: dict[str, Any], example: str) -> tuple[Decimal, str]:
@@ -50,17 +68,46 @@ def _schema(pattern: str, example: str) -> Any:
     return Field(json_schema_extra={"type": "string", "pattern": pattern, "examples": [example]})
 
 
-# A default in a model is given already parsed (seconds, bytes, share); only text from a file goes through the parser.
-Duration = Annotated[float, BeforeValidator(lambda v: v if isinstance(v, float) else parse_duration(v)), _schema(r"^\d+(\.\d+)?\s*(ms|s|min|h|d)$", "250ms")]
-Size = Annotated[int, BeforeValidator(lambda v: v if isinstance(v, int) and v >= 10**6 else parse_size(v)), _schema(r"^\d+(\.\d+)?\s*(kB|MB|GB|TB)$", "2GB")]
-Share = Annotated[float, BeforeValidator(lambda v: v if isinstance(v, float) else parse_share(v)), _schema(r"^\d+(\.\d+)?\s*%$", "10%")]
+def _parser(parse: Callable[[Any], Any], parsed: type) -> BeforeValidator:
+    # A default, or a value that code gives, is already parsed (seconds, bytes, share); what stands in a file always carries its unit.
+    return BeforeValidator(lambda v, info: v if isinstance(v, parsed) and not _from_file(info) else parse(v))
+
+
+Duration = Annotated[float, _parser(parse_duration, float), _schema(r"^\d+(\.\d+)?\s*(ms|s|min|h|d)$", "250ms")]
+Size = Annotated[int, _parser(parse_size, int), _schema(r"^\d+(\.\d+)?\s*(kB|MB|GB|TB)$", "2GB")]
+Share = Annotated[float, _parser(parse_share, float), _schema(r"^\d+(\.\d+)?\s*%$", "10%")]
+
+
+def _beside_the_file(value: str, info: ValidationInfo) -> str:
+    return str(Path(info.context["folder"]) / value) if _from_file(info) else value
+
+
+class OnDisk:
+    """Marks a setting that names a file, so that `lineside check` can look whether it is there."""
+
+
+FilePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file), OnDisk()]
+"""A file; a relative path counts from the folder of the configuration file that names it."""
 
 
 class Secret(Settings):
     """Where a secret is kept; it is read when its link is opened, never stored in the file."""
 
     credential: str | None = None
-    file: str | None = None
+    file: FilePath | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _never_inline(cls, value: Any) -> Any:
+        if isinstance(value, str | int | float):
+            raise ValueError("a secret is never written in the file; write {credential: NAME} or {file: PATH}")
+        return value
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.credential is None) == (self.file is None):
+            raise ValueError("a secret has exactly one place; write {credential: NAME} or {file: PATH}")
+        return self
 
 
 class DeviceSettings(Settings):

@@ -34,9 +34,9 @@ class FieldError(ValueError):
         self.at = at
 
 
-def _from_file(info: ValidationInfo) -> bool:
-    """Whether the value stands in a configuration file; the loader says in which `folder`, code that builds a model does not."""
-    return isinstance(info.context, dict) and "folder" in info.context
+def _folder(info: ValidationInfo) -> str | None:
+    """The folder of the configuration file in which the value stands; None where code builds the model."""
+    return info.context.get("folder") if isinstance(info.context, dict) else None
 
 
 def _with_unit(value: Any, units: dict[str, Any], example: str) -> tuple[Decimal, str]:
@@ -70,7 +70,7 @@ def _schema(pattern: str, example: str) -> Any:
 
 def _parser(parse: Callable[[Any], Any], parsed: type) -> BeforeValidator:
     # A default, or a value that code gives, is already parsed (seconds, bytes, share); what stands in a file always carries its unit.
-    return BeforeValidator(lambda v, info: v if isinstance(v, parsed) and not _from_file(info) else parse(v))
+    return BeforeValidator(lambda v, info: v if isinstance(v, parsed) and _folder(info) is None else parse(v))
 
 
 Duration = Annotated[float, _parser(parse_duration, float), _schema(r"^\d+(\.\d+)?\s*(ms|s|min|h|d)$", "250ms")]
@@ -79,7 +79,8 @@ Share = Annotated[float, _parser(parse_share, float), _schema(r"^\d+(\.\d+)?\s*%
 
 
 def _beside_the_file(value: str, info: ValidationInfo) -> str:
-    return str(Path(info.context["folder"]) / value) if _from_file(info) else value
+    folder = _folder(info)
+    return value if folder is None else str(Path(folder) / value)
 
 
 class OnDisk:

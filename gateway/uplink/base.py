@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Protocol
 
-from gateway.domain.job_order import Fact, JobCommand, Problem
+from gateway.domain.entry import Entry
+from gateway.domain.inbound import Inbound as Inbound
+from gateway.domain.inbound import Refusal as Refusal
 
 
 class UplinkError(Exception):
@@ -19,21 +20,6 @@ class UplinkError(Exception):
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One ledger row of the journal. `body` is the complete CloudEvent as JSON bytes, stored once, sent as it is."""
-
-    position: int
-    epoch: str
-    sequence: int
-    id: str
-    work_unit: str | None
-    type: str
-    job_order_id: str | None
-    at: datetime
-    body: bytes
 
 
 @dataclass(frozen=True)
@@ -58,19 +44,6 @@ class Uplink(Protocol):
     async def close(self) -> None:
         """Never raises; bounded."""
 
-
-@dataclass(frozen=True)
-class Refusal:
-    """A message that is no command: its answer. `command_id` and `work_unit` where they could still be read."""
-
-    command_id: str | None
-    work_unit: str | None
-    return_status: int
-    problem: Problem
-
-
-Inbound = JobCommand | Fact | Refusal
-"""What a command message turned out to be (`uplink.messages.parse_command`)."""
 
 Ack = Callable[[], Awaitable[None]]
 

@@ -1,0 +1,77 @@
+# Every target makes what it needs: a virtual environment in .venv, filled from the lock files with hashes checked.
+# Needed beforehand: make, Python 3.11 or newer with venv (Debian: apt-get install make python3-venv).
+
+PYTHON ?= python3
+VENV   ?= .venv
+CONFIG ?= config/plant.yaml
+STATE  ?= state
+SPEED  ?= 1
+WORKERS ?= 2
+
+BIN := $(VENV)/bin
+# The stamps carry the content of the lock files, not their time: a fresh clone and a changed lock are both seen.
+content = $(shell cat $(1) | cksum | cut -d' ' -f1)
+RUN_STAMP := $(VENV)/.run-$(call content,requirements/run.txt pyproject.toml)
+DEV_STAMP := $(VENV)/.dev-$(call content,requirements/dev.txt pyproject.toml)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PYTEST := $(BIN)/python -m pytest -q
+
+export PATH := $(PATH):/usr/sbin:/sbin
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo run check test system bench schema lock
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+
+demo: $(RUN_STAMP) ## a plant, a broker, an ERP and the gateway on this machine; SPEED=5 makes it five times faster
+	@$(BIN)/lineside demo --speed $(SPEED)
+
+run: $(RUN_STAMP) ## the daemon: make run CONFIG=config/plant.yaml STATE=state
+	@$(BIN)/lineside run -c $(CONFIG) --state-dir $(STATE)
+
+check: $(DEV_STAMP) ## format, lint, types, layers and fast tests, under 30 s
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PYTEST) -m "not slow and not system" -n $(WORKERS) --timeout 60
+
+test: $(DEV_STAMP) ## every test but the long whole-daemon runs
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(PYTEST) -m "not system" -n $(WORKERS) --dist loadfile --timeout 600
+
+system: $(DEV_STAMP) ## the long whole-daemon runs
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(PYTEST) -m system --timeout 1800
+
+bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journal, in the same run
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(BIN)/python -m tests.bench.run
+
+schema: $(RUN_STAMP) ## write the published schemas again
+	$(BIN)/lineside schema config > config/lineside.schema.json
+
+lock: requirements/lock.in ## compile the lock files again from pyproject.toml
+	@requirements/debian.sh venv
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet -r requirements/lock.in
+	for set in run:--extra=demo dev:--all-extras; do \
+	  CUSTOM_COMPILE_COMMAND="make lock" $(VENV)-lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
+	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $${set#*:} \
+	    --output-file requirements/$${set%%:*}.txt pyproject.toml requirements/build.in || exit 1; \
+	done
+
+$(BIN)/python:
+	@PYTHON=$(PYTHON) requirements/debian.sh venv
+	$(PYTHON) -m venv $(VENV)
+
+$(RUN_STAMP): | $(BIN)/python
+	$(PIP) install --require-hashes --only-binary :all: -r requirements/run.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(DEV_STAMP): | $(BIN)/python
+	$(PIP) install --require-hashes --only-binary :all: -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@ $(RUN_STAMP)

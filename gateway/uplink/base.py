@@ -1,54 +1,66 @@
-"""The uplink seam: what takes the journal's rows away, and what brings orders in."""
+"""What the uplinks share: whom they hand inbound messages to, and how TLS is set up."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
 from typing import Protocol
 
-from gateway.domain.entry import Entry
-from gateway.domain.inbound import Inbound as Inbound
-from gateway.domain.inbound import Refusal as Refusal
+from drivers.settings import Secret
+from gateway.domain.events import Text
+from gateway.domain.inbound import Inbound
+from gateway.domain.job_order import Answer
+from gateway.seams import AlertBoard, UplinkError
+from gateway.uplink.settings import Tls
+
+SecretReader = Callable[[Secret], str]
+"""Reads a secret when its link is opened."""
 
 
-class UplinkError(Exception):
-    """The peer cannot be reached or asks to wait; everything not receipted is delivered again.
+class CommandHandler(Protocol):
+    """Takes one inbound message into the ledger; the answer comes after the commit (`dispatch.intake.Intake.handle`)."""
 
-    `retry_after_s`: what the peer asked for (HTTP Retry-After), None: the forwarder's own back-off.
-    """
-
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
+    def __call__(self, inbound: Inbound, *, uplink: str, work_unit: str | None, received_at: datetime) -> Awaitable[Answer]:
+        """`work_unit`: that of the topic, None where the way in has none (HTTP)."""
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What became of a batch. `accepted` and `parked` (position -> reason) are done with; what is in neither is sent again."""
+class BatchHandler(Protocol):
+    """Takes the orders of one poll and their cursor in one commit (`dispatch.intake.Intake.handle_batch`)."""
 
-    accepted: frozenset[int] = frozenset()
-    parked: dict[int, str] = field(default_factory=dict)
+    def __call__(self, items: Sequence[Inbound], *, uplink: str, cursor: str | None) -> Awaitable[object]: ...
 
 
-class Uplink(Protocol):
-    """One peer. The forwarder calls connect, then deliver in turn, never two at once; close at the end."""
+class AckHandler(Protocol):
+    """A consumer's high-water mark. Returns why it was refused, None when it was applied."""
 
-    name: str
-
-    async def connect(self) -> None:
-        """Raises UplinkError."""
-
-    async def deliver(self, batch: Sequence[Entry]) -> Receipt:
-        """Hand over rows in journal order. Raises UplinkError when nothing of it can be said."""
-
-    async def close(self) -> None:
-        """Never raises; bounded."""
+    def __call__(self, consumer: str, epoch: str, sequence: int) -> Awaitable[str | None]: ...
 
 
-Ack = Callable[[], Awaitable[None]]
+class ReplayHandler(Protocol):
+    """Send again from `from_sequence`. Returns why it was refused, None when it was applied."""
+
+    def __call__(self, epoch: str, from_sequence: int) -> Awaitable[str | None]: ...
 
 
-class OrderSource(Protocol):
-    """Where orders come from; `ack` is called only after the ledger commit."""
+def tls_context(tls: Tls | None) -> ssl.SSLContext:
+    """A client context that checks the peer's name and chain. Raises UplinkError for files that cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca if tls else None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls is not None and tls.certificate is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        remedy = Text("Vérifier les fichiers `tls` de cette liaison.", "Check the `tls` files of this uplink.")
+        raise UplinkError(f"TLS files cannot be used: {error}", remedy=remedy) from error
+    return context
 
-    def orders(self) -> AsyncIterator[tuple[Inbound, Ack]]: ...
+
+def warn_plain_text(alerts: AlertBoard, uplink: str, peer: str) -> None:
+    """The permanent alert of an uplink that is allowed to go unencrypted beyond this machine."""
+    alerts.raise_(
+        f"uplink.insecure:{uplink}",
+        "warning",
+        Text(f"La liaison {uplink} vers {peer} n'est pas chiffrée.", f"The uplink {uplink} to {peer} is not encrypted."),
+        Text("Passer à mqtts:// ou https:// et retirer `insecure`.", "Change to mqtts:// or https:// and remove `insecure`."),
+    )

@@ -1,0 +1,158 @@
+"""What the site says about its uplinks: MQTT brokers and ERPs over HTTP."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from drivers.settings import Duration, FieldError, FilePath, Name, Secret, Settings
+
+MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_HTTP_PORTS = {"http": 80, "https": 443}
+
+
+def _address(url: str, ports: dict[str, int], *at: str | int) -> tuple[SplitResult, str, int]:
+    """A URL taken apart: its parts, host and port. Raises FieldError."""
+    known = " or ".join(f"{scheme}://" for scheme in ports)
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise FieldError(f"is not an address ({error}); write {known}host:port", *at) from None
+    if parts.scheme not in ports:
+        raise FieldError(f"needs an address that begins with {known}; add it", *at)
+    if not host:
+        raise FieldError(f"names no host; write {known}host:port", *at)
+    if parts.username is not None or parts.password is not None:
+        raise FieldError("holds a user or password; put them into `user` or `token`, the secret as {credential: NAME}", *at)
+    return parts, host, port or ports[parts.scheme]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` is this machine itself, so that plain text stays on it."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class User(Settings):
+    name: str = Field(min_length=1)
+    password: Secret | None = None
+
+
+class Tls(Settings):
+    """Whom to trust and who we are (PEM files). Without `ca` the system's authorities; `certificate` and `key` go together."""
+
+    ca: FilePath | None = None
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _pair(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("`certificate` and `key` belong together; give both or none")
+        return self
+
+
+# YAML reads `protocol: 5` as a number.
+Protocol = Annotated[Literal["auto", "5", "3.1.1"], BeforeValidator(lambda v: str(v) if isinstance(v, int | float) else v)]
+
+
+class MqttSettings(Settings):
+    """One MQTT peer: several addresses are tried in turn (a broker and its stand-in).
+
+    `protocol` auto is MQTT 5, and 3.1.1 only for a broker that answers reason 132. With `consumers`, ledger rows retire when each of
+    them has acknowledged; without, on the broker's own acknowledgement.
+    """
+
+    type: Literal["mqtt"]
+    urls: tuple[str, ...] = Field(min_length=1, max_length=8)
+    protocol: Protocol = "auto"
+    user: User | None = None
+    root: str = Field(default="lineside/v1", pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", max_length=200)
+    consumers: tuple[Name, ...] = ()
+    insecure: bool = False
+    """Plain text beyond this machine: accepted, with a permanent alert."""
+    tls: Tls | None = None
+
+    @model_validator(mode="after")
+    def _addresses(self) -> Self:
+        for index, url in enumerate(self.urls):
+            parts, host, _ = _address(url, MQTT_PORTS, "urls", index)
+            if parts.path not in ("", "/") or parts.query or parts.fragment:
+                raise FieldError("has more than host and port; leave the rest out", "urls", index)
+            if parts.scheme == "mqtt" and not is_loopback(host) and not self.insecure:
+                raise FieldError("would send passwords and orders in plain text; use mqtts:// or say `insecure: true`", "urls", index)
+        if len(set(self.urls)) != len(self.urls):
+            raise FieldError("names an address twice; leave one out", "urls")
+        if len(set(self.consumers)) != len(self.consumers):
+            raise FieldError("names a consumer twice; leave one out", "consumers")
+        if self.tls is not None and not any(url.startswith("mqtts:") for url in self.urls):
+            raise FieldError("is used by mqtts:// addresses only; use mqtts:// or leave `tls` out", "tls")
+        return self
+
+    def addresses(self) -> tuple[tuple[str, int, bool], ...]:
+        """Host, port and whether TLS is used, in the order of `urls`."""
+        found = (_address(url, MQTT_PORTS, "urls", index) for index, url in enumerate(self.urls))
+        return tuple((host, port, parts.scheme == "mqtts") for parts, host, port in found)
+
+    def plain_text(self) -> bool:
+        """Whether passwords and data leave this machine unencrypted."""
+        return any(not tls and not is_loopback(host) for host, _, tls in self.addresses())
+
+
+class HttpSettings(Settings):
+    """One ERP, iPaaS or integration bus that speaks the HTTP exchange; `interval`: how often it is asked for orders.
+
+    `priority_order`: how the ERP counts; inside, the higher number comes first (OPC 10031-4).
+    """
+
+    type: Literal["http"]
+    url: str
+    token: Secret | None = None
+    interval: Duration = Field(default=5.0, gt=0.0, le=86400.0)
+    priority_order: Literal["highest_first", "lowest_first"] = "highest_first"
+    insecure: bool = False
+    """Plain text beyond this machine: accepted, with a permanent alert."""
+    tls: Tls | None = None
+
+    @model_validator(mode="after")
+    def _address_is_usable(self) -> Self:
+        parts, host, _ = _address(self.url, _HTTP_PORTS, "url")
+        if parts.query or parts.fragment:
+            raise FieldError("has a query; end it at the path", "url")
+        if parts.scheme == "http" and not is_loopback(host) and not self.insecure:
+            raise FieldError("would send the token and orders in plain text; use https:// or say `insecure: true`", "url")
+        if self.tls is not None and parts.scheme != "https":
+            raise FieldError("is used by an https:// address only; use https:// or leave `tls` out", "tls")
+        return self
+
+    def address(self) -> tuple[str, int, bool]:
+        """Host, port and whether TLS is used."""
+        parts, host, port = _address(self.url, _HTTP_PORTS, "url")
+        return host, port, parts.scheme == "https"
+
+    def plain_text(self) -> bool:
+        """Whether token and data leave this machine unencrypted."""
+        host, _, tls = self.address()
+        return not tls and not is_loopback(host)
+
+
+UPLINKS: dict[str, type[Settings]] = {"mqtt": MqttSettings, "http": HttpSettings}
+
+UplinkSettings = Annotated[MqttSettings | HttpSettings, Field(discriminator="type")]
+
+
+def peer_of(settings: Any) -> str:
+    """Protocol and first address, for the technician."""
+    if isinstance(settings, MqttSettings):
+        host, port, _ = settings.addresses()[0]
+        return f"MQTT {host}:{port}"
+    host, port, _ = settings.address()
+    return f"ERP {host}:{port}"

@@ -1,16 +1,26 @@
 """Shifts, breaks, closures and planned maintenance, in the site's time zone, as spans of instants.
 
-STUB SIGNATURES: the frozen nouns and the methods other rooms call.
+Wall-clock times become instants by three rules. A local time that a clock change skips is the instant of the jump. A local time
+that occurs twice is the first of the two. A break keeps its length whatever the clock does; a shift keeps its wall-clock ends, so
+that 22:00-06:00 lasts 7 h in spring and 9 h in autumn and neighbouring shifts always meet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import date, time
+from datetime import date, datetime, time, timedelta
 from enum import StrEnum
+from zoneinfo import ZoneInfo
 
-from gateway.domain.instants import Instant
+from gateway.domain.instants import SECOND, Instant, instant, moment
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_MIN = 24 * 60
+_CACHED_DAYS = 800
+"""Two years of days: a year's report or a promise over months builds each day once, and memory stays bounded."""
+_ONE_DAY = timedelta(days=1)
 
 
 class SpanKind(StrEnum):
@@ -23,13 +33,18 @@ class SpanKind(StrEnum):
 
 @dataclass(frozen=True)
 class Break:
+    """Wall-clock times inside the shift; `to` <= `from_` ends on the next day."""
+
     from_: time
     to: time
 
 
 @dataclass(frozen=True)
 class ShiftRule:
-    """`days`: ISO weekdays on which it begins; `to` <= `from_` ends on the next day; 24:00 is time.min with `to_next_day`."""
+    """`days`: ISO weekdays (1 Monday - 7 Sunday) on which it begins.
+
+    `to` <= `from_` ends on the next day, so that `to` 00:00 is 24:00 and `from_` = `to` is 24 h.
+    """
 
     name: str
     days: frozenset[int]
@@ -55,24 +70,281 @@ class Span:
     kind: SpanKind
 
 
+@dataclass(frozen=True)
+class _Day:
+    """What is known of one local day: [start, end) cut into spans without gaps, and the shifts that begin on it."""
+
+    start: Instant
+    end: Instant
+    spans: tuple[Span, ...]
+
+
 class Calendar:
-    """`spans` cut any [start, end) into consecutive spans without gaps; results are exact across DST."""
+    """`spans` cut any [start, end) into consecutive spans without gaps; results are exact across DST.
+
+    `zone`: an IANA name. `shifts`: without any, every instant is required time unless closed or under maintenance.
+    `closed`: ranges of local days, both included; a closed day removes the shifts that begin on it (without shifts: the whole local
+    day). `maintenance`: naive local times; it changes opening time only, so outside every shift it stays closed.
+    Raises zoneinfo.ZoneInfoNotFoundError for an unknown zone.
+    """
+
+    def __init__(
+        self,
+        zone: str,
+        shifts: Sequence[ShiftRule] = (),
+        closed: Sequence[tuple[date, date]] = (),
+        maintenance: Sequence[tuple[datetime, datetime]] = (),
+    ) -> None:
+        self._zone = ZoneInfo(zone)
+        self._rules = tuple(shifts)
+        self._closed = tuple(closed)
+        self._maintenance = tuple(sorted(self._stretch(start, end) for start, end in maintenance))
+        self._days: dict[date, _Day] = {}
+        self._begun: dict[date, tuple[tuple[Shift, tuple[Span, ...]], ...]] = {}
+        self._latest = Span(0, 0, SpanKind.CLOSED)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return self._zone
+
+    @property
+    def has_shifts(self) -> bool:
+        return bool(self._rules)
+
+    def local(self, at: Instant) -> datetime:
+        """`at` as an aware datetime of the site."""
+        return moment(at).astimezone(self._zone)
 
     def spans(self, start: Instant, end: Instant) -> list[Span]:
-        raise NotImplementedError
+        """[start, end) as consecutive spans, neighbours of one kind merged; empty when end <= start."""
+        result: list[Span] = []
+        for span in self._walk(start):
+            if span.start >= end:
+                break
+            cut = Span(max(span.start, start), min(span.end, end), span.kind)
+            if result and result[-1].kind is cut.kind:
+                cut = Span(result.pop().start, cut.end, cut.kind)
+            result.append(cut)
+        return result
+
+    def kind_at(self, at: Instant) -> tuple[SpanKind, Instant]:
+        """The kind at `at` and the instant (exclusive) until which it surely holds; O(1) for times inside the last answer."""
+        latest = self._latest
+        if not latest.start <= at < latest.end:
+            spans = self._day_of(at).spans
+            latest = self._latest = spans[bisect_right(spans, at, key=lambda span: span.start) - 1]
+        return latest.kind, latest.end
+
+    def required(self, start: Instant, end: Instant) -> int:
+        """Microseconds of required time in [start, end)."""
+        kind, until = self.kind_at(start)
+        if end <= until:
+            return max(end - start, 0) if kind is SpanKind.REQUIRED else 0
+        return sum(span.end - span.start for span in self.spans(start, end) if span.kind is SpanKind.REQUIRED)
+
+    def after_required(self, start: Instant, duration: int, *, horizon_days: int = 400) -> Instant | None:
+        """The instant at which `duration` microseconds of required time have passed since `start`.
+
+        None when the next `horizon_days` do not hold that much.
+        """
+        left = duration
+        if left <= 0:
+            return start
+        limit = start + horizon_days * 86_400 * SECOND
+        for span in self._walk(start):
+            if span.start >= limit:
+                return None
+            if span.kind is not SpanKind.REQUIRED:
+                continue
+            begin = max(span.start, start)
+            if begin + left <= span.end:
+                return begin + left
+            left -= span.end - begin
+        return None
 
     def shift_at(self, at: Instant) -> Shift | None:
-        raise NotImplementedError
+        """The shift that holds `at`, breaks and maintenance included; None outside every shift."""
+        return next((shift for shift in self.shifts(at, at + 1)), None)
 
     def shifts(self, start: Instant, end: Instant) -> Iterator[Shift]:
         """Shifts that touch [start, end), in order of start."""
-        raise NotImplementedError
+        if not self._rules:
+            return
+        day = self._date_of(start) - _ONE_DAY  # a shift lasts a day at most, so only yesterday's can still be running
+        while self._midnight(day) < end:
+            for shift, _ in self._shifts_of(day):
+                if shift.start < end and shift.end > start:
+                    yield shift
+            day += _ONE_DAY
 
-    def kind_at(self, at: Instant) -> tuple[SpanKind, Instant]:
-        """The kind at `at` and the instant (exclusive) until which it surely holds; cheap when called with rising times."""
-        raise NotImplementedError
+    def day_bounds(self, at: Instant) -> tuple[Instant, Instant]:
+        """Start and end (exclusive) of the local day that holds `at`."""
+        day = self._day_of(at)
+        return day.start, day.end
+
+    def _walk(self, start: Instant) -> Iterator[Span]:
+        """Spans from the one that holds `start` on; ends with the last date that Python knows."""
+        date_ = self._date_of(start)
+        while date_ < date.max - _ONE_DAY:
+            for span in self._day(date_).spans:
+                if span.end > start:
+                    yield span
+            date_ += _ONE_DAY
+
+    def _date_of(self, at: Instant) -> date:
+        date_ = self.local(at).date()
+        if at < self._midnight(date_):  # clocks put back over midnight show yesterday's date again: the day has already begun
+            return date_ - _ONE_DAY
+        return date_ + _ONE_DAY if at >= self._midnight(date_ + _ONE_DAY) else date_
+
+    def _day_of(self, at: Instant) -> _Day:
+        return self._day(self._date_of(at))
+
+    def _day(self, date_: date) -> _Day:
+        day = self._days.get(date_)
+        if day is None:
+            if len(self._days) >= _CACHED_DAYS:
+                self._days.clear()
+            day = self._days[date_] = self._build(date_)
+        return day
+
+    def _build(self, date_: date) -> _Day:
+        start, end = self._midnight(date_), self._midnight(date_ + _ONE_DAY)
+        if self._rules:
+            painted = [Span(start, end, SpanKind.CLOSED)]
+            for begun in (date_ - _ONE_DAY, date_):
+                for shift, breaks in self._shifts_of(begun):
+                    painted = _paint(painted, (Span(shift.start, shift.end, SpanKind.REQUIRED), *breaks))
+        else:
+            painted = [Span(start, end, SpanKind.CLOSED if self._is_closed(date_) else SpanKind.REQUIRED)]
+        painted = _paint(painted, (Span(a, b, SpanKind.MAINTENANCE) for a, b in self._maintenance), keep=SpanKind.CLOSED)
+        return _Day(start, end, tuple(painted))
+
+    def _is_closed(self, date_: date) -> bool:
+        return any(first <= date_ <= last for first, last in self._closed)
+
+    def _shifts_of(self, date_: date) -> tuple[tuple[Shift, tuple[Span, ...]], ...]:
+        """The shifts that begin on a local day, each with its breaks, in order of start."""
+        known = self._begun.get(date_)
+        if known is None:
+            if len(self._begun) >= _CACHED_DAYS:
+                self._begun.clear()
+            rules = () if self._is_closed(date_) else tuple(r for r in self._rules if date_.isoweekday() in r.days)
+            built = (self._occurrence(rule, date_) for rule in rules)
+            known = tuple(sorted((pair for pair in built if pair[0].start < pair[0].end), key=lambda pair: pair[0].start))
+            self._begun[date_] = known
+        return known
+
+    def _occurrence(self, rule: ShiftRule, date_: date) -> tuple[Shift, tuple[Span, ...]]:
+        begin = datetime.combine(date_, rule.from_)
+        shift = Shift(rule.name, date_, self._resolve(begin), self._resolve(begin + timedelta(minutes=_length_min(rule.from_, rule.to))))
+        breaks = []
+        for pause in rule.breaks:
+            local = datetime.combine(date_, pause.from_)
+            start = self._resolve(local if pause.from_ >= rule.from_ else local + _ONE_DAY)
+            end = min(start + _length_min(pause.from_, pause.to) * 60 * SECOND, shift.end)
+            if shift.start <= start < end:
+                breaks.append(Span(start, end, SpanKind.BREAK))
+        return shift, tuple(breaks)
+
+    def _stretch(self, start: datetime, end: datetime) -> tuple[Instant, Instant]:
+        """Wall-clock ends; only a stretch that a clock change skips wholly keeps its length, or it would vanish."""
+        first, last = self._resolve(start), self._resolve(end)
+        return (first, last) if last > first else (first, first + (end - start) // timedelta(microseconds=1))
+
+    def _midnight(self, date_: date) -> Instant:
+        return self._resolve(datetime.combine(date_, time.min))
+
+    def _resolve(self, local: datetime) -> Instant:
+        """Naive local time -> Instant: the first of two, the jump itself for one that is skipped."""
+        first = local.replace(tzinfo=self._zone, fold=0)
+        second = local.replace(tzinfo=self._zone, fold=1)
+        before, after = first.utcoffset(), second.utcoffset()
+        if before is None or after is None or before >= after:
+            return instant(first)
+        low, high = instant(second), instant(first)  # the jump lies in (low, high]: offsets are `before` at low and `after` at high
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self.local(middle).utcoffset() == before:
+                low = middle
+            else:
+                high = middle
+        return high
 
 
-def always() -> Calendar:
-    """Every instant is required time; no shifts."""
-    raise NotImplementedError
+def always(zone: str = "UTC") -> Calendar:
+    """Every instant is required time; no shifts. `zone` decides only where its days begin."""
+    return Calendar(zone)
+
+
+def overlaps(rules: Sequence[ShiftRule]) -> list[str]:
+    """One sentence for each pair of shifts that share time in an ordinary week; empty when there is none."""
+    found: list[str] = []
+    for i, one in enumerate(rules):
+        for other in rules[i:]:
+            clash = next((d for d in sorted(one.days) if _clashes(one, d, other)), None)
+            if clash is not None:
+                found.append(
+                    f"shift {one.name} ({one.from_:%H:%M}-{one.to:%H:%M}) of {WEEKDAYS[clash - 1]} "
+                    f"overlaps shift {other.name} ({other.from_:%H:%M}-{other.to:%H:%M})"
+                )
+    return found
+
+
+def misplaced_breaks(rules: Iterable[ShiftRule]) -> list[str]:
+    """One sentence for each break that is not inside its shift, is empty, or overlaps another one of it."""
+    found: list[str] = []
+    for rule in rules:
+        length = _length_min(rule.from_, rule.to)
+        taken: list[tuple[int, int]] = []
+        for pause in rule.breaks:
+            text = f"break {pause.from_:%H:%M}-{pause.to:%H:%M} of shift {rule.name}"
+            start = (_minute(pause.from_) - _minute(rule.from_)) % _DAY_MIN
+            end = start + _length_min(pause.from_, pause.to)
+            if pause.from_ == pause.to:
+                found.append(f"{text} begins and ends at the same time")
+            elif end > length:
+                found.append(f"{text} is not inside {rule.from_:%H:%M}-{rule.to:%H:%M}")
+            elif any(start < b and a < end for a, b in taken):
+                found.append(f"{text} overlaps another break")
+            taken.append((start, end))
+    return found
+
+
+def _minute(at: time) -> int:
+    return at.hour * 60 + at.minute
+
+
+def _length_min(from_: time, to: time) -> int:
+    """Nominal minutes from `from_` to `to`, 24 h when they are equal."""
+    return (_minute(to) - _minute(from_)) % _DAY_MIN or _DAY_MIN
+
+
+def _clashes(one: ShiftRule, day: int, other: ShiftRule) -> bool:
+    start = day * _DAY_MIN + _minute(one.from_)
+    end = start + _length_min(one.from_, one.to)
+    for other_day in other.days:
+        if one is other and day == other_day:
+            continue
+        for week in (-7, 0, 7):
+            begin = (other_day + week) * _DAY_MIN + _minute(other.from_)
+            if begin < end and start < begin + _length_min(other.from_, other.to):
+                return True
+    return False
+
+
+def _paint(ground: list[Span], colours: Iterable[Span], *, keep: SpanKind | None = None) -> list[Span]:
+    """Lay each of `colours` over `ground` (consecutive spans), clipped to it; ground of kind `keep` is never covered."""
+    for colour in colours:
+        if colour.start >= ground[-1].end or colour.end <= ground[0].start:
+            continue
+        painted: list[Span] = []
+        for span in ground:
+            start, end = max(span.start, colour.start), min(span.end, colour.end)
+            if start >= end or span.kind is keep:
+                painted.append(span)
+                continue
+            pieces = (Span(span.start, start, span.kind), Span(start, end, colour.kind), Span(end, span.end, span.kind))
+            painted.extend(piece for piece in pieces if piece.start < piece.end)
+        ground = painted
+    return ground

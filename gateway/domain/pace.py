@@ -1,0 +1,167 @@
+"""Cycle times of a machine that says itself when it runs: slow time from the gaps between pieces, and the 5-minute picture.
+
+A gap is judged on running time alone (stopped time inside is taken out first). Where readings bring several cycles, gaps
+are joined until 20 cycles, so that slow time does not depend on the poll.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from gateway.domain.instants import SECOND, Instant
+
+JOIN_CYCLES = 20
+_BIN = 300 * SECOND
+_BIN_SAMPLES = 512
+_RUNS = 64
+
+
+@dataclass
+class Gap:
+    """Running time [start, end) stretches since the piece before, and how many pieces ended it."""
+
+    pieces: int
+    expected: int
+    """Microseconds that these pieces take at the ideal rate."""
+    cycles: float
+    runs: list[list[int]]
+
+    @property
+    def run(self) -> int:
+        return sum(end - start for start, end in self.runs)
+
+
+@dataclass
+class CycleTimes:
+    """Cycle times in seconds per piece of one 5-minute bin; thinned evenly beyond 512."""
+
+    start: Instant
+    count: int = 0
+    values: list[float] = field(default_factory=list)
+    stride: int = 1
+
+    def add(self, value: float, pieces: int) -> None:
+        self.count += pieces
+        if self.count // self.stride != (self.count - pieces) // self.stride:
+            self.values.append(value)
+        if len(self.values) > _BIN_SAMPLES:
+            self.values = self.values[::2]
+            self.stride *= 2
+
+    def percentiles(self) -> tuple[float | None, float, float | None]:
+        """p10, p50, p90; p10 and p90 None under 20 cycles."""
+        ranked = sorted(self.values)
+        last = len(ranked) - 1
+
+        def at(share: float) -> float:
+            return ranked[round(share * last)]
+
+        few = self.count < JOIN_CYCLES
+        return (None if few else at(0.1), at(0.5), None if few else at(0.9))
+
+
+class Pace:
+    """Judges gaps; `slow_parts` are handed back as running stretches to book."""
+
+    def __init__(self, slow_tolerance: float) -> None:
+        self._tolerance = slow_tolerance
+        self._runs: list[list[int]] = []
+        self._watching = False
+        self._gaps: list[Gap] = []
+        self._joining = False
+        self.bin: CycleTimes | None = None
+        self.finished: list[CycleTimes] = []
+
+    def run(self, start: Instant, end: Instant) -> None:
+        """The machine ran for [start, end)."""
+        if not self._watching or end <= start:
+            return
+        if self._runs and self._runs[-1][1] == start:
+            self._runs[-1][1] = end
+        else:
+            self._runs.append([start, end])
+            if len(self._runs) > _RUNS:
+                # A machine that stops hundreds of times without a piece: keep the exact sum, not every edge.
+                first, second = self._runs[0], self._runs.pop(1)
+                first[0] = second[1] - (first[1] - first[0] + second[1] - second[0])
+                first[1] = second[1]
+
+    def lose(self) -> None:
+        """Unknown time, or a counter that could not be trusted: this gap is not judged."""
+        self._watching = False
+        self._runs = []
+
+    def restart(self) -> None:
+        """A piece was made that ends no gap worth judging (the first, or after a loss)."""
+        self._watching = True
+        self._runs = []
+
+    def piece(self, at: Instant, pieces: int, ideal_us: float | None, pieces_per_cycle: int) -> list[tuple[Instant, Instant]]:
+        """`pieces` ended a gap at `at`; returns slow stretches that are now judged."""
+        if not self._watching:
+            self.restart()
+            return []
+        cycles = pieces / pieces_per_cycle
+        gap = Gap(pieces, round(pieces * ideal_us) if ideal_us else 0, cycles, self._runs)
+        self._runs = []
+        self._remember(at, gap)
+        if not ideal_us:
+            return []
+        self._gaps.append(gap)
+        if sum(g.cycles for g in self._gaps) >= JOIN_CYCLES:
+            return self._judge_all()
+        return []
+
+    def _remember(self, at: Instant, gap: Gap) -> None:
+        start = at // _BIN * _BIN
+        if self.bin is not None and self.bin.start != start:
+            self.finished.append(self.bin)
+            self.bin = None
+        if gap.run > 0:
+            if self.bin is None:
+                self.bin = CycleTimes(start)
+            self.bin.add(gap.run / gap.pieces / SECOND, gap.pieces)
+
+    def flush(self, *, finished: bool) -> list[tuple[Instant, Instant]]:
+        """Judge what is waiting: always at the end of a job or of the recording (`finished`); at the end of a window only
+        gaps of single cycles, because a joined batch cut short would be judged by the poll's jitter."""
+        multiple = self._joining or any(g.cycles > 1 for g in self._gaps)
+        if not self._gaps or (multiple and not finished):
+            return []
+        return self._judge_all()
+
+    def _judge_all(self) -> list[tuple[Instant, Instant]]:
+        gaps, self._gaps = self._gaps, []
+        multiple = any(g.cycles > 1 for g in gaps)
+        joined = multiple or self._joining
+        self._joining = multiple
+        if joined:
+            runs = [r for g in gaps for r in g.runs]
+            gaps = [Gap(sum(g.pieces for g in gaps), sum(g.expected for g in gaps), sum(g.cycles for g in gaps), runs)]
+        return [part for gap in gaps for part in self._slow(gap)]
+
+    def _slow(self, gap: Gap) -> list[tuple[Instant, Instant]]:
+        """The excess of a slow gap, as the last running stretches of it."""
+        excess = gap.run - gap.expected
+        if excess <= 0 or gap.run <= gap.expected * (1 + self._tolerance):
+            return []
+        parts: list[tuple[Instant, Instant]] = []
+        for start, end in reversed(gap.runs):
+            if excess <= 0:
+                break
+            low = max(start, end - excess)
+            parts.append((low, end))
+            excess -= end - low
+        return parts
+
+    def dump(self) -> dict[str, Any]:
+        """The open 5-minute bin is a picture only and is not kept over a restart."""
+        return {
+            "runs": self._runs, "watching": self._watching, "joining": self._joining,
+            "gaps": [[g.pieces, g.expected, g.cycles, g.runs] for g in self._gaps],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self._runs, self._watching, self._joining = state["runs"], state["watching"], state["joining"]
+        self._gaps = [Gap(*g) for g in state["gaps"]]

@@ -1,0 +1,235 @@
+"""From the unit's state inputs to one `Condition`: bits, codes, PackML (ISA-TR88) or Machinery (OPC 40001-1).
+
+Each source is a table; a unit whose state comes `from: counts` has no inputs here, its condition is made by the gap
+between pieces (`gateway.domain.tracker`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.domain.equipment import (
+    STATE_NAMES,
+    Reason,
+    Signal,
+    StateFromBits,
+    StateFromCodes,
+    StateFromCounts,
+    StateFromMachinery,
+    StateFromPackML,
+    StateSource,
+)
+from gateway.domain.sample import Input, SampleValue
+
+FaultCode = int | str
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What the machine says of itself at one instant.
+
+    `state` is one of STATE_NAMES. `reason` is what explains a standstill (a code of `reasons:` or `fault:<n>`), None when
+    nothing does. `induced` None: a transition that belongs to its neighbour's kind.
+    """
+
+    state: str
+    reason: str | None = None
+    fault: FaultCode | None = None
+    induced: bool | None = False
+    item_state: str = "NotExecuting"
+    operation_mode: str = "Processing"
+    unmapped: FaultCode | None = None
+    """A code that the configuration's map does not name."""
+
+    @property
+    def stands(self) -> bool:
+        """A standstill inside production: stopped, starved, blocked."""
+        return self.state in ("stopped", "starved", "blocked")
+
+
+# OPC 40001-1 words for the configuration's states: (MachineryItemState, MachineryOperationMode).
+_MACHINERY_WORDS: Mapping[str, tuple[str, str]] = {
+    "running": ("Executing", "Processing"),
+    "stopped": ("NotExecuting", "Processing"),
+    "starved": ("NotExecuting", "Processing"),
+    "blocked": ("NotExecuting", "Processing"),
+    "setup": ("NotExecuting", "Setup"),
+    "maintenance": ("NotExecuting", "Maintenance"),
+    "break": ("NotExecuting", "None"),
+    "not_planned": ("NotExecuting", "None"),
+    "unknown": ("NotAvailable", "None"),
+}
+
+UNKNOWN = Condition("unknown", item_state="NotAvailable", operation_mode="None")
+
+
+def condition(state: str, *, reason: str | None = None, fault: FaultCode | None = None, executing: bool = False) -> Condition:
+    """A condition in the machinery words of its state. `executing`: the machine moves although it is set up."""
+    item, mode = _MACHINERY_WORDS[state]
+    induced = state in ("starved", "blocked") and reason is None
+    return Condition(state, reason, fault, induced, "Executing" if executing else item, mode)
+
+
+RUNNING = condition("running")
+
+# PackML state numbers (OPC 30050): None = transition, belongs to its neighbour; True = induced (Suspended); False = own stop.
+_PACKML_INDUCED: Mapping[int, bool | None] = {
+    1: None, 2: False, 3: None, 4: False, 5: True, 7: False, 8: False, 9: False, 10: False, 11: False, 12: False,
+    13: True, 14: True, 15: None, 16: None, 17: False,
+}  # fmt: skip
+_PACKML_NAMES = (
+    "Clearing Stopped Starting Idle Suspended Execute Stopping Aborting Aborted Holding Held Unholding Suspending "
+    "Unsuspending Resetting Completing Complete"
+).split()
+_PACKML_EXECUTE = 6
+_PACKML_MODES = {"Invalid": 0, "Produce": 1, "Production": 1, "Maintenance": 2, "Manual": 3}
+_ITEM_STATES = ("NotAvailable", "OutOfService", "NotExecuting", "Executing")
+_OPERATION_MODES = ("None", "Maintenance", "Setup", "Processing")
+
+
+def code_of(value: SampleValue) -> FaultCode | None:
+    """A tag's value as a code: whole numbers as int, text stripped; None for none."""
+    if value is None:
+        return None
+    if isinstance(value, str):
+        text = value.strip()
+        return int(text) if text.lstrip("-").isdigit() else text
+    return int(value) if float(value).is_integer() else str(value)
+
+
+def is_on(value: SampleValue) -> bool:
+    """A tag's value as a bit."""
+    if isinstance(value, str):
+        return value.strip().lower() not in ("", "0", "false", "off")
+    return bool(value)
+
+
+class StateReader:
+    """Turns the held inputs of one unit into a Condition."""
+
+    def __init__(self, source: StateSource, reasons: Mapping[str, Reason]) -> None:
+        self._source = source
+        self._reasons = reasons
+        self._by_fault = {fault: reason.code for reason in reasons.values() for fault in reason.faults}
+        self.tags = frozenset(_tags(source))
+
+    def explain(self, fault: FaultCode) -> str:
+        """The reason a fault code stands for; an unmapped one explains as `fault:<n>`."""
+        return self._by_fault.get(fault, f"fault:{fault}")
+
+    def read(self, inputs: Mapping[str, Input]) -> Condition:
+        """The condition now. An input that was never read or is bad makes the state unknown, a bad fault word only no fault."""
+        source = self._source
+        if isinstance(source, StateFromBits):
+            return self._from_bits(source, inputs)
+        if isinstance(source, StateFromCodes):
+            return self._from_codes(source, inputs)
+        if isinstance(source, StateFromPackML):
+            return _from_packml(source, inputs)
+        if isinstance(source, StateFromMachinery):
+            return _from_machinery(source, inputs)
+        raise TypeError("a unit whose state comes from counts has no state inputs")
+
+    def _from_bits(self, source: StateFromBits, inputs: Mapping[str, Input]) -> Condition:
+        running = _bit(source.running, inputs)
+        if running is None:
+            return UNKNOWN
+        if source.planned and _bit(source.planned, inputs):
+            return condition("not_planned")
+        if source.setup and _bit(source.setup, inputs):
+            return condition("setup", executing=running)
+        if running:
+            return RUNNING
+        fault = self._fault(source.fault, inputs)
+        if fault is not None:
+            return condition("stopped", reason=self.explain(fault), fault=fault)
+        for name, signal in (("blocked", source.blocked), ("starved", source.starved)):
+            if signal and _bit(signal, inputs):
+                return condition(name)
+        return condition("stopped")
+
+    def _from_codes(self, source: StateFromCodes, inputs: Mapping[str, Input]) -> Condition:
+        code = code_of(_value(source.tag, inputs))
+        if code is None:
+            return UNKNOWN
+        word = source.codes.get(code)
+        if word is None:
+            return Condition("unknown", item_state="NotAvailable", operation_mode="None", unmapped=code)
+        if word not in STATE_NAMES:
+            return condition("stopped", reason=word)
+        if word == "stopped":
+            fault = self._fault(source.fault, inputs)
+            if fault is not None:
+                return condition("stopped", reason=self.explain(fault), fault=fault)
+        return condition(word)
+
+    def _fault(self, tag: str | None, inputs: Mapping[str, Input]) -> FaultCode | None:
+        code = code_of(_value(tag, inputs)) if tag else None
+        return None if code in (None, 0, "") else code
+
+
+def _tags(source: StateSource) -> list[str]:
+    if isinstance(source, StateFromCounts):
+        return []
+    if isinstance(source, StateFromBits):
+        signals = (source.running, source.setup, source.starved, source.blocked, source.planned)
+        return [s.tag for s in signals if s] + ([source.fault] if source.fault else [])
+    if isinstance(source, StateFromCodes):
+        return [source.tag] + ([source.fault] if source.fault else [])
+    return [source.state] + ([source.mode] if source.mode else [])
+
+
+def _value(tag: str, inputs: Mapping[str, Input]) -> SampleValue:
+    held = inputs.get(tag)
+    return None if held is None or held.bad else held.value
+
+
+def _bit(signal: Signal, inputs: Mapping[str, Input]) -> bool | None:
+    value = _value(signal.tag, inputs)
+    return None if value is None else is_on(value) != signal.invert
+
+
+def _number(value: SampleValue, names: Mapping[str, int]) -> int | None:
+    """A state or mode given by number or by its name."""
+    code = code_of(value)
+    return names.get(code) if isinstance(code, str) else code
+
+
+_PACKML_NUMBERS = {name: number for number, name in enumerate(_PACKML_NAMES, start=1)}
+_ITEM_NUMBERS = {name: number for number, name in enumerate(_ITEM_STATES)}
+_MODE_NUMBERS = {name: number for number, name in enumerate(_OPERATION_MODES)}
+
+
+def _from_packml(source: StateFromPackML, inputs: Mapping[str, Input]) -> Condition:
+    raw = _value(source.state, inputs)
+    number = _number(raw, _PACKML_NUMBERS)
+    mode: int | None = 1
+    if source.mode:
+        mode = _number(_value(source.mode, inputs), _PACKML_MODES)
+    if raw is None or mode is None:
+        return UNKNOWN
+    if mode == 2:
+        return condition("maintenance")
+    if mode != 1:
+        return condition("not_planned")
+    if number == _PACKML_EXECUTE:
+        return RUNNING
+    if number not in _PACKML_INDUCED:
+        return Condition("unknown", item_state="NotAvailable", operation_mode="None", unmapped=code_of(raw))
+    return Condition("stopped", induced=_PACKML_INDUCED[number])
+
+
+def _from_machinery(source: StateFromMachinery, inputs: Mapping[str, Input]) -> Condition:
+    raw = _value(source.state, inputs)
+    number = _number(raw, _ITEM_NUMBERS)
+    mode: int | None = 3
+    if source.mode:
+        mode = _number(_value(source.mode, inputs), _MODE_NUMBERS)
+    if raw is None or mode is None or number == 0:
+        return UNKNOWN
+    if number not in (1, 2, 3) or mode not in (0, 1, 2, 3):
+        return Condition("unknown", item_state="NotAvailable", operation_mode="None", unmapped=code_of(raw))
+    item, word = _ITEM_STATES[number], _OPERATION_MODES[mode]
+    state = {1: "maintenance", 2: "setup"}.get(mode) or ("running" if number == 3 else "stopped")
+    return Condition(state, item_state=item, operation_mode=word)

@@ -102,6 +102,7 @@ class Calendar:
         self._days: dict[date, _Day] = {}
         self._begun: dict[date, tuple[tuple[Shift, tuple[Span, ...]], ...]] = {}
         self._latest = Span(0, 0, SpanKind.CLOSED)
+        self._latest_shift: Shift | None = None
 
     @property
     def zone(self) -> ZoneInfo:
@@ -164,7 +165,12 @@ class Calendar:
 
     def shift_at(self, at: Instant) -> Shift | None:
         """The shift that holds `at`, breaks and maintenance included; None outside every shift."""
-        return next((shift for shift in self.shifts(at, at + 1)), None)
+        latest = self._latest_shift
+        if latest is not None and latest.start <= at < latest.end:
+            return latest
+        found = next(self.shifts(at, at + 1), None)
+        self._latest_shift = found or latest
+        return found
 
     def shifts(self, start: Instant, end: Instant) -> Iterator[Shift]:
         """Shifts that touch [start, end), in order of start."""

@@ -122,13 +122,19 @@ class Product:
 
 @dataclass(frozen=True)
 class MeasuredMaterial:
-    """Consumption by a weight or counter tag. direction: falling (a coil's weight) or rising (a counter)."""
+    """Consumption by a weight or counter tag. direction: falling (a coil's weight) or rising (a counter).
+
+    `span`: how much a rising counter holds before it rolls over, in `unit` (2^bits times the tag's scale); None: a decrease is a
+    reset. `signed`: it rolls from span/2 to -span/2.
+    """
 
     material_id: str
     tag: str
     unit: str
     direction: str = "falling"
     deadband: Decimal = Decimal(0)
+    span: Decimal | None = None
+    signed: bool = False
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,11 @@ _TABLE = (
     ProblemCode("no_stop_at", _UNABLE_TO_ACCEPT, Text("Aucun arrêt n'était en cours à cet instant.", "No stop was going on at that time.")),
     ProblemCode("unknown_lot", _UNABLE_TO_ACCEPT, Text("Ce lot n'est pas connu sur ce poste.", "This lot is not known on this work unit.")),
     ProblemCode(
+        "lot_already_loaded",
+        _UNABLE_TO_ACCEPT,
+        Text("Ce lot est déjà chargé sur ce poste.", "This lot is already loaded on this work unit."),
+    ),
+    ProblemCode(
         "unknown_material",
         _UNABLE_TO_ACCEPT,
         Text("Cette matière n'est pas connue sur ce poste.", "This material is not known on this work unit."),

@@ -1,0 +1,269 @@
+"""The journal on disk: one SQLite database, one writing connection, readers of their own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sqlite3
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from drivers.base import Clock
+from gateway.domain.entry import Entry
+from gateway.domain.instants import instant, moment
+from gateway.domain.job_order import Answer, Problem
+from gateway.domain.snapshot import Record, Snapshot
+from gateway.outbox import retention
+from gateway.outbox.session import Session, open_reader, open_writer
+from gateway.outbox.settings import JournalSettings
+from gateway.outbox.statedir import DATABASE, lock, prepare
+from gateway.outbox.transaction import CLOSED_STATES, Batch, ConsumerMark, RowException, Written, write
+
+_ENTRY = "position, epoch, sequence, id, work_unit, type, job_order_id, at, body"
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What an uplink still has to take: rows, the bytes of their bodies, and when the oldest happened (None: nothing waits)."""
+
+    rows: int
+    bytes: int
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """One batch of raw tags of a device; `body` is the message as it is sent."""
+
+    id: int
+    device: str
+    body: bytes
+
+
+def _entry(row: tuple[int, str, int, str, str | None, str, str | None, int, bytes]) -> Entry:
+    position, epoch, sequence, id_, work_unit, type_, job_order_id, at, body = row
+    return Entry(position, epoch, sequence, id_, work_unit, type_, job_order_id, moment(at), body)
+
+
+class Store:
+    """Made by `Store.open`. Only the recorder writes (`commit`, `prune`); everybody may read.
+
+    Reads see what is committed. Forwarders and the page have a reader each, so that a long look into the history holds up no delivery.
+    """
+
+    def __init__(self, path: Path, writer: Session, uplinks: Sequence[str], settings: JournalSettings, lock_handle: int) -> None:
+        self.path = path
+        self.settings = settings
+        self.uplinks = tuple(uplinks)
+        self.epoch = ""
+        """Of this database file: the events recorded from now on carry it."""
+        self.moved_aside: Path | None = None
+        """Where a damaged database was moved at the start; the app raises an alert when it is set."""
+        self.last_position = 0
+        """Of the latest committed row."""
+        self._epochs: dict[str, int] = {}
+        self._cursors: dict[str, int] = {}
+        self._total_bytes = 0
+        self._lock_handle = lock_handle
+        self._writer = writer
+        self._reader = Session("journal-reader", lambda: open_reader(path))
+        self._history = Session("journal-history", lambda: open_reader(path))
+
+    @classmethod
+    async def open(cls, state_dir: Path, *, uplinks: Sequence[str], clock: Clock, settings: JournalSettings | None = None) -> Store:
+        """Own the directory, open or create its database, bring it to this version's schema.
+
+        `uplinks` are the configured ones: a new one starts at the oldest row still kept; the cursor of one that is not named here is
+        kept but holds nothing back. A damaged database is moved aside (`moved_aside`) and a new epoch begins.
+        Raises StoreError, with a sentence and a remedy, when the directory or the database cannot be used.
+        """
+        handle = lock(state_dir)
+        path = state_dir / DATABASE
+        prepared: list[sqlite3.Connection] = []
+        writer = Session("journal-writer", lambda: prepared.pop() if prepared else open_writer(path))
+        store = cls(path, writer, uplinks, settings or JournalSettings(), handle)
+        try:
+            store.moved_aside = await writer.detached(lambda: _prepare(state_dir, clock, prepared))
+            await writer.run(lambda connection: store._load(connection, clock))
+        except BaseException:
+            await writer.close()
+            os.close(handle)
+            raise
+        return store
+
+    def _load(self, connection: sqlite3.Connection, clock: Clock) -> None:
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
+        self.last_position = row[0] if row else 0
+        self._epochs = dict(connection.execute("SELECT epoch, base FROM epochs ORDER BY base, since"))
+        if not self._epochs:
+            epoch = secrets.token_hex(5)
+            connection.execute("INSERT INTO epochs VALUES (?, ?, ?)", (epoch, self.last_position, instant(clock.now())))
+            self._epochs[epoch] = self.last_position
+        self.epoch = next(reversed(self._epochs))
+        last = connection.execute("SELECT total_bytes FROM journal ORDER BY position DESC LIMIT 1").fetchone()
+        self._total_bytes = last[0] if last else 0
+        first = connection.execute("SELECT position FROM journal ORDER BY position LIMIT 1").fetchone()
+        before_first = (first[0] - 1) if first else self.last_position
+        kept = dict(connection.execute("SELECT uplink, position FROM cursors"))
+        self._cursors = {uplink: max(kept.get(uplink, 0), before_first) for uplink in self.uplinks}
+
+    # -- writing: the recorder's
+
+    @property
+    def next_sequence(self) -> int:
+        """Of the next row of this epoch."""
+        return self.last_position - self._epochs[self.epoch] + 1
+
+    async def commit(self, batch: Batch, recorded_at: datetime) -> Written:
+        """Write `batch` in one transaction. Raises sqlite3.Error with nothing written (or, after an I/O error, perhaps all of it:
+        repeating the same batch is safe). Entries continue at `last_position + 1` without a hole."""
+        at = instant(recorded_at)
+        total_bytes = self._total_bytes
+        written = await self._writer.run(lambda connection: write(connection, batch, total_bytes=total_bytes, recorded_at=at))
+        self._total_bytes = written.total_bytes
+        if batch.entries:
+            self.last_position = batch.entries[-1].position
+        self._cursors.update(batch.cursors)
+        return written
+
+    async def reopen(self) -> None:
+        """Give the writing connection up after an I/O error; the next commit opens a fresh one."""
+        await self._writer.reopen()
+
+    async def prune(self, now: datetime) -> retention.Pruned:
+        """Remove one slice of what may go: see `retention.prune`. Raises sqlite3.Error with nothing removed."""
+        floor = min((self._cursors[u] for u in self.uplinks), default=self.last_position)
+        at = instant(now)
+        return await self._writer.run(lambda connection: retention.prune(connection, self.path, self.settings, at, floor))
+
+    async def close(self) -> None:
+        """After the last commit: fold the log into the database and let the directory go."""
+        await self._reader.close()
+        await self._history.close()
+        await self._writer.run(_checkpoint)
+        await self._writer.close()
+        os.close(self._lock_handle)
+
+    # -- reading: the forwarders'
+
+    async def entries(self, after_position: int, limit: int, *, without: Collection[str | None] = ()) -> list[Entry]:
+        """Up to `limit` rows behind `after_position`, in order, but for those of the work units in `without` (None: the gateway's own)."""
+        named = [unit for unit in without if unit is not None]
+        condition = f" AND (work_unit IS NULL OR work_unit NOT IN ({', '.join('?' * len(named))}))" if named else ""
+        if None in without:
+            condition += " AND work_unit IS NOT NULL"
+        sql = f"SELECT {_ENTRY} FROM journal WHERE position > ?{condition} ORDER BY position LIMIT ?"
+        return await self._reader.run(lambda c: [_entry(row) for row in c.execute(sql, (after_position, *named, limit))])
+
+    async def entries_at(self, positions: Sequence[int]) -> list[Entry]:
+        """The rows at `positions` that are still kept, in journal order."""
+        sql = f"SELECT {_ENTRY} FROM journal WHERE position = ?"
+
+        def work(connection: sqlite3.Connection) -> list[Entry]:
+            return [_entry(row) for position in sorted(positions) for row in connection.execute(sql, (position,))]
+
+        return await self._reader.run(work)
+
+    def position_of(self, epoch: str, sequence: int) -> int | None:
+        """Where that row is or would be, whether it is still kept or not; None for an epoch this journal never had.
+
+        It may lie beyond `last_position`: the caller judges what a sequence not yet used means.
+        """
+        base = self._epochs.get(epoch)
+        return None if base is None else base + sequence
+
+    async def entry_at(self, epoch: str, sequence: int) -> Entry | None:
+        """That row, None where it is unknown or no longer kept."""
+        position = self.position_of(epoch, sequence)
+        rows = [] if position is None else await self.entries_at([position])
+        return rows[0] if rows and (rows[0].epoch, rows[0].sequence) == (epoch, sequence) else None
+
+    def cursor(self, uplink: str) -> int:
+        """All rows up to here are done for `uplink`, but for its exceptions."""
+        return self._cursors[uplink]
+
+    async def exceptions(self, uplink: str) -> list[RowException]:
+        """In journal order."""
+        sql = "SELECT uplink, position, state, reason, at FROM exceptions WHERE uplink = ? ORDER BY position"
+        return await self._reader.run(lambda c: [RowException(u, p, s, r, moment(at)) for u, p, s, r, at in c.execute(sql, (uplink,))])
+
+    async def marks(self, uplink: str) -> list[ConsumerMark]:
+        """What each consumer of `uplink` has acknowledged, for each epoch."""
+        sql = "SELECT uplink, consumer, epoch, sequence, at FROM consumer_marks WHERE uplink = ? ORDER BY consumer, at"
+        return await self._reader.run(lambda c: [ConsumerMark(u, n, e, s, moment(at)) for u, n, e, s, at in c.execute(sql, (uplink,))])
+
+    async def backlog(self, uplink: str) -> Backlog:
+        """Constant time, whatever the length of the journal."""
+        cursor, last, total = self._cursors[uplink], self.last_position, self._total_bytes
+
+        def work(connection: sqlite3.Connection) -> Backlog:
+            first = connection.execute(
+                "SELECT total_bytes - length(body), at FROM journal WHERE position > ? ORDER BY position LIMIT 1", (cursor,)
+            ).fetchone()
+            rows = max(last - cursor, 0)
+            size, oldest = (total - first[0], first[1]) if first and rows else (0, None)
+            listed = connection.execute(
+                "SELECT e.state, e.position, length(j.body), j.at FROM exceptions e JOIN journal j USING (position) WHERE e.uplink = ?",
+                (uplink,),
+            )
+            for state, position, length, at in listed:
+                closed = state in CLOSED_STATES
+                if closed and cursor < position <= last:
+                    rows, size = rows - 1, size - length
+                elif not closed and position <= cursor:
+                    rows, size, oldest = rows + 1, size + length, at if oldest is None else min(oldest, at)
+            return Backlog(rows, max(size, 0), None if oldest is None or rows == 0 else moment(oldest))
+
+        return await self._reader.run(work)
+
+    async def telemetry(self, limit: int) -> list[Telemetry]:
+        """The oldest batches, in order."""
+        sql = "SELECT id, device, body FROM telemetry ORDER BY id LIMIT ?"
+        return await self._reader.run(lambda c: [Telemetry(*row) for row in c.execute(sql, (limit,))])
+
+    # -- reading: intake, trackers, page
+
+    async def known_answer(self, command_id: str) -> Answer | None:
+        """What that command was answered, None for a new one."""
+        sql = "SELECT return_status, state, problem_code, problem_text FROM answers WHERE command_id = ?"
+        row = await self._reader.run(lambda c: c.execute(sql, (command_id,)).fetchone())
+        if row is None:
+            return None
+        status, state, code, text = row
+        return Answer(command_id, status, state, Problem(code, text) if code is not None else None)
+
+    async def order_cursor(self, uplink: str) -> str | None:
+        """How far the orders of `uplink` have been taken, None at first."""
+        sql = "SELECT cursor FROM order_cursors WHERE uplink = ?"
+        row = await self._reader.run(lambda c: c.execute(sql, (uplink,)).fetchone())
+        return row[0] if row else None
+
+    async def snapshots(self) -> dict[str, Snapshot]:
+        """The latest of each work unit; its records are read with `records`."""
+        sql = "SELECT work_unit, version, state FROM snapshots"
+        return await self._reader.run(lambda c: {row[0]: Snapshot(*row) for row in c.execute(sql)})
+
+    async def records(self, work_unit: str, kinds: Sequence[str], since: datetime) -> list[Record]:
+        """The records of these kinds whose `at` is not before `since`, oldest first."""
+        sql = (
+            f"SELECT kind, key, at, body FROM records WHERE work_unit = ? AND kind IN ({', '.join('?' * len(kinds))})"
+            " AND at >= ? ORDER BY at, kind, key"
+        )
+        values = (work_unit, *kinds, instant(since))
+        return await self._history.run(lambda c: [Record(k, key, moment(at), body) for k, key, at, body in c.execute(sql, values)])
+
+    async def size(self) -> int:
+        """Bytes in use on disk, log included."""
+        return await self._history.run(lambda c: retention.used_bytes(c, self.path))
+
+
+def _prepare(state_dir: Path, clock: Clock, prepared: list[sqlite3.Connection]) -> Path | None:
+    connection, aside = prepare(state_dir, clock)
+    prepared.append(connection)
+    return aside
+
+
+def _checkpoint(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -1,0 +1,177 @@
+"""What one commit of the journal holds, and how it is written: all of it or nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from gateway.domain.entry import Entry
+from gateway.domain.instants import Instant, instant
+from gateway.domain.job_order import Answer
+from gateway.domain.snapshot import Snapshot
+
+PARKED = "parked"
+"""State of a row that the peer refused for good."""
+QUARANTINED = "quarantined"
+"""State of a row that was refused several times and waits for a new connection or for a person."""
+DELIVERED = "delivered"
+"""State of a row above the cursor that is done, while an earlier one is still open."""
+CLOSED_STATES = (PARKED, DELIVERED)
+"""Exceptions in these states need nothing more; any other keeps its row in the journal and in the backlog."""
+
+TELEMETRY_ROWS = 20_000
+"""Batches of telemetry kept for an uplink that is away; half an hour of ten devices polled every second."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowException:
+    """A row that an uplink treats apart from its cursor; `at` aware UTC."""
+
+    uplink: str
+    position: int
+    state: str
+    reason: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerMark:
+    """All rows of `epoch` up to `sequence` are this consumer's; `at` aware UTC, when it said so."""
+
+    uplink: str
+    consumer: str
+    epoch: str
+    sequence: int
+    at: datetime
+
+
+@dataclass(slots=True)
+class Batch:
+    """Everything of one transaction. Later writes to the same key replace earlier ones."""
+
+    entries: list[Entry] = field(default_factory=list)
+    snapshots: dict[str, Snapshot] = field(default_factory=dict)
+    answers: list[tuple[Answer, datetime]] = field(default_factory=list)
+    order_cursors: dict[str, str] = field(default_factory=dict)
+    cursors: dict[str, int] = field(default_factory=dict)
+    exceptions: dict[tuple[str, int], RowException | None] = field(default_factory=dict)
+    """None removes the exception."""
+    marks: dict[tuple[str, str, str], ConsumerMark] = field(default_factory=dict)
+    telemetry: list[tuple[str, bytes]] = field(default_factory=list)
+    telemetry_done: int = 0
+    """Telemetry up to this id has been delivered."""
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.entries
+            or self.snapshots
+            or self.answers
+            or self.order_cursors
+            or self.cursors
+            or self.exceptions
+            or self.marks
+            or self.telemetry
+            or self.telemetry_done
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a commit left behind: the running total of the bodies' bytes, and how much telemetry had to go."""
+
+    total_bytes: int
+    telemetry_dropped: int
+
+
+def write(connection: sqlite3.Connection, batch: Batch, *, total_bytes: int, recorded_at: Instant) -> Written:
+    """Commit `batch` in one transaction. Raises sqlite3.Error with everything rolled back.
+
+    A commit whose outcome was unknown (an I/O error while the log was synchronised) may be repeated: rows that are there are left alone.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        written = _write_all(connection, batch, total_bytes, recorded_at)
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        # SQLite has already rolled back after some errors (a full disk), after others it has not.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return written
+
+
+def _write_all(connection: sqlite3.Connection, batch: Batch, total_bytes: int, recorded_at: Instant) -> Written:
+    if batch.entries:
+        if not _is_written(connection, batch.entries[-1].position):
+            rows = _journal_rows(batch.entries, total_bytes, recorded_at)
+            connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        total_bytes += sum(len(entry.body) for entry in batch.entries)
+    if batch.snapshots:
+        _write_snapshots(connection, batch.snapshots)
+    if batch.answers:
+        connection.executemany(
+            "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)",
+            [
+                (a.command_id, a.return_status, a.state, a.problem and a.problem.code, a.problem and a.problem.text, instant(at))
+                for a, at in batch.answers
+            ],
+        )
+    if batch.order_cursors:
+        connection.executemany("INSERT OR REPLACE INTO order_cursors VALUES (?, ?)", list(batch.order_cursors.items()))
+    _write_deliveries(connection, batch)
+    return Written(total_bytes, _write_telemetry(connection, batch))
+
+
+def _is_written(connection: sqlite3.Connection, position: int) -> bool:
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
+    return row is not None and row[0] >= position
+
+
+def _journal_rows(entries: list[Entry], total_bytes: int, recorded_at: Instant) -> Iterator[tuple[object, ...]]:
+    for e in entries:
+        total_bytes += len(e.body)
+        yield e.position, e.epoch, e.sequence, e.id, e.work_unit, e.type, e.job_order_id, instant(e.at), recorded_at, total_bytes, e.body
+
+
+def _write_snapshots(connection: sqlite3.Connection, snapshots: dict[str, Snapshot]) -> None:
+    connection.executemany(
+        "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
+        [(s.work_unit, s.version, s.state) for s in snapshots.values()],
+    )
+    records = [(s.work_unit, r.kind, r.key, instant(r.at), r.body) for s in snapshots.values() for r in s.records]
+    if records:
+        connection.executemany(
+            "INSERT INTO records VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, body = excluded.body", records
+        )
+
+
+def _write_deliveries(connection: sqlite3.Connection, batch: Batch) -> None:
+    if batch.cursors:
+        connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(batch.cursors.items()))
+    if batch.exceptions:
+        gone = [key for key, row in batch.exceptions.items() if row is None]
+        kept = [(r.uplink, r.position, r.state, r.reason, instant(r.at)) for r in batch.exceptions.values() if r is not None]
+        connection.executemany("DELETE FROM exceptions WHERE uplink = ? AND position = ?", gone)
+        connection.executemany("INSERT OR REPLACE INTO exceptions VALUES (?, ?, ?, ?, ?)", kept)
+    if batch.cursors:
+        # A delivered row above the cursor is no exception any more once the cursor has passed it.
+        connection.executemany(
+            "DELETE FROM exceptions WHERE uplink = ? AND position <= ? AND state = 'delivered'", list(batch.cursors.items())
+        )
+    if batch.marks:
+        connection.executemany(
+            "INSERT OR REPLACE INTO consumer_marks VALUES (?, ?, ?, ?, ?)",
+            [(m.uplink, m.consumer, m.epoch, m.sequence, instant(m.at)) for m in batch.marks.values()],
+        )
+
+
+def _write_telemetry(connection: sqlite3.Connection, batch: Batch) -> int:
+    if batch.telemetry_done:
+        connection.execute("DELETE FROM telemetry WHERE id <= ?", (batch.telemetry_done,))
+    if not batch.telemetry:
+        return 0
+    connection.executemany("INSERT INTO telemetry (device, body) VALUES (?, ?)", batch.telemetry)
+    oldest_kept = "(SELECT max(id) - ? FROM telemetry)"
+    return connection.execute(f"DELETE FROM telemetry WHERE id <= {oldest_kept}", (TELEMETRY_ROWS,)).rowcount

@@ -6,7 +6,7 @@ A driver is built from its frozen settings and a clock, does nothing until `conn
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,6 +54,10 @@ class LinkError(DriverError):
         super().__init__(message)
         self.remedy_fr = remedy_fr
         self.remedy_en = remedy_en
+
+
+class SilentLinkError(LinkError):
+    """Connected, but no answer came in time: the other side hangs, or the network swallows everything."""
 
 
 class TagError(DriverError):
@@ -105,3 +109,12 @@ class Subscribing(Protocol):
         """Batches as they arrive, the first with every tag's present value. An empty batch is a keep-alive:
         the device spoke and nothing changed. Raises LinkError when the link is gone or silent; ends (returns)
         only where the source is exhausted (a recording)."""
+
+
+@runtime_checkable
+class Refusing(Protocol):
+    """Optional capability: the driver knows which tags the device refuses by itself, while the link is fine."""
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Tag -> what the device answered: an unknown node, a register that is not there. They are BAD and asked again now and then."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -116,3 +116,33 @@ class DeviceSettings(Settings):
 
     interval: Duration = 1.0
     timeout: Duration = 1.0
+
+    @model_validator(mode="after")
+    def _paced(self) -> Self:
+        for field in ("interval", "timeout"):
+            if getattr(self, field) < 0.01:
+                raise FieldError("it is shorter than 10ms; write 10ms or more, for example 250ms", field)
+        return self
+
+
+IntegerType = Literal["uint16", "int16", "uint32", "int32", "uint64", "int64"]
+
+COUNTER_TYPES: dict[str, tuple[int, bool]] = {
+    "uint16": (16, False), "int16": (16, True),
+    "uint32": (32, False), "int32": (32, True),
+    "uint64": (64, False), "int64": (64, True),
+}  # fmt: skip
+"""Integer type -> bits and whether it is signed: where a counter of this type rolls over."""
+
+
+class TagSettings(Settings):
+    """What every tag has, whatever its driver.
+
+    `deadband`: changes of a number smaller than this are not reported, in the tag's unit.
+    `invert`: swaps the sense of a bit (a number counts as true unless it is 0).
+    """
+
+    unit: str | None = None
+    deadband: float = Field(default=0.0, ge=0.0)
+    invert: bool = False
+    writable: bool = False

@@ -1,0 +1,421 @@
+"""Modbus TCP (and RTU where pyserial is installed): block reads over one connection, every reply checked before it is believed.
+
+pymodbus is used for framing only; its retries and its reconnect are off. After a timeout or a reply that does not fit its request the
+socket is closed, because a late reply would shift all later ones.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import ClassVar, Literal, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import structlog
+from pydantic import Field, model_validator
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
+from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
+
+from drivers import remedies
+from drivers.base import Clock, Quality, Reading, TagError, Value
+from drivers.modbus_codec import BIT_TABLES, TYPES, Block, Point, encode, plan, split
+from drivers.settings import COUNTER_TYPES, DeviceSettings, FieldError, Name, Secret, TagSettings
+
+Register = Field(default=None, ge=0, le=65535)
+
+EXCEPTIONS = {
+    1: "IllegalFunction", 2: "IllegalDataAddress", 3: "IllegalDataValue", 4: "ServerDeviceFailure", 5: "Acknowledge",
+    6: "ServerDeviceBusy", 7: "NegativeAcknowledge", 8: "MemoryParityError", 10: "GatewayPathUnavailable",
+    11: "GatewayTargetDeviceFailedToRespond",
+}  # fmt: skip
+"""Names of the Modbus application protocol specification v1.1b3, chapter 7."""
+
+# These say "this request never works here"; the others (busy, gateway path) pass by themselves.
+REFUSALS = frozenset({1, 2, 3})
+# A refused register is asked again this often: someone may load the missing program block meanwhile.
+REFUSED_RETRY_S = 30.0
+
+_SERIAL_OPTIONS = {"baudrate": r"\d{3,7}", "parity": "[NEO]", "stopbits": "[12]", "bytesize": "[78]"}
+_FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
+
+
+class ModbusTag(TagSettings):
+    """One tag: exactly one of holding, input, coil, discrete with its zero-based address.
+
+    `order`: how the bytes ABCD of a value come over the wire. `bit` 0..15 or `bits` "4-7" pick bits of a 16-bit register.
+    The value is raw * `scale` + `offset`.
+    """
+
+    holding: int | None = Register
+    input: int | None = Register
+    coil: int | None = Register
+    discrete: int | None = Register
+    type: Literal["uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64", "bool"] | None = None
+    order: Literal["ABCD", "CDAB", "BADC", "DCBA"] = "ABCD"
+    bit: int | None = Field(default=None, ge=0, le=15)
+    bits: str | None = Field(default=None, pattern=r"^(\d|1[0-5])-(\d|1[0-5])$")
+    scale: Decimal = Field(default=Decimal(1), allow_inf_nan=False)
+    offset: Decimal = Field(default=Decimal(0), allow_inf_nan=False)
+
+    @property
+    def table(self) -> str:
+        return next(table for table in _FUNCTIONS if getattr(self, table) is not None)
+
+    @property
+    def address(self) -> int:
+        address: int = getattr(self, self.table)
+        return address
+
+    @property
+    def value_type(self) -> str:
+        """`type`, or what follows from the rest: bool for a bit, uint16 for a register."""
+        return self.type or ("bool" if self.table in BIT_TABLES or self.bit is not None else "uint16")
+
+    @property
+    def bit_range(self) -> tuple[int, int] | None:
+        """(lowest bit, count); None: the whole value."""
+        if self.bit is not None:
+            return self.bit, 1
+        if self.bits is None:
+            return None
+        low, high = sorted(int(end) for end in self.bits.split("-"))
+        return low, high - low + 1
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        tables = [table for table in _FUNCTIONS if getattr(self, table) is not None]
+        if len(tables) != 1:
+            found = " and ".join(tables) if tables else "none"
+            raise FieldError(
+                f"a tag reads exactly one register, here {found}; write one of holding, input, coil, discrete with its zero-based address",
+                *tables[1:2],
+            )
+        if self.scale == 0:
+            raise FieldError("a scale of 0 makes every value the same; write the value of one step, for example 0.1", "scale")
+        if self.table in BIT_TABLES:
+            self._check_bit_table()
+        else:
+            self._check_register()
+        return self
+
+    def _check_bit_table(self) -> None:
+        for field, usual in (("bit", None), ("bits", None), ("scale", 1), ("offset", 0), ("order", "ABCD")):
+            if getattr(self, field) != usual:
+                raise FieldError(f"a {self.table} is one bit and has no {field}; remove {field}", field)
+        if self.type not in (None, "bool"):
+            raise FieldError(f"a {self.table} is one bit and cannot be {self.type}; remove type", "type")
+        if self.writable and self.table == "discrete":
+            raise FieldError("a discrete input cannot be written; remove writable or name a coil", "writable")
+
+    def _check_register(self) -> None:
+        if self.bit is not None and self.bits is not None:
+            raise FieldError("bit and bits exclude each other; keep one", "bits")
+        field = "bit" if self.bit is not None else "bits"
+        if self.bit_range is not None and self.type not in (None, "uint16", "int16", "bool"):
+            raise FieldError(f"{field} picks from a 16-bit register, not from {self.type}; remove type", field)
+        if self.bit_range is not None and self.writable:
+            raise FieldError(f"a tag with {field} cannot be written; remove writable", "writable")
+        if (self.bit_range is not None or self.value_type == "bool") and (self.scale, self.offset) != (Decimal(1), Decimal(0)):
+            raise FieldError("bits are not scaled; remove scale and offset", "scale")
+        end = self.address + TYPES[self.value_type][0] - 1
+        if end > 65535:
+            raise FieldError(f"{self.value_type} at {self.address} ends at register {end}; the last one is 65535", self.table)
+        if self.writable and self.table == "input":
+            raise FieldError("an input register cannot be written; remove writable or name a holding register", "writable")
+
+    def point(self, name: str) -> Point:
+        value_type = "uint16" if self.bits is not None else self.value_type
+        return Point(
+            name, self.table, self.address, value_type, self.order, self.bit_range, self.scale, self.offset, self.invert,
+        )  # fmt: skip
+
+
+class ModbusSettings(DeviceSettings):
+    """A Modbus device: `tcp://host[:502]`, or `rtu:///dev/ttyUSB0?baudrate=19200&parity=E`."""
+
+    driver: Literal["modbus"]
+    url: str
+    unit_id: int = Field(default=1, ge=0, le=255)
+    tags: dict[Name, ModbusTag] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self._check_url()
+        places: dict[tuple[str, int, tuple[int, int] | None], str] = {}
+        for name, tag in self.tags.items():
+            place = (tag.table, tag.address, tag.bit_range)
+            other = places.setdefault(place, name)
+            if other != name:
+                raise FieldError(
+                    f"tags {other} and {name} read the same register, {tag.table} {tag.address}; correct the address or remove one",
+                    "tags", name, tag.table,
+                )  # fmt: skip
+        return self
+
+    def _check_url(self) -> None:
+        example = "write tcp://192.168.10.22:502 or rtu:///dev/ttyUSB0?baudrate=19200&parity=E"
+        url = urlsplit(self.url)
+        try:
+            port = url.port
+        except ValueError:
+            raise FieldError(f"{self.url!r} has no usable port; {example}", "url") from None
+        if url.scheme == "tcp":
+            if not url.hostname or url.path not in ("", "/") or url.query or port == 0:
+                raise FieldError(f"{self.url!r} is no address of a Modbus TCP device; {example}", "url")
+        elif url.scheme == "rtu":
+            options = dict(parse_qsl(url.query, keep_blank_values=True))
+            wrong = [k for k, v in options.items() if k not in _SERIAL_OPTIONS or not re.fullmatch(_SERIAL_OPTIONS[k], v)]
+            if url.netloc or len(url.path) < 2 or wrong:
+                raise FieldError(f"{self.url!r} is no serial line{f' (see {wrong[0]})' if wrong else ''}; {example}", "url")
+        else:
+            raise FieldError(f"{self.url!r} is no Modbus address; {example}", "url")
+
+    @property
+    def peer(self) -> str:
+        url = urlsplit(self.url)
+        unit = "" if self.unit_id in (0, 1, 255) else f" unit {self.unit_id}"
+        return (f"Modbus {url.hostname}:{url.port or 502}" if url.scheme == "tcp" else f"Modbus {url.path}") + unit
+
+    def counter_type(self, tag: str) -> tuple[int, bool] | None:
+        """(bits, signed) of an integer tag as the device counts it; None: not a whole raw integer, a decrease means a reset."""
+        found = self.tags[tag]
+        if found.bit_range is not None or (found.scale, found.offset) != (Decimal(1), Decimal(0)):
+            return None
+        return COUNTER_TYPES.get(found.value_type)
+
+
+class ModbusDriver:
+    """Satisfies `drivers.base.Driver` and `Refusing`."""
+
+    recorded: ClassVar[bool] = False
+
+    def __init__(
+        self, settings: ModbusSettings, clock: Clock, *, name: str, secrets: Callable[[Secret], str], state_dir: Path | None = None
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._points = {tag: found.point(tag) for tag, found in settings.tags.items()}
+        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
+        self._tags: tuple[str, ...] = ()
+        self._blocks: list[tuple[Block, tuple[int, ...]]] = []
+        self._refused: dict[str, str] = {}
+        self._retry_refused_at = 0.0
+        self._received_at: datetime | None = None
+        self._log = structlog.get_logger("lineside.modbus").bind(device=name)
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        return self._refused
+
+    async def connect(self) -> None:
+        peer = self._settings.peer
+        client = self._open()
+        self._client = client
+        try:
+            async with self._clock.timeout(2 * self._settings.timeout):
+                connected = await client.connect()
+        except TimeoutError:
+            connected = False
+        except OSError as error:
+            await self.close()
+            raise remedies.unreachable(peer, str(error)) from error
+        if not connected:
+            await self.close()
+            raise remedies.unreachable(peer, f"nobody accepted within {self._settings.timeout:g} s")
+
+    def _open(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
+        url = urlsplit(self._settings.url)
+        timeout = self._settings.timeout
+        if url.scheme == "tcp":
+            return AsyncModbusTcpClient(
+                url.hostname or "", port=url.port or 502, timeout=timeout, retries=0, reconnect_delay=0, trace_connect=self._on_connect
+            )
+        options = dict(parse_qsl(url.query))
+        try:
+            return AsyncModbusSerialClient(
+                url.path,
+                baudrate=int(options.get("baudrate", "19200")),
+                parity=options.get("parity", "E"),
+                stopbits=int(options.get("stopbits", "1")),
+                bytesize=int(options.get("bytesize", "8")),
+                timeout=timeout, retries=0, reconnect_delay=0, trace_connect=self._on_connect,
+            )  # fmt: skip
+        except RuntimeError as error:
+            raise remedies.misconfigured(
+                self._settings.peer,
+                str(error),
+                fr="Le PC de ligne n'a pas le pilote série : installer le paquet Python pyserial.",
+                en="The line PC lacks the serial driver: install the Python package pyserial.",
+            ) from error
+
+    def _on_connect(self, connected: bool) -> None:
+        # pymodbus lets a request wait for its timeout after the connection is gone: tell it at once.
+        waiting = self._client.ctx.response_future if self._client is not None else None
+        if not connected and waiting is not None and not waiting.done():
+            waiting.set_exception(ConnectionResetError("connection lost"))
+            waiting.exception()  # between two requests nobody waits for it: not worth a warning
+
+    async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
+        wanted = tuple(tags)
+        if wanted != self._tags:
+            self._compile(wanted)
+        now = self._clock.monotonic()
+        ask_refused = now >= self._retry_refused_at
+        if ask_refused:
+            self._retry_refused_at = now + REFUSED_RETRY_S
+        # All readings of one poll carry one time, that of its first reply: together they are one look at the machine.
+        self._received_at = None
+        readings: list[Reading | None] = [None] * len(wanted)
+        pending = self._blocks[::-1]
+        kept: list[tuple[Block, tuple[int, ...]]] = []
+        while pending:
+            block, places = pending.pop()
+            known = "" if ask_refused else self._refused.get(block.points[0].tag, "")
+            code = 0 if known else await self._read_block(block, places, readings)
+            parts = split(block) if code in (2, 3) else []
+            if parts:
+                # Only the guilty register shall be bad: the smaller requests are kept for the life of this connection.
+                by_tag = dict(zip((point.tag for point in block.points), places, strict=True))
+                pending += [(part, tuple(by_tag[point.tag] for point in part.points)) for part in reversed(parts)]
+                continue
+            kept.append((block, places))
+            if code or known:
+                self._mark_bad(block, places, readings, known or _exception_name(code), lasting=bool(known) or code in REFUSALS)
+        self._blocks = kept
+        return [reading for reading in readings if reading is not None]
+
+    def _mark_bad(self, block: Block, places: tuple[int, ...], readings: list[Reading | None], detail: str, *, lasting: bool) -> None:
+        received_at = self._received_at or self._clock.now()
+        for point, place in zip(block.points, places, strict=True):
+            readings[place] = Reading(point.tag, None, Quality.BAD, None, received_at, detail)
+            if lasting:
+                self._refused[point.tag] = detail
+            else:
+                self._refused.pop(point.tag, None)
+
+    def _compile(self, tags: tuple[str, ...]) -> None:
+        place = {tag: position for position, tag in enumerate(tags)}
+        self._blocks = [(block, tuple(place[p.tag] for p in block.points)) for block in plan(self._points[tag] for tag in place)]
+        self._tags = tags
+
+    async def _read_block(self, block: Block, places: tuple[int, ...], readings: list[Reading | None]) -> int:
+        """One request. Fills `readings` and returns 0, or returns the exception code the device answered."""
+        reply = await self._request(_FUNCTIONS[block.table], block.address, block.count)
+        received_at = self._received_at = self._received_at or self._clock.now()
+        if reply.isError():
+            return _exception_code(reply)
+        data: Sequence[int]
+        if block.table in BIT_TABLES:
+            data = reply.bits
+            # A reply carries whole bytes.
+            if len(data) != (block.count + 7) // 8 * 8:
+                await self._distrust(f"{len(data)} bits for {block.count}")
+            data = data[: block.count]
+        else:
+            data = reply.registers
+            if len(data) != block.count:
+                await self._distrust(f"{len(data)} registers for {block.count}")
+        values, faults = block.decode(data)
+        good = Quality.GOOD
+        for point, place, value in zip(block.points, places, values, strict=True):
+            readings[place] = Reading(point.tag, value, good, None, received_at)
+        for position, detail in faults.items():
+            tag = block.points[position].tag
+            readings[places[position]] = Reading(tag, None, Quality.BAD, None, received_at, detail)
+        if self._refused:
+            for point in block.points:
+                self._refused.pop(point.tag, None)
+        return 0
+
+    async def _request(self, function: int, address: int, count: int = 0, values: Sequence[int] | None = None) -> ModbusPDU:
+        """One request, sent once, and its reply after all checks that hold for any. Raises LinkError."""
+        client = self._client
+        if client is None or not client.connected:
+            raise remedies.dropped(self._settings.peer, "connection lost")
+        unit = self._settings.unit_id
+        try:
+            async with self._clock.timeout(self._settings.timeout * 1.2):
+                if values is not None:
+                    reply = await _write(client, function, address, values, unit)
+                else:
+                    reply = await _read(client, function, address, count, unit)
+        except (TimeoutError, ModbusException) as error:
+            await self.close()
+            raise remedies.unanswered(self._settings.peer, f"function {function} at {address}, {error or 'timeout'}") from error
+        except OSError as error:
+            await self.close()
+            raise remedies.dropped(self._settings.peer, str(error)) from error
+        sent = client.ctx.request_transaction_id
+        if reply.transaction_id != sent:
+            await self._distrust(f"transaction {reply.transaction_id} for {sent}")
+        if unit and reply.dev_id != unit:
+            await self._distrust(f"unit {reply.dev_id} for {unit}")
+        if reply.function_code & 0x7F != function:
+            await self._distrust(f"function {reply.function_code} for {function}")
+        return reply
+
+    async def _distrust(self, problem: str) -> None:
+        await self.close()
+        raise remedies.untrustworthy(self._settings.peer, problem)
+
+    async def write(self, tag: str, value: Value) -> None:
+        found = self._settings.tags.get(tag)
+        if found is None or not found.writable:
+            raise TagError(f"tag {tag} is not writable")
+        point = self._points[tag]
+        if point.table == "coil":
+            function, values = 5, [int(bool(value) is not point.invert)]
+        else:
+            try:
+                values = encode(point, value)
+            except ValueError as error:
+                raise TagError(f"tag {tag}: {error}") from error
+            function = 6 if len(values) == 1 else 16
+        reply = await self._request(function, point.address, values=values)
+        if reply.isError():
+            raise TagError(f"tag {tag}: the device answered {_exception_name(_exception_code(reply))}")
+        echoed = {5: [int(bit) for bit in reply.bits[:1]], 6: reply.registers}.get(function, values)
+        if reply.address != point.address or echoed != values:
+            await self._distrust(f"wrote {echoed} at {reply.address} instead of {values} at {point.address}")
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+
+def _exception_code(reply: ModbusPDU) -> int:
+    # A code of 0 does not exist: an exception it is nevertheless.
+    return int(reply.exception_code) or 4
+
+
+def _exception_name(code: int) -> str:
+    return f"{EXCEPTIONS.get(code, 'exception')} ({code})"
+
+
+async def _read(client: AsyncModbusTcpClient | AsyncModbusSerialClient, function: int, address: int, count: int, unit: int) -> ModbusPDU:
+    match function:
+        case 1:
+            return await client.read_coils(address, count=count, device_id=unit)
+        case 2:
+            return await client.read_discrete_inputs(address, count=count, device_id=unit)
+        case 3:
+            return await client.read_holding_registers(address, count=count, device_id=unit)
+        case _:
+            return await client.read_input_registers(address, count=count, device_id=unit)
+
+
+async def _write(
+    client: AsyncModbusTcpClient | AsyncModbusSerialClient, function: int, address: int, values: Sequence[int], unit: int
+) -> ModbusPDU:
+    match function:
+        case 5:
+            return await client.write_coil(address, bool(values[0]), device_id=unit)
+        case 6:
+            return await client.write_register(address, values[0], device_id=unit)
+        case _:
+            return await client.write_registers(address, list(values), device_id=unit)

@@ -1,0 +1,73 @@
+"""The ways a device's link fails, each with what a technician should check, in both languages."""
+
+from __future__ import annotations
+
+from drivers.base import LinkError, SilentLinkError
+
+
+def unreachable(peer: str, detail: str) -> LinkError:
+    """Nobody at that address: switched off, unplugged, wrong address or port."""
+    return LinkError(
+        f"no connection to {peer}: {detail}",
+        remedy_fr=f"Vérifier que l'automate est sous tension, le câble réseau et l'adresse ({peer}).",
+        remedy_en=f"Check that the PLC is powered, the network cable and the address ({peer}).",
+    )
+
+
+def unanswered(peer: str, detail: str) -> LinkError:
+    """Connected, but a request stayed without an answer."""
+    return SilentLinkError(
+        f"{peer} does not answer: {detail}",
+        remedy_fr="L'automate ne répond plus ; reconnexion en cours. Si cela dure, vérifier automate et câble.",
+        remedy_en="The PLC no longer answers; reconnecting. If it lasts, check PLC and cable.",
+    )
+
+
+def silent(peer: str, age_s: float) -> LinkError:
+    """Connected, but the device has sent nothing for too long."""
+    return SilentLinkError(
+        f"{peer} is connected but sent nothing for {age_s:.1f} s",
+        remedy_fr="L'automate répond mais n'envoie rien ; reconnexion en cours. Si cela dure, le redémarrer.",
+        remedy_en="The PLC answers but sends nothing; reconnecting. If it lasts, restart it.",
+    )
+
+
+def dropped(peer: str, detail: str) -> LinkError:
+    """The other side, or the network, ended an open connection."""
+    return LinkError(
+        f"{peer} closed the connection: {detail}",
+        remedy_fr="L'automate a coupé la liaison ; reconnexion en cours. Si cela dure, vérifier automate et câble.",
+        remedy_en="The PLC closed the connection; reconnecting. If it lasts, check PLC and cable.",
+    )
+
+
+def untrustworthy(peer: str, detail: str) -> LinkError:
+    """A reply that does not fit its request: nothing of it is used."""
+    return LinkError(
+        f"{peer} sent a reply that cannot be trusted: {detail}",
+        remedy_fr="L'automate envoie des réponses incohérentes : vérifier qu'il n'y a qu'un maître, et la passerelle série.",
+        remedy_en="The PLC sends inconsistent replies: check that there is only one master, and the serial gateway.",
+    )
+
+
+def not_admitted(peer: str, detail: str) -> LinkError:
+    """The server refuses user, certificate or security policy."""
+    return LinkError(
+        f"{peer} refuses the session: {detail}",
+        remedy_fr="L'automate refuse la connexion : vérifier utilisateur, mot de passe et certificats (accepter celui de la passerelle).",
+        remedy_en="The PLC refuses the connection: check user, password and certificates (trust the gateway's own).",
+    )
+
+
+def too_many_sessions(peer: str, detail: str) -> LinkError:
+    """The server has no session left."""
+    return LinkError(
+        f"{peer} has no free session: {detail}",
+        remedy_fr="L'automate n'a plus de session libre : fermer les autres clients OPC UA, ou attendre une minute.",
+        remedy_en="The PLC has no free session: close other OPC UA clients, or wait a minute.",
+    )
+
+
+def misconfigured(peer: str, detail: str, *, fr: str, en: str) -> LinkError:
+    """This side lacks something to open the link; it is tried again, since a technician may put it in place meanwhile."""
+    return LinkError(f"{peer}: {detail}", remedy_fr=fr, remedy_en=en)

@@ -14,6 +14,8 @@ from gateway.outbox.session import open_writer
 
 DATABASE = "journal.db"
 LOCK = "lock"
+DAMAGED = "damaged"
+"""Left behind by a process that met damage in a running journal, perhaps where the check at start does not come."""
 CHECK_S = 2.0
 """How long the check at start may last. A larger journal is not read to its end: the gateway must count again within seconds."""
 
@@ -78,9 +80,12 @@ def prepare(state_dir: Path, clock: Clock) -> tuple[sqlite3.Connection, Path | N
     path = state_dir / DATABASE
     try:
         try:
+            if path.with_name(DAMAGED).exists():
+                raise Corrupt("damage was met while the journal was in use")
             return _open(path, clock), None
         except Corrupt:
             aside = _move_aside(path)
+            path.with_name(DAMAGED).unlink(missing_ok=True)
             return _open(path, clock), aside
     except NewerSchema as newer:
         raise StoreError(
@@ -114,16 +119,17 @@ def _open(path: Path, clock: Clock) -> sqlite3.Connection:
     except (sqlite3.Error, NewerSchema, Corrupt) as error:
         if connection is not None:
             connection.close()
-        if isinstance(error, sqlite3.DatabaseError) and not _is_environment(error):
+        if isinstance(error, sqlite3.Error) and is_damage(error):
             raise Corrupt(str(error)) from error
         raise
     _sync_folder(path.parent)
     return connection
 
 
-def _is_environment(error: sqlite3.DatabaseError) -> bool:
-    """True for what a full disk, a lock or missing rights cause; a file shorter than its header says is damage."""
-    return isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_IOERR_SHORT_READ
+def is_damage(error: sqlite3.Error) -> bool:
+    """True for a database that is none or is malformed, or is shorter than its header says; not for a full disk, a lock, missing rights."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ)
 
 
 def _check(connection: sqlite3.Connection, clock: Clock) -> None:

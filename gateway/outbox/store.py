@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import sqlite3
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from drivers.base import Clock
 from gateway.domain.entry import Entry
@@ -18,8 +19,10 @@ from gateway.domain.snapshot import Record, Snapshot
 from gateway.outbox import retention
 from gateway.outbox.session import Session, open_reader, open_writer
 from gateway.outbox.settings import JournalSettings
-from gateway.outbox.statedir import DATABASE, lock, prepare
+from gateway.outbox.statedir import DAMAGED, DATABASE, is_damage, lock, prepare
 from gateway.outbox.transaction import CLOSED_STATES, Batch, ConsumerMark, RowException, Written, write
+
+T = TypeVar("T")
 
 _ENTRY = "position, epoch, sequence, id, work_unit, type, job_order_id, at, body"
 
@@ -121,7 +124,7 @@ class Store:
         repeating the same batch is safe). Entries continue at `last_position + 1` without a hole."""
         at = instant(recorded_at)
         total_bytes = self._total_bytes
-        written = await self._writer.run(lambda connection: write(connection, batch, total_bytes=total_bytes, recorded_at=at))
+        written = await self._guarded(self._writer, lambda connection: write(connection, batch, total_bytes=total_bytes, recorded_at=at))
         self._total_bytes = written.total_bytes
         if batch.entries:
             self.last_position = batch.entries[-1].position
@@ -136,7 +139,7 @@ class Store:
         """Remove one slice of what may go: see `retention.prune`. Raises sqlite3.Error with nothing removed."""
         floor = min((self._cursors[u] for u in self.uplinks), default=self.last_position)
         at = instant(now)
-        return await self._writer.run(lambda connection: retention.prune(connection, self.path, self.settings, at, floor))
+        return await self._guarded(self._writer, lambda connection: retention.prune(connection, self.path, self.settings, at, floor))
 
     async def close(self) -> None:
         """After the last commit: fold the log into the database and let the directory go."""
@@ -145,6 +148,15 @@ class Store:
         await self._writer.run(_checkpoint)
         await self._writer.close()
         os.close(self._lock_handle)
+
+    async def _guarded(self, session: Session, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Damage that shows only now ends the process by its error; the next start moves the database aside without looking at it again."""
+        try:
+            return await session.run(work)
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                self.path.with_name(DAMAGED).touch()
+            raise
 
     # -- reading: the forwarders'
 
@@ -155,7 +167,7 @@ class Store:
         if None in without:
             condition += " AND work_unit IS NOT NULL"
         sql = f"SELECT {_ENTRY} FROM journal WHERE position > ?{condition} ORDER BY position LIMIT ?"
-        return await self._reader.run(lambda c: [_entry(row) for row in c.execute(sql, (after_position, *named, limit))])
+        return await self._guarded(self._reader, lambda c: [_entry(row) for row in c.execute(sql, (after_position, *named, limit))])
 
     async def entries_at(self, positions: Sequence[int]) -> list[Entry]:
         """The rows at `positions` that are still kept, in journal order."""
@@ -164,7 +176,7 @@ class Store:
         def work(connection: sqlite3.Connection) -> list[Entry]:
             return [_entry(row) for position in sorted(positions) for row in connection.execute(sql, (position,))]
 
-        return await self._reader.run(work)
+        return await self._guarded(self._reader, work)
 
     def position_of(self, epoch: str, sequence: int) -> int | None:
         """Where that row is or would be, whether it is still kept or not; None for an epoch this journal never had.
@@ -187,12 +199,16 @@ class Store:
     async def exceptions(self, uplink: str) -> list[RowException]:
         """In journal order."""
         sql = "SELECT uplink, position, state, reason, at FROM exceptions WHERE uplink = ? ORDER BY position"
-        return await self._reader.run(lambda c: [RowException(u, p, s, r, moment(at)) for u, p, s, r, at in c.execute(sql, (uplink,))])
+        return await self._guarded(
+            self._reader, lambda c: [RowException(u, p, s, r, moment(at)) for u, p, s, r, at in c.execute(sql, (uplink,))]
+        )
 
     async def marks(self, uplink: str) -> list[ConsumerMark]:
         """What each consumer of `uplink` has acknowledged, for each epoch."""
         sql = "SELECT uplink, consumer, epoch, sequence, at FROM consumer_marks WHERE uplink = ? ORDER BY consumer, at"
-        return await self._reader.run(lambda c: [ConsumerMark(u, n, e, s, moment(at)) for u, n, e, s, at in c.execute(sql, (uplink,))])
+        return await self._guarded(
+            self._reader, lambda c: [ConsumerMark(u, n, e, s, moment(at)) for u, n, e, s, at in c.execute(sql, (uplink,))]
+        )
 
     async def backlog(self, uplink: str) -> Backlog:
         """Constant time, whatever the length of the journal."""
@@ -216,19 +232,19 @@ class Store:
                     rows, size, oldest = rows + 1, size + length, at if oldest is None else min(oldest, at)
             return Backlog(rows, max(size, 0), None if oldest is None or rows == 0 else moment(oldest))
 
-        return await self._reader.run(work)
+        return await self._guarded(self._reader, work)
 
     async def telemetry(self, limit: int) -> list[Telemetry]:
         """The oldest batches, in order."""
         sql = "SELECT id, device, body FROM telemetry ORDER BY id LIMIT ?"
-        return await self._reader.run(lambda c: [Telemetry(*row) for row in c.execute(sql, (limit,))])
+        return await self._guarded(self._reader, lambda c: [Telemetry(*row) for row in c.execute(sql, (limit,))])
 
     # -- reading: intake, trackers, page
 
     async def known_answer(self, command_id: str) -> Answer | None:
         """What that command was answered, None for a new one."""
         sql = "SELECT return_status, state, problem_code, problem_text FROM answers WHERE command_id = ?"
-        row = await self._reader.run(lambda c: c.execute(sql, (command_id,)).fetchone())
+        row = await self._guarded(self._reader, lambda c: c.execute(sql, (command_id,)).fetchone())
         if row is None:
             return None
         status, state, code, text = row
@@ -237,13 +253,13 @@ class Store:
     async def order_cursor(self, uplink: str) -> str | None:
         """How far the orders of `uplink` have been taken, None at first."""
         sql = "SELECT cursor FROM order_cursors WHERE uplink = ?"
-        row = await self._reader.run(lambda c: c.execute(sql, (uplink,)).fetchone())
+        row = await self._guarded(self._reader, lambda c: c.execute(sql, (uplink,)).fetchone())
         return row[0] if row else None
 
     async def snapshots(self) -> dict[str, Snapshot]:
         """The latest of each work unit; its records are read with `records`."""
         sql = "SELECT work_unit, version, state FROM snapshots"
-        return await self._reader.run(lambda c: {row[0]: Snapshot(*row) for row in c.execute(sql)})
+        return await self._guarded(self._reader, lambda c: {row[0]: Snapshot(*row) for row in c.execute(sql)})
 
     async def records(self, work_unit: str, kinds: Sequence[str], since: datetime) -> list[Record]:
         """The records of these kinds whose `at` is not before `since`, oldest first."""
@@ -252,11 +268,13 @@ class Store:
             " AND at >= ? ORDER BY at, kind, key"
         )
         values = (work_unit, *kinds, instant(since))
-        return await self._history.run(lambda c: [Record(k, key, moment(at), body) for k, key, at, body in c.execute(sql, values)])
+        return await self._guarded(
+            self._history, lambda c: [Record(k, key, moment(at), body) for k, key, at, body in c.execute(sql, values)]
+        )
 
     async def size(self) -> int:
         """Bytes in use on disk, log included."""
-        return await self._history.run(lambda c: retention.used_bytes(c, self.path))
+        return await self._guarded(self._history, lambda c: retention.used_bytes(c, self.path))
 
 
 def _prepare(state_dir: Path, clock: Clock, prepared: list[sqlite3.Connection]) -> Path | None:

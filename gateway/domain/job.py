@@ -1,0 +1,179 @@
+"""`Job`: one order in the ledger with all that was made, consumed and found of it, and its row in the journal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from gateway.domain.job_order import Customer, JobOrder, JobState, MaterialRequirement, QualityRequirement
+from gateway.domain.material import MaterialBook
+from gateway.domain.promise import Promise, PromiseKeeper, PromiseVerdict
+from gateway.domain.quality import QualityVerdict
+from gateway.domain.view import JobView
+
+_ZERO = Decimal(0)
+_FAR = float("inf")
+
+
+@dataclass(eq=False)
+class Job:
+    """Mutable, owned by its ledger. Totals in the order's unit; `arrival` counts orders as they come in.
+
+    `removed`: cancelled or cleared; the row stays in the journal, the order is no longer in the ledger.
+    """
+
+    order: JobOrder
+    state: JobState
+    arrival: int
+    produced: Decimal = _ZERO
+    good: Decimal = _ZERO
+    scrap: Decimal = _ZERO
+    rework: Decimal = _ZERO
+    started_at: datetime | None = None
+    paused_at: datetime | None = None
+    ended_at: datetime | None = None
+    removed: bool = False
+    quality_pass: int = 0
+    quality_fail: int = 0
+    materials: MaterialBook = field(default_factory=MaterialBook)
+    promise: Promise | None = None
+    keeper: PromiseKeeper = field(default_factory=PromiseKeeper)
+
+    @property
+    def job_order_id(self) -> str:
+        return self.order.job_order_id
+
+    @property
+    def is_over(self) -> bool:
+        return self.state in (JobState.ENDED, JobState.ABORTED)
+
+    @property
+    def remaining(self) -> Decimal | None:
+        """Good pieces still to make, never negative; None when the order names no quantity."""
+        return None if self.order.quantity is None else max(self.order.quantity - self.good, _ZERO)
+
+    @property
+    def dispatch_key(self) -> tuple[float, float, float, int]:
+        """Sorts a queue: the customer's priority, else the order's (higher first), then delivery_to, end_time, arrival; none last."""
+        order, customer = self.order, self.order.customer
+        priority = customer.priority if customer is not None and customer.priority is not None else order.priority
+        due = customer.delivery_to if customer is not None else None
+        return (
+            _FAR if priority is None else -priority,
+            _FAR if due is None else due.timestamp(),
+            _FAR if order.end_time is None else order.end_time.timestamp(),
+            self.arrival,
+        )
+
+    def count_result(self, result: QualityVerdict) -> None:
+        """Note one quality result."""
+        if result is QualityVerdict.PASS:
+            self.quality_pass += 1
+        else:
+            self.quality_fail += 1
+
+    def view(self) -> JobView:
+        """The JobResponse, as page and topics render it."""
+        promise = self.promise
+        return JobView(
+            order=self.order,
+            state=self.state.value,
+            produced=self.produced,
+            good=self.good,
+            scrap=self.scrap,
+            rework=self.rework,
+            started_at=self.started_at,
+            ended_at=self.ended_at,
+            materials=self.materials.totals(),
+            quality_pass=self.quality_pass,
+            quality_fail=self.quality_fail,
+            eta_likely=promise.eta_likely if promise else None,
+            eta_safe=promise.eta_safe if promise else None,
+            verdict=promise.verdict.value if promise else PromiseVerdict.UNKNOWN.value,
+            basis=promise.basis if promise else "",
+        )
+
+
+def dump_job(job: Job) -> dict[str, Any]:
+    """JSON-able: Decimals are strings, times ISO 8601. `load_job` of it gives an equal job."""
+    row = {f.name: _plain(getattr(job, f.name)) for f in fields(job) if f.name not in ("materials", "keeper")}
+    return row | {"materials": job.materials.dump(), "keeper": job.keeper.dump()}
+
+
+def load_job(row: Mapping[str, Any]) -> Job:
+    """Raises KeyError or ValueError for a row that `dump_job` did not write."""
+    promise = row["promise"]
+    return Job(
+        order=_load_order(row["order"]),
+        state=JobState(row["state"]),
+        arrival=row["arrival"],
+        produced=Decimal(row["produced"]),
+        good=Decimal(row["good"]),
+        scrap=Decimal(row["scrap"]),
+        rework=Decimal(row["rework"]),
+        started_at=_time(row["started_at"]),
+        paused_at=_time(row["paused_at"]),
+        ended_at=_time(row["ended_at"]),
+        removed=row["removed"],
+        quality_pass=row["quality_pass"],
+        quality_fail=row["quality_fail"],
+        materials=MaterialBook.load(row["materials"]),
+        promise=None if promise is None else _load_promise(promise),
+        keeper=PromiseKeeper.load(row["keeper"]),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if is_dataclass(value):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
+
+
+def _load_promise(row: Mapping[str, Any]) -> Promise:
+    return Promise(_time(row["eta_likely"]), _time(row["eta_safe"]), PromiseVerdict(row["verdict"]), row["basis"])
+
+
+def _load_order(row: Mapping[str, Any]) -> JobOrder:
+    customer = row["customer"]
+    known = dict(row) | {
+        "quantity": _decimal(row["quantity"]),
+        "start_time": _time(row["start_time"]),
+        "end_time": _time(row["end_time"]),
+        "ideal_cycle_time_s": _decimal(row["ideal_cycle_time_s"]),
+        "lead_after_s": _decimal(row["lead_after_s"]),
+        "material_requirements": tuple(_load_material(item) for item in row["material_requirements"]),
+        "quality_requirements": tuple(_load_quality(item) for item in row["quality_requirements"]),
+        "customer": None if customer is None else _load_customer(customer),
+    }
+    return JobOrder(**known)
+
+
+def _load_material(row: Mapping[str, Any]) -> MaterialRequirement:
+    return MaterialRequirement(**(dict(row) | {"quantity_per": Decimal(row["quantity_per"])}))
+
+
+def _load_quality(row: Mapping[str, Any]) -> QualityRequirement:
+    limits = {name: _decimal(row[name]) for name in ("lower", "target", "upper")}
+    return QualityRequirement(**(dict(row) | limits))
+
+
+def _load_customer(row: Mapping[str, Any]) -> Customer:
+    times = {name: _time(row[name]) for name in ("delivery_from", "delivery_to")}
+    return Customer(**(dict(row) | times | {"requirements": tuple(row["requirements"])}))

@@ -1,0 +1,317 @@
+"""When a job will be done: likely and safe, through the calendar, at the good rate this machine really reaches.
+
+The likely date uses the mean time per good piece, stops included. The safe date adds a margin for what the counts of past buckets
+show: their variance, how bad spells cluster (lag-1 autocorrelation), and how little was observed so far.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from math import sqrt
+from typing import Any
+
+from gateway.domain.calendar import Calendar, Span, SpanKind
+from gateway.domain.instants import SECOND, Instant, moment
+from gateway.domain.job_order import JobOrder
+
+BUCKET_S = 300
+"""Long enough to hold several pieces of most machines, short enough to know the spread after an hour."""
+_MEMORY_BUCKETS = 288.0
+"""Older buckets fade with this constant: a day of required time, so that a rate follows tool and material, not the last hour."""
+_ENOUGH_S = 900.0
+_ENOUGH_GOOD = 20.0
+"""Below either of the two the observed rate is chance; the ideal time with LIKELY_FACTOR and SAFE_FACTOR speaks instead."""
+LIKELY_FACTOR = 1.25
+"""Ideal time / 0.8: a good machine's OEE while it has work."""
+SAFE_FACTOR = 1.75
+_ENOUGH_PAIRS = 6.0
+_ONE_SIDED_95 = 1.645
+_MAX_CLUSTERING = 8.0
+"""Bound on how much clustered stops may widen the margin: an estimate from few buckets must not run away."""
+_PERSISTENCE = 60 * SECOND
+
+
+class PromiseVerdict(StrEnum):
+    ON_TIME = "on_time"
+    AT_RISK = "at_risk"
+    LATE = "late"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Aware UTC datetimes, None when there is no date to give; `basis` says in one sentence where they come from."""
+
+    eta_likely: datetime | None
+    eta_safe: datetime | None
+    verdict: PromiseVerdict
+    basis: str
+
+
+@dataclass(frozen=True)
+class Workload:
+    """Required time that a piece of work needs: likely, and what the safe date adds; both in seconds."""
+
+    likely_s: float
+    margin_s: float
+
+
+@dataclass(frozen=True)
+class Rate:
+    """An observed good rate. `variance` is that of the good count of one bucket, widened for clustered stops."""
+
+    s_per_good: float
+    observed_s: float
+    buckets: float
+    variance: float
+
+    def workload(self, remaining: float) -> Workload:
+        """Seconds of required time for `remaining` good pieces."""
+        likely_s = remaining * self.s_per_good
+        ahead = likely_s / BUCKET_S
+        # Spread of what is to come, and of the mean that few buckets give: the second grows with the square of the distance.
+        spread = sqrt(self.variance * (ahead + ahead * ahead / max(self.buckets, 1.0)))
+        return Workload(likely_s, _ONE_SIDED_95 * spread * self.s_per_good)
+
+
+@dataclass
+class _Learned:
+    """Sums over closed buckets, each faded by 1 - 1/_MEMORY_BUCKETS a bucket, and the bucket that is still open."""
+
+    seen: Instant | None = None
+    open_us: int = 0
+    open_good: float = 0.0
+    previous: float | None = None
+    weight: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+    pairs: float = 0.0
+    products: float = 0.0
+
+
+class RateLearner:
+    """Learns the seconds of required time per good piece of one product on one machine, in constant memory.
+
+    `observe` is called with every delta of good pieces while the job runs (0 counts too: time passes), `suspend` when it stops being
+    the running job, so that time without it is not counted. Breaks and closed time never count.
+    """
+
+    def __init__(self, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self._learned = _Learned()
+
+    def observe(self, at: Instant, good: Decimal) -> None:
+        """`good` pieces (a correction may be negative) since the call before; an `at` that runs backwards adds no time."""
+        learned = self._learned
+        seen, learned.seen = learned.seen, at if learned.seen is None else max(at, learned.seen)
+        required_us = self._calendar.required(seen, at) if seen is not None and at > seen else 0
+        pieces = float(good)
+        bucket_us = BUCKET_S * SECOND
+        # Pieces of one long silence were made all along it, not at its end: each bucket gets its share.
+        while learned.open_us + required_us >= bucket_us:
+            take = bucket_us - learned.open_us
+            share = pieces * take / required_us if required_us else 0.0
+            self._close(learned.open_good + share)
+            pieces -= share
+            required_us -= take
+        learned.open_us += required_us
+        learned.open_good += pieces
+
+    def suspend(self) -> None:
+        """The job no longer runs; time until the next `observe` is not its own."""
+        self._learned.seen = None
+
+    @property
+    def rate(self) -> Rate | None:
+        """None before enough was observed (15 min of required time and 20 good pieces)."""
+        learned = self._learned
+        n = learned.weight
+        observed_s = n * BUCKET_S + learned.open_us / SECOND
+        good = learned.total + learned.open_good
+        if observed_s < _ENOUGH_S or good < _ENOUGH_GOOD:
+            return None
+        mean = learned.total / n
+        variance = max(learned.squares / n - mean * mean, 0.0) * n / max(n - 1.0, 1.0)
+        # Counts cannot be steadier than their own rounding: a piece falls into one bucket or the next (variance 1/6).
+        return Rate(observed_s / good, observed_s, n, max(variance, 1 / 6) * self._clustering(mean, variance))
+
+    def _clustering(self, mean: float, variance: float) -> float:
+        """(1 + r) / (1 - r) for the lag-1 autocorrelation r: by how much a long sum varies more than independent buckets would."""
+        learned = self._learned
+        if learned.pairs < _ENOUGH_PAIRS or variance <= 0.0:
+            return 1.0
+        r = min(max((learned.products / learned.pairs - mean * mean) / variance, 0.0), 0.99)
+        return min((1 + r) / (1 - r), _MAX_CLUSTERING)
+
+    def _close(self, good: float) -> None:
+        learned = self._learned
+        keep = 1.0 - 1.0 / _MEMORY_BUCKETS
+        if learned.previous is not None:
+            learned.pairs = learned.pairs * keep + 1.0
+            learned.products = learned.products * keep + learned.previous * good
+        learned.weight = learned.weight * keep + 1.0
+        learned.total = learned.total * keep + good
+        learned.squares = learned.squares * keep + good * good
+        learned.previous = good
+        learned.open_us = 0
+        learned.open_good = 0.0
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-able; `load` of it goes on exactly where this one stands."""
+        return asdict(self._learned)
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        self._learned = _Learned(**state)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One job as the estimate sees it. `remaining` good pieces (None: no quantity ordered); `ideal_s` seconds per piece."""
+
+    order: JobOrder
+    remaining: Decimal | None
+    rate: Rate | None = None
+    ideal_s: float | None = None
+
+
+def estimate(now: Instant, work: Work, calendar: Calendar) -> Promise:
+    """The promise of a job that runs, or would run, from `now` on."""
+    return estimate_queue(now, [work], calendar)[0]
+
+
+def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, changeover_s: float = 0.0) -> list[Promise]:
+    """Promises of jobs done one after the other in this order, with `changeover_s` of required time between two.
+
+    Margins add up: the jobs share machine and people, so their delays are not independent. Behind a job without an end date
+    nothing has one.
+    """
+    promises: list[Promise] = []
+    likely_s = margin_s = 0.0
+    behind: JobOrder | None = None
+    blocked: JobOrder | None = None
+    for work in works:
+        load, basis = _workload(work)
+        if blocked is not None:
+            basis = f"{blocked.job_order_id} before it has no end date"
+        elif load is None:
+            blocked = work.order
+        if blocked is not None or load is None:
+            promises.append(Promise(None, None, PromiseVerdict.UNKNOWN, basis))
+            continue
+        likely_s += load.likely_s + (changeover_s if behind is not None else 0.0)
+        margin_s += load.margin_s
+        after = f"after {behind.job_order_id}; " if behind is not None else ""
+        promises.append(_promise(now, likely_s, margin_s, after + basis, work.order, calendar))
+        behind = work.order
+    return promises
+
+
+def verdict_of(eta_likely: datetime, eta_safe: datetime, order: JobOrder) -> PromiseVerdict:
+    """Against the customer's `delivery_to`, else the order's `end_time`; `lead_after_s` is what later operations still need."""
+    customer = order.customer
+    due = customer.delivery_to if customer is not None and customer.delivery_to is not None else order.end_time
+    if due is None:
+        return PromiseVerdict.UNKNOWN
+    latest = due - timedelta(seconds=float(order.lead_after_s or 0))
+    if eta_safe <= latest:
+        return PromiseVerdict.ON_TIME
+    return PromiseVerdict.AT_RISK if eta_likely <= latest else PromiseVerdict.LATE
+
+
+class PromiseKeeper:
+    """Announces a change of verdict only when it has held for a minute, so that a job on the edge does not flood the CRM.
+
+    The first verdict that is known is announced at once: nobody could have been told another.
+    """
+
+    def __init__(self) -> None:
+        self.announced = PromiseVerdict.UNKNOWN
+        self._candidate: PromiseVerdict | None = None
+        self._since: Instant = 0
+        self._first = True
+
+    def update(self, promise: Promise, at: Instant) -> PromiseVerdict | None:
+        """The verdict announced before when a new one is to be announced now, else None."""
+        if promise.verdict is self.announced:
+            self._candidate = None
+            return None
+        if promise.verdict is not self._candidate:
+            self._candidate, self._since = promise.verdict, at
+        if not self._first and at - self._since < _PERSISTENCE:
+            return None
+        previous, self.announced, self._candidate, self._first = self.announced, promise.verdict, None, False
+        return previous
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {"announced": self.announced, "candidate": self._candidate, "since": self._since, "first": self._first}
+
+    @classmethod
+    def load(cls, state: Mapping[str, Any]) -> PromiseKeeper:
+        keeper = cls()
+        keeper.announced = PromiseVerdict(state["announced"])
+        keeper._candidate = None if state["candidate"] is None else PromiseVerdict(state["candidate"])
+        keeper._since, keeper._first = state["since"], state["first"]
+        return keeper
+
+
+def _workload(work: Work) -> tuple[Workload | None, str]:
+    """What a job still needs, and the first half of its basis."""
+    if work.remaining is None:
+        return None, "no quantity ordered"
+    if work.remaining <= 0:
+        return Workload(0.0, 0.0), "quantity reached"
+    if work.rate is not None:
+        per_hour = 3600 / work.rate.s_per_good
+        return work.rate.workload(float(work.remaining)), f"{_number(per_hour)} good/h observed over {_duration(work.rate.observed_s)}"
+    if work.ideal_s is None:
+        return None, "no rate observed yet and no ideal time"
+    ideal_s = float(work.remaining) * work.ideal_s
+    basis = f"ideal {_number(work.ideal_s)} s/piece x {LIKELY_FACTOR} likely, x {SAFE_FACTOR} safe: too little observed yet"
+    return Workload(ideal_s * LIKELY_FACTOR, ideal_s * (SAFE_FACTOR - LIKELY_FACTOR)), basis
+
+
+def _promise(now: Instant, likely_s: float, margin_s: float, basis: str, order: JobOrder, calendar: Calendar) -> Promise:
+    likely = calendar.after_required(now, round(likely_s * SECOND))
+    safe = calendar.after_required(now, round((likely_s + margin_s) * SECOND))
+    if likely is None or safe is None:
+        return Promise(None, None, PromiseVerdict.UNKNOWN, f"{basis}; the calendar holds too little required time")
+    eta_likely, eta_safe = _whole_second(likely), _whole_second(safe)
+    pauses = _pauses(now, likely, calendar)
+    return Promise(eta_likely, eta_safe, verdict_of(eta_likely, eta_safe, order), f"{basis}; {pauses} included" if pauses else basis)
+
+
+def _whole_second(at: Instant) -> datetime:
+    """Rounded up: a promise is never earlier than its figure."""
+    return moment(-(-at // SECOND) * SECOND)
+
+
+def _pauses(start: Instant, end: Instant, calendar: Calendar) -> str:
+    """What of [start, end) is not required time, in words with local times."""
+    spans = [span for span in calendar.spans(start, end) if span.kind is not SpanKind.REQUIRED]
+    parts = [
+        _named([s for s in spans if s.kind is SpanKind.BREAK], "break", calendar),
+        _named([s for s in spans if s.kind is SpanKind.MAINTENANCE], "planned maintenance", calendar),
+    ]
+    closed_us = sum(s.end - s.start for s in spans if s.kind is SpanKind.CLOSED)
+    if closed_us:
+        parts.append(f"{_duration(closed_us / SECOND)} without shift")
+    return " and ".join(part for part in parts if part)
+
+
+def _named(spans: Sequence[Span], name: str, calendar: Calendar) -> str:
+    if len(spans) == 1:
+        return f"{name} at {calendar.local(spans[0].start):%H:%M}"
+    return f"{len(spans)} x {name}" if spans else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -86,6 +86,9 @@ class LedgerCopy:
         self.conflicts: list[str] = []
         self.invalid: list[str] = []
         self._by_id: dict[str, dict[str, Any]] = {}
+        self._made: dict[str, dict[str, Decimal]] = {}
+        self._orders: dict[str, dict[str, Any]] = {}
+        self._latest: dict[tuple[str, str, str], int] = {}
 
     def take(self, event: Any) -> Taken:
         """Keep one event. A repeat changes nothing; a conflict and an invalid one are remembered by their reason."""
@@ -102,35 +105,16 @@ class LedgerCopy:
         self._by_id[event["id"]] = event
         self.events.append(event)
         self._note_sequence(event)
+        self._note_totals(event)
         return self._count(Taken.NEW)
 
     def made(self) -> dict[str, dict[str, Decimal]]:
         """Pieces per work unit: the sum of all `quantity.counted`."""
-        result: dict[str, dict[str, Decimal]] = {}
-        for event in self.events:
-            unit = unit_of(event)
-            if unit is not None and short_type(event) == "quantity.counted":
-                add_pieces(result.setdefault(unit, pieces()), event["data"])
-        return result
+        return self._made
 
     def orders(self) -> dict[str, dict[str, Any]]:
         """Per job order the last totals of `job.progress`, its last state, and the sum of its `quantity.counted`."""
-        result: dict[str, dict[str, Any]] = {}
-        for event in sorted(self.events, key=lambda e: (e["epoch"], e["sequence"])):
-            subject, kind = event.get("subject"), short_type(event)
-            if not subject or kind not in {"job.progress", "job.changed", "quantity.counted"}:
-                continue
-            order = result.setdefault(
-                subject, {"work_unit": unit_of(event), "state": None, "target": None, **pieces(), "counted": pieces()}
-            )
-            data = event["data"]
-            if kind == "job.progress":
-                order.update({key: data[key] for key in PIECE_KEYS}, target=data.get("target"))
-            elif kind == "job.changed":
-                order["state"] = data.get("state")
-            else:
-                add_pieces(order["counted"], data)
-        return result
+        return self._orders
 
     def report(self) -> dict[str, Any]:
         """Everything a test wants to know; `clean` is True when the ledger arrived whole, once and in order."""
@@ -162,6 +146,28 @@ class LedgerCopy:
         ledger.seen.add(sequence)
         while ledger.high_water + 1 in ledger.seen:
             ledger.high_water += 1
+
+    def _note_totals(self, event: dict[str, Any]) -> None:
+        subject, kind, unit, data = event.get("subject"), short_type(event), unit_of(event), event["data"]
+        if kind not in {"job.progress", "job.changed", "quantity.counted"} or unit is None:
+            return
+        if kind == "quantity.counted":
+            add_pieces(self._made.setdefault(unit, pieces()), data)
+        if not subject:
+            return
+        order = self._orders.setdefault(subject, {"work_unit": unit, "state": None, "target": None, **pieces(), "counted": pieces()})
+        if kind == "quantity.counted":
+            add_pieces(order["counted"], data)
+            return
+        # A late arrival (a hole filled by a replay) must not put an older total over a newer one.
+        key = (event["epoch"], subject, kind)
+        if event["sequence"] < self._latest.get(key, 0):
+            return
+        self._latest[key] = event["sequence"]
+        if kind == "job.progress":
+            order.update({key: data[key] for key in PIECE_KEYS if key in data}, target=data.get("target"))
+        else:
+            order["state"] = data.get("state")
 
 
 def _fault(event: Any) -> str | None:

@@ -51,13 +51,12 @@ class Mes:
         self.consumer = consumer
         self.acknowledge = acknowledge
         self.connections = 0
-        self.states: dict[str, Any] = {}
-        """Last retained message of each state and job topic, by topic below the site."""
         self._address = (host, port)
         self._base = base
         self._persistent = persistent
         self._five = protocol == "5"
         self._lock = threading.Lock()
+        self._retained: dict[str, Any] = {}
         self._copy = LedgerCopy()
         self._acknowledged: dict[str, int] = {}
         self._asked: set[str] = set()
@@ -108,6 +107,11 @@ class Mes:
         with self._lock:
             return self._copy.events[after:]
 
+    def retained(self) -> dict[str, Any]:
+        """Last message of each state, job and tag topic, by topic below enterprise/site."""
+        with self._lock:
+            return dict(self._retained)
+
     def report(self) -> dict[str, Any]:
         with self._lock:
             return {
@@ -146,7 +150,7 @@ class Mes:
                 if self._copy.take(content) is Taken.NEW:
                     self._gateways[content["epoch"]] = content["id"].split(":")[0]
             else:
-                self.states[below] = content
+                self._retained[below] = content
 
     def _flush(self) -> None:
         """Acknowledge up to the first hole; ask once for the beginning of a ledger that was joined in the middle."""

@@ -17,10 +17,11 @@ HERE = Path(__file__).parent
 CASES = sorted(path.parent for path in HERE.glob("*/expected.json") if (path.parent / "recording.csv").exists())
 IDS = [case.name for case in CASES]
 
-KPI_FIELDS = frozenset(
-    "planned_s opening_s run_s setup_s unknown_s stop_s stop_count micro_stop_s micro_stop_count slow_s produced good scrap rework "
-    "availability effectiveness quality_ratio oee trs trg tre loss_cost degraded revision".split()
-)
+KPI_FIELDS = {
+    "planned_s", "opening_s", "run_s", "setup_s", "unknown_s", "stop_s", "stop_count", "micro_stop_s", "micro_stop_count", "slow_s",
+    "produced", "good", "scrap", "rework", "availability", "effectiveness", "quality_ratio", "oee", "trs", "trg", "tre", "loss_cost",
+    "degraded", "revision",
+}  # fmt: skip
 
 Line = dict[str, Any]
 

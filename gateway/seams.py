@@ -5,7 +5,7 @@ It stands below the rooms because the forwarder (outbox) and the uplinks speak i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -53,13 +53,15 @@ class Uplink(Protocol):
 
     @property
     def peer(self) -> str:
-        """Protocol and address for the technician, of the present or last connection: `MQTT broker-1:8883`."""
+        """Protocol and addresses for the technician: `MQTT broker-1:8883, broker-2:8883`."""
 
     async def connect(self) -> None:
         """Open the connection. Raises UplinkError within a few seconds; leaves nothing open when it does."""
 
-    async def serve(self) -> None:
-        """Carry what is no ledger row (orders in, live values, telemetry) until the connection is lost. Raises UplinkError then."""
+    async def serve(self, heard: Callable[[], None]) -> None:
+        """Carry what is no ledger row (orders in, live values, telemetry) until the connection is lost. Raises UplinkError then.
+
+        `heard` is called whenever the peer said something."""
 
     async def deliver(self, batch: Sequence[Entry]) -> Receipt:
         """Hand over rows in journal order. Raises UplinkError when the connection is lost or nothing can be said."""

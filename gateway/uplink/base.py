@@ -32,15 +32,15 @@ class BatchHandler(Protocol):
 
 
 class AckHandler(Protocol):
-    """A consumer's high-water mark. Returns why it was refused, None when it was applied."""
+    """A consumer's high-water mark. Returns why it was refused, None when it was applied (durable with the next commit)."""
 
-    def __call__(self, consumer: str, epoch: str, sequence: int) -> Awaitable[str | None]: ...
+    def __call__(self, consumer: str, epoch: str, sequence: int) -> str | None: ...
 
 
 class ReplayHandler(Protocol):
     """Send again from `from_sequence`. Returns why it was refused, None when it was applied."""
 
-    def __call__(self, epoch: str, from_sequence: int) -> Awaitable[str | None]: ...
+    def __call__(self, epoch: str, from_sequence: int) -> str | None: ...
 
 
 def tls_context(tls: Tls | None) -> ssl.SSLContext:

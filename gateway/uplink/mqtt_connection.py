@@ -1,0 +1,368 @@
+"""One connection to one broker, and the only bridge between paho's thread and the event loop.
+
+paho's own reconnect, window and retries are not used: a lost connection is thrown away with its client. paho ignores a broker's Receive
+Maximum, never repeats a publish whose acknowledgement was lost, and would fall back to MQTT 3.1 by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from drivers.base import Clock
+from gateway.domain.events import Text
+from gateway.seams import UplinkError
+from gateway.uplink.mqtt_window import Window
+
+CONNECT_BOUND_S = 4.0
+"""For address look-up, TCP, TLS and CONNACK together; a stand-in broker must get its turn soon."""
+KEEP_ALIVE_S = 12
+ACK_BOUND_S = 10.0
+"""A publish that is not acknowledged by then was lost on a connection that looks alive."""
+SESSION_EXPIRY_S = 86_400
+"""Commands that come while the gateway is away wait at the broker for a day."""
+_INBOUND_WINDOW = 32
+_LARGEST_INBOUND = 4 * 1024 * 1024
+"""Well above the largest command, so that one that is too large can still be answered, and no message can fill the memory."""
+_UNSUPPORTED_VERSION = 132
+_NO_LIMIT = 65_535
+
+V5 = MQTTProtocolVersion.MQTTv5
+V311 = MQTTProtocolVersion.MQTTv311
+
+
+class VersionRefused(UplinkError):
+    """The broker answered reason 132: it does not speak MQTT 5."""
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach one broker."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    client_id: str
+    user: str | None = None
+    password: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One inbound publish; `mid` is acknowledged with `Connection.ack` once it is dealt with."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+    mid: int
+    qos: int
+    response_topic: str | None
+    correlation_data: bytes | None
+
+
+Done = Callable[[int | None], None]
+"""Called in the loop with the reason code of the acknowledgement (0: success), None: the connection was lost before."""
+
+
+class Connection:
+    """`open` once, then publish and subscribe until `lost` is done, then `close`."""
+
+    def __init__(self, access: Access, *, version: MQTTProtocolVersion, will: tuple[str, bytes], clock: Clock) -> None:
+        self._access = access
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self.version = version
+        self.lost: asyncio.Future[str] = self._loop.create_future()
+        """Done with the reason once the connection is gone."""
+        self.messages: asyncio.Queue[Message] = asyncio.Queue()
+        self.window = Window(_NO_LIMIT)
+        self.heard: Callable[[], None] = lambda: None
+        """Called whenever the broker acknowledged or sent something."""
+        self._largest_packet = 0
+        self._may_retain = True
+        self._mail: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._woken = False
+        self._abandoned = False
+        self._connected: asyncio.Future[None] = self._loop.create_future()
+        self._subscribed: dict[int, asyncio.Future[list[ReasonCode]]] = {}
+        self._outstanding: dict[int, tuple[float, Done]] = {}
+        self._client: paho.Client | None = self._new_client(will)
+
+    def _new_client(self, will: tuple[str, bytes]) -> paho.Client:
+        access = self._access
+        clean = None if self.version == V5 else False
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=access.client_id,
+            protocol=self.version,
+            clean_session=clean,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = CONNECT_BOUND_S
+        client.will_set(will[0], will[1], qos=1, retain=True)
+        if access.user is not None:
+            client.username_pw_set(access.user, access.password)
+        if access.tls is not None:
+            client.tls_set_context(access.tls)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
+        return client
+
+    # -- in the loop
+
+    async def open(self) -> None:
+        """Raises UplinkError within CONNECT_BOUND_S, VersionRefused for reason 132; nothing is left open then."""
+        client = self._client
+        assert client is not None
+        threading.Thread(target=self._connect, args=(client,), name=f"mqtt-connect-{self._access.name}", daemon=True).start()
+        try:
+            async with self._clock.timeout(CONNECT_BOUND_S):
+                await self._connected
+        except TimeoutError:
+            await self.close()
+            raise UplinkError(f"{self._access.name}: no answer within {CONNECT_BOUND_S:.0f} s", silent=True) from None
+        except BaseException:
+            await self.close()
+            raise
+
+    async def subscribe(self, topics: Sequence[str]) -> list[str]:
+        """Subscribe with QoS 1, retained flags kept as published. Returns the topics that were refused. Raises UplinkError."""
+        client = self._client
+        if client is None or not topics:
+            return []
+        if self.version == V5:
+            rc, mid = client.subscribe([(topic, SubscribeOptions(qos=1, retainAsPublished=True)) for topic in topics])
+        else:
+            rc, mid = client.subscribe([(topic, 1) for topic in topics])
+        if rc != MQTTErrorCode.MQTT_ERR_SUCCESS or mid is None:
+            raise UplinkError(f"{self._access.name}: subscribing failed: {paho.error_string(rc)}")
+        answer = self._subscribed[mid] = self._loop.create_future()
+        try:
+            async with self._clock.timeout(CONNECT_BOUND_S):
+                await asyncio.wait((answer, self.lost), return_when=asyncio.FIRST_COMPLETED)
+        except TimeoutError:
+            raise UplinkError(f"{self._access.name}: no answer to a subscription", silent=True) from None
+        finally:
+            del self._subscribed[mid]
+        if not answer.done():
+            raise UplinkError(self.lost.result())
+        return [topic for topic, code in zip(topics, answer.result(), strict=True) if code.is_failure]
+
+    def publish(self, topic: str, payload: bytes, done: Done, *, qos: int, retain: bool = False, correlation: bytes | None = None) -> None:
+        """Hand one message over; `done` is called once, for QoS 0 when it has been written."""
+        client = self._client
+        if client is None or self.lost.done():
+            done(None)
+            return
+        properties = None
+        if correlation is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = correlation
+        info = client.publish(topic, payload, qos=qos, retain=retain and self._may_retain, properties=properties)
+        self._outstanding[info.mid] = (self._clock.monotonic(), done)
+
+    async def confirmed(self, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None) -> int | None:
+        """Publish with QoS 1 and wait for the reason code; None: the connection was lost before."""
+        answer: asyncio.Future[int | None] = self._loop.create_future()
+
+        def done(reason: int | None) -> None:
+            if not answer.done():
+                answer.set_result(reason)
+
+        self.publish(topic, payload, done, qos=1, retain=retain, correlation=correlation)
+        return await answer
+
+    def fits(self, topic: str, payload: bytes) -> bool:
+        """Whether the broker takes a packet of this size (it closes the connection over one that is larger)."""
+        return not self._largest_packet or len(topic.encode()) + len(payload) + 16 <= self._largest_packet
+
+    def ack(self, message: Message) -> None:
+        """The message is dealt with: the broker may forget it."""
+        if self._client is not None and not self.lost.done():
+            self._client.ack(message.mid, message.qos)
+
+    def overdue(self) -> bool:
+        """Whether a publish waits for its acknowledgement for more than ACK_BOUND_S."""
+        oldest = next(iter(self._outstanding.values()), None)
+        return oldest is not None and self._clock.monotonic() - oldest[0] > ACK_BOUND_S
+
+    def lose(self, reason: str) -> None:
+        """The connection cannot be trusted any more."""
+        if self.lost.done():
+            return
+        self.lost.set_result(reason)
+        self.window.close()
+        outstanding, self._outstanding = self._outstanding, {}
+        for _, done in outstanding.values():
+            done(None)
+
+    async def close(self, farewell: tuple[str, bytes] | None = None) -> None:
+        """Say goodbye where the peer still listens (at most 1 s), then cut. Never raises."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        try:
+            if self._connected.done() and not self._connected.cancelled() and self._connected.exception() is None:
+                await self._say_goodbye(client, farewell)
+        finally:
+            self._abandoned = True
+            self.lose("closed")
+            self._connected.cancel()
+            _cut(client)
+
+    async def _say_goodbye(self, client: paho.Client, farewell: tuple[str, bytes] | None) -> None:
+        try:
+            async with self._clock.timeout(1.0):
+                if farewell is not None and not self.lost.done():
+                    written = asyncio.Event()
+                    info = client.publish(farewell[0], farewell[1], qos=1, retain=self._may_retain)
+                    self._outstanding[info.mid] = (self._clock.monotonic(), lambda _: written.set())
+                    await written.wait()
+                client.disconnect()
+                await asyncio.wait((self.lost,))
+        except TimeoutError:
+            return
+
+    def _post(self, act: Callable[..., None], *arguments: Any) -> None:
+        """From paho's thread: one wake-up of the loop for however many calls have gathered."""
+        self._mail.append((act, arguments))
+        if not self._woken:
+            self._woken = True
+            try:
+                self._loop.call_soon_threadsafe(self._read_mail)
+            except RuntimeError:
+                # The loop is closed: the process ends and nobody waits for this any more.
+                return
+
+    def _read_mail(self) -> None:
+        self._woken = False
+        while self._mail:
+            act, arguments = self._mail.popleft()
+            act(*arguments)
+
+    def _is_connected(self, reason: ReasonCode, properties: Properties | None) -> None:
+        if self._connected.done():
+            return
+        if reason.is_failure:
+            self._connected.set_exception(_refusal(self._access.name, reason))
+            return
+        self.window = Window(getattr(properties, "ReceiveMaximum", _NO_LIMIT))
+        self._largest_packet = getattr(properties, "MaximumPacketSize", 0)
+        self._may_retain = bool(getattr(properties, "RetainAvailable", 1))
+        if getattr(properties, "MaximumQoS", 1) < 1:
+            self._connected.set_exception(UplinkError(f"{self._access.name}: the broker takes no QoS 1"))
+        else:
+            self._connected.set_result(None)
+
+    def _is_disconnected(self, reason: str) -> None:
+        if not self._connected.done():
+            self._connected.set_exception(UplinkError(f"{self._access.name}: {reason}"))
+        self.lose(f"{self._access.name}: {reason}")
+
+    def _is_published(self, mid: int, reason: int) -> None:
+        waiting = self._outstanding.pop(mid, None)
+        if waiting is not None:
+            self.heard()
+            waiting[1](reason)
+
+    def _is_subscribed(self, mid: int, codes: list[ReasonCode]) -> None:
+        answer = self._subscribed.get(mid)
+        if answer is not None and not answer.done():
+            answer.set_result(codes)
+
+    def _is_received(self, message: Message) -> None:
+        self.heard()
+        self.messages.put_nowait(message)
+
+    # -- in paho's threads
+
+    def _connect(self, client: paho.Client) -> None:
+        options: dict[str, Any] = {}
+        if self.version == V5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.ReceiveMaximum = _INBOUND_WINDOW
+            properties.MaximumPacketSize = _LARGEST_INBOUND
+            options = {"clean_start": False, "properties": properties}
+        try:
+            client.connect(self._access.host, self._access.port, KEEP_ALIVE_S, **options)
+        except (OSError, ValueError) as error:
+            # ValueError: an address that cannot be encoded, or a certificate for another name.
+            self._post(self._is_disconnected, str(error) or type(error).__name__)
+            return
+        if self._abandoned:
+            _cut(client)
+        else:
+            client.loop_start()
+
+    def _on_connect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
+        self._post(self._is_connected, reason, properties)
+
+    def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None) -> None:
+        self._post(self._is_disconnected, f"connection closed ({reason})")
+
+    def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _properties: Properties) -> None:
+        self._post(self._is_published, mid, reason.value)
+
+    def _on_subscribe(self, _c: paho.Client, _u: Any, mid: int, codes: list[ReasonCode], _properties: Properties | None) -> None:
+        self._post(self._is_subscribed, mid, codes)
+
+    def _on_message(self, _c: paho.Client, _u: Any, raw: paho.MQTTMessage) -> None:
+        properties = raw.properties
+        message = Message(
+            topic=raw.topic,
+            payload=bytes(raw.payload),
+            retained=bool(raw.retain),
+            mid=raw.mid,
+            qos=raw.qos,
+            response_topic=getattr(properties, "ResponseTopic", None),
+            correlation_data=getattr(properties, "CorrelationData", None),
+        )
+        self._post(self._is_received, message)
+
+
+def _cut(client: paho.Client) -> None:
+    """Let paho's thread run into a closed socket; without its callbacks nothing it still does reaches the loop."""
+    client.on_connect = client.on_disconnect = client.on_publish = client.on_subscribe = client.on_message = None
+    found = cast(socket.socket | None, client.socket())
+    if found is not None:
+        try:
+            found.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # Already closed by the peer or by paho.
+            return
+
+
+_REMEDIES = {
+    "user": Text("Vérifier le nom et le mot de passe de la liaison.", "Check the user name and password of the uplink."),
+    "version": Text("Choisir `protocol: 3.1.1` pour ce courtier.", "Choose `protocol: 3.1.1` for this broker."),
+}
+_USER_REASONS = (0x86, 0x87)
+
+
+def _refusal(name: str, reason: ReasonCode) -> UplinkError:
+    text = f"{name}: the broker refused the connection: {reason} (reason {reason.value})"
+    if reason.value == _UNSUPPORTED_VERSION:
+        return VersionRefused(text, remedy=_REMEDIES["version"])
+    return UplinkError(text, remedy=_REMEDIES["user"] if reason.value in _USER_REASONS else None)

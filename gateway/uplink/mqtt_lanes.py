@@ -1,0 +1,160 @@
+"""What leaves beside the ledger: live values, where only the latest counts, and bulk telemetry."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from functools import partial
+from typing import Protocol
+
+import structlog
+
+from drivers.base import Clock
+from gateway.metrics import Metrics
+from gateway.uplink.mqtt_connection import Connection
+from gateway.uplink.mqtt_window import Lane
+from gateway.uplink.topics import Topics
+
+MOST_TOPICS = 20_000
+"""Live topics kept in memory; the one that was set longest ago goes first (it stays with the broker)."""
+_UNWRITTEN = 200
+"""QoS 0 messages handed over and not yet written: beyond that the peer is slow, and newer values replace older ones here."""
+_REFUSED_FROM = 0x80
+_TELEMETRY_BATCH = 50
+_IDLE_S = 1.0
+
+
+class LiveLane:
+    """The latest value of each live topic; all of them go out again after each connection, and never wait behind ledger events."""
+
+    def __init__(self, name: str) -> None:
+        self._latest: dict[str, tuple[bytes, int, bool]] = {}
+        self._changed: dict[str, None] = {}
+        self._refused: set[str] = set()
+        self._wake = asyncio.Event()
+        self._unwritten = 0
+        self._log = structlog.get_logger("lineside.mqtt").bind(uplink=name)
+
+    def set(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
+        """The value of `topic` is now `payload`; an empty one removes a retained topic."""
+        self._latest.pop(topic, None)
+        self._latest[topic] = (payload, qos, retain)
+        if len(self._latest) > MOST_TOPICS:
+            oldest = next(iter(self._latest))
+            del self._latest[oldest]
+            self._changed.pop(oldest, None)
+        self._changed[topic] = None
+        self._wake.set()
+
+    async def pump(self, connection: Connection) -> None:
+        """Publish everything once, then what changes, until the connection is lost."""
+        self._changed = dict.fromkeys(self._latest)
+        self._refused.clear()
+        self._unwritten = 0
+        while not connection.lost.done():
+            if self._changed and self._unwritten < _UNWRITTEN:
+                topic = next(iter(self._changed))
+                payload, qos, retain = self._latest[topic]
+                if qos and not await connection.window.take(Lane.LIVE):
+                    return
+                # The value may have changed while it waited for its place.
+                payload, qos_now, retain = self._latest.get(topic, (payload, qos, retain))
+                self._changed.pop(topic, None)
+                self._unwritten += not qos
+                connection.publish(
+                    topic, payload, partial(self._done, connection, topic, payload, qos), qos=min(qos, qos_now), retain=retain
+                )
+                continue
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _done(self, connection: Connection, topic: str, payload: bytes, qos: int, reason: int | None) -> None:
+        if qos:
+            connection.window.give(Lane.LIVE)
+        else:
+            self._unwritten -= 1
+            if self._unwritten == _UNWRITTEN - 1:
+                self._wake.set()
+        if reason is not None and reason >= _REFUSED_FROM and topic not in self._refused:
+            self._refused.add(topic)
+            self._log.warning("live_topic_refused", topic=topic, reason=reason)
+        if not payload and reason == 0 and topic not in self._changed:
+            self._latest.pop(topic, None)
+
+
+class TelemetryRow(Protocol):
+    """One batch of raw tags: `body` is the message as it is sent."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def body(self) -> bytes: ...
+
+
+class TelemetrySource(Protocol):
+    """The journal's telemetry, oldest dropped when nobody fetches it."""
+
+    def telemetry(self, limit: int) -> Awaitable[Sequence[TelemetryRow]]:
+        """The oldest rows, in order; those that are done may still be among them for a moment."""
+
+    def telemetry_done(self, last_id: int) -> None:
+        """Everything up to this id has been delivered."""
+
+
+class TelemetryLane:
+    """Bulk telemetry with QoS 1, in the journal's order, a few in flight."""
+
+    def __init__(self, name: str, source: TelemetrySource, topics: Topics, clock: Clock, metrics: Metrics) -> None:
+        self._name = name
+        self._source = source
+        self._topics = topics
+        self._clock = clock
+        self._metrics = metrics
+        self._done_id = 0
+        self._wake = asyncio.Event()
+
+    def notify(self) -> None:
+        """There may be new rows."""
+        self._wake.set()
+
+    async def pump(self, connection: Connection) -> None:
+        while not connection.lost.done():
+            self._wake.clear()
+            rows = [row for row in await self._source.telemetry(_TELEMETRY_BATCH) if row.id > self._done_id]
+            if rows:
+                await self._send(connection, rows)
+                continue
+            try:
+                async with self._clock.timeout(_IDLE_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    async def _send(self, connection: Connection, rows: Sequence[TelemetryRow]) -> None:
+        open_rows: dict[int, None] = {}
+        idle = asyncio.Event()
+        sent = True
+
+        def done(row_id: int, reason: int | None) -> None:
+            nonlocal sent
+            connection.window.give(Lane.TELEMETRY)
+            del open_rows[row_id]
+            if reason is None:
+                sent = False
+            elif reason >= _REFUSED_FROM:
+                self._metrics.telemetry_dropped.labels(self._name).inc()
+            if not open_rows:
+                idle.set()
+
+        for row in rows:
+            if not await connection.window.take(Lane.TELEMETRY):
+                return
+            open_rows[row.id] = None
+            idle.clear()
+            connection.publish(self._topics.device(row.device), row.body, partial(done, row.id), qos=1)
+        await idle.wait()
+        if sent:
+            self._done_id = rows[-1].id
+            self._source.telemetry_done(self._done_id)

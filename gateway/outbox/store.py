@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import sqlite3
@@ -145,7 +146,9 @@ class Store:
         """After the last commit: fold the log into the database and let the directory go."""
         await self._reader.close()
         await self._history.close()
-        await self._writer.run(_checkpoint)
+        # With a full disk the log cannot be folded in; it stays beside the database and nothing of it is lost.
+        with contextlib.suppress(sqlite3.OperationalError):
+            await self._writer.run(_checkpoint)
         await self._writer.close()
         os.close(self._lock_handle)
 

@@ -41,6 +41,10 @@ class Job:
     materials: MaterialBook = field(default_factory=MaterialBook)
     promise: Promise | None = None
     keeper: PromiseKeeper = field(default_factory=PromiseKeeper)
+    told: tuple[Decimal, Decimal, Decimal, Decimal] = (_ZERO, _ZERO, _ZERO, _ZERO)
+    """produced, good, scrap, rework of the last `job.progress`."""
+    backflushed: Decimal = _ZERO
+    """Pieces (good + scrap) whose material is booked."""
 
     @property
     def job_order_id(self) -> str:
@@ -123,7 +127,14 @@ def load_job(row: Mapping[str, Any]) -> Job:
         materials=MaterialBook.load(row["materials"]),
         promise=None if promise is None else _load_promise(promise),
         keeper=PromiseKeeper.load(row["keeper"]),
+        told=_four(row["told"]),
+        backflushed=Decimal(row["backflushed"]),
     )
+
+
+def _four(row: list[str]) -> tuple[Decimal, Decimal, Decimal, Decimal]:
+    produced, good, scrap, rework = map(Decimal, row)
+    return produced, good, scrap, rework
 
 
 def _plain(value: Any) -> Any:

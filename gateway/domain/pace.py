@@ -6,6 +6,7 @@ are joined until 20 cycles, so that slow time does not depend on the poll.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ JOIN_CYCLES = 20
 _BIN = 300 * SECOND
 _BIN_SAMPLES = 512
 _RUNS = 64
+_KEPT = 26 * 3600 * SECOND
 
 
 @dataclass
@@ -72,6 +74,8 @@ class Pace:
         self._joining = False
         self.bin: CycleTimes | None = None
         self.finished: list[CycleTimes] = []
+        """Bins that ended since the last `keep_finished`."""
+        self.kept: list[CycleTimes] = []
 
     def run(self, start: Instant, end: Instant) -> None:
         """The machine ran for [start, end)."""
@@ -117,6 +121,8 @@ class Pace:
         start = at // _BIN * _BIN
         if self.bin is not None and self.bin.start != start:
             self.finished.append(self.bin)
+            self.kept.append(self.bin)
+            self.kept = [b for b in self.kept if b.start > start - _KEPT]
             self.bin = None
         if gap.run > 0:
             if self.bin is None:
@@ -155,10 +161,19 @@ class Pace:
             excess -= end - low
         return parts
 
+    def keep_finished(self) -> None:
+        """The finished bins are on their way to the journal."""
+        self.finished = []
+
+    def load_bins(self, rows: Iterable[dict[str, Any]]) -> None:
+        self.kept = sorted((CycleTimes(**row) for row in rows), key=lambda b: b.start)
+
     def dump(self) -> dict[str, Any]:
         """The open 5-minute bin is a picture only and is not kept over a restart."""
         return {
-            "runs": self._runs, "watching": self._watching, "joining": self._joining,
+            "runs": self._runs,
+            "watching": self._watching,
+            "joining": self._joining,
             "gaps": [[g.pieces, g.expected, g.cycles, g.runs] for g in self._gaps],
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -139,14 +139,18 @@ class PieceLots:
             self._lots.append(Lot(windows, job, ideal_s, good))
             del self._lots[:-_LOTS]
 
-    def mark(self, quantity: Decimal, job: str | None = None) -> list[Mark]:
-        """Take `quantity` good pieces from the latest lots (of `job` alone when given); what is not there is not marked."""
+    def mark(self, quantity: Decimal, job: str | None = None, *, prefer: Collection[str] = (), orphans: bool = False) -> list[Mark]:
+        """Take `quantity` good pieces from the latest lots (of `job` alone when given, of none with `orphans`).
+
+        Lots made in one of the windows `prefer` come first; what is not there is not marked.
+        """
         marks: list[Mark] = []
-        for lot in reversed(self._lots):
+        chosen = [lot for lot in reversed(self._lots) if (lot.job is None if orphans else job in (None, lot.job))]
+        if prefer:
+            chosen.sort(key=lambda lot: -sum(window in prefer for window in lot.windows))
+        for lot in chosen:
             if quantity <= 0:
                 break
-            if job is not None and lot.job != job:
-                continue
             taken = min(lot.good, quantity)
             if taken > 0:
                 lot.good -= taken
@@ -154,13 +158,14 @@ class PieceLots:
                 marks.append(Mark(lot, taken))
         return marks
 
-    def unmark(self, quantity: Decimal, job: str | None) -> list[Mark]:
-        """Make `quantity` marked pieces of the job's latest lot good again (a correction)."""
-        for lot in reversed(self._lots):
-            if job is None or lot.job == job:
-                lot.good += quantity
-                return [Mark(lot, -quantity)]
-        return []
+    def unmark(self, quantity: Decimal, job: str | None, *, prefer: Collection[str] = ()) -> list[Mark]:
+        """Make `quantity` marked pieces of the job's latest lot (made in one of `prefer` first) good again: a correction."""
+        chosen = [lot for lot in reversed(self._lots) if job in (None, lot.job)]
+        chosen.sort(key=lambda lot: -sum(window in prefer for window in lot.windows))
+        if not chosen:
+            return []
+        chosen[0].good += quantity
+        return [Mark(chosen[0], -quantity)]
 
     def dump(self) -> list[list[Any]]:
         return [[list(lot.windows), lot.job, None if lot.ideal_s is None else str(lot.ideal_s), str(lot.good)] for lot in self._lots]

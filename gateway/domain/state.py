@@ -215,7 +215,7 @@ def _from_packml(source: StateFromPackML, inputs: Mapping[str, Input]) -> Condit
         return condition("not_planned")
     if number == _PACKML_EXECUTE:
         return RUNNING
-    if number not in _PACKML_INDUCED:
+    if number is None or number not in _PACKML_INDUCED:
         return Condition("unknown", item_state="NotAvailable", operation_mode="None", unmapped=code_of(raw))
     return Condition("stopped", induced=_PACKML_INDUCED[number])
 

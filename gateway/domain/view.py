@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -97,6 +97,15 @@ class JobView:
 
 
 @dataclass(frozen=True)
+class DayLoad:
+    """One local day's required time and how much of it running and queued jobs take; `booked_s` None while no rate is known."""
+
+    day: date
+    required_s: float
+    booked_s: float | None
+
+
+@dataclass(frozen=True)
 class UnitView:
     work_unit: str
     at: datetime
@@ -132,3 +141,5 @@ class UnitView:
     quality: tuple[LastQuality, ...]
     capacity_free_from: datetime | None
     """When the running and queued jobs are done at the present rate."""
+    load: tuple[DayLoad, ...] = ()
+    """From today on, for who promises dates (`gateway.domain.load.day_loads`)."""

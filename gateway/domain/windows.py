@@ -29,6 +29,7 @@ class WindowBook:
         self.closing: list[Window] = []
         self.closed: list[Window] = []
         self.revised: dict[str, Window] = {}
+        self._announced: dict[str, Window] = {}
         self._closed_end: Instant = 0
         self.boundary: Instant = 0
         """The next instant at which an hour or a shift ends or a shift begins."""
@@ -155,11 +156,18 @@ class WindowBook:
         for window in revised:
             window.revision += 1
         self.revised.clear()
+        self._announced.update({w.key: w for w in done + revised})
         self.closed = [w for w in self.closed if (w.end or 0) > at - KEEP]
         done.sort(key=lambda w: (w.end or 0, w.start))
         self.closed.extend(done)
         self._closed_end = max((w.end or 0 for w in self.closed), default=0)
         return done + revised
+
+    def take_changed(self) -> list[Window]:
+        """Closed windows that are new or revised since the call before."""
+        changed = list(self._announced.values())
+        self._announced.clear()
+        return changed
 
     def dump(self) -> dict[str, Any]:
         """What the hot snapshot needs; closed windows are rows of their own."""

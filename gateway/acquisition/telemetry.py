@@ -1,0 +1,49 @@
+"""Raw tags by exception: what changed since it was last told, per tag and per device batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from drivers.base import Reading
+from gateway.domain.cloud_event import encode
+from gateway.domain.instants import instant
+
+
+def timestamp_ms(reading: Reading) -> int:
+    """The source's own time, else the time of receipt, in milliseconds since 1970 UTC."""
+    return instant(reading.source_time or reading.received_at) // 1000
+
+
+def tag_payload(reading: Reading) -> bytes:
+    """Body of the retained topic `/tag/{tag}`."""
+    return encode({"timestamp_ms": timestamp_ms(reading), "value": reading.value, "quality": reading.quality.value})
+
+
+def batch_payload(readings: Iterable[Reading]) -> bytes:
+    """The `values` of one `/device/{device}` message: `[[tag, timestamp_ms, value, quality], ...]`."""
+    return encode([[r.tag, timestamp_ms(r), r.value, r.quality.value] for r in readings])
+
+
+class Telemetry:
+    """The last reading of every configured tag, and which of them were not told yet."""
+
+    def __init__(self, tags: Mapping[str, Sequence[str]]) -> None:
+        self.last: dict[str, dict[str, Reading]] = {device: {} for device in tags}
+        self._changed: dict[str, dict[str, Reading]] = {device: {} for device in tags}
+
+    def update(self, device: str, batch: Sequence[Reading]) -> None:
+        """Note a batch; the latest of several changes of one tag is what is told."""
+        last, changed = self.last[device], self._changed[device]
+        for reading in batch:
+            tag = reading.tag
+            known = last.get(tag)
+            if known is None or known.value != reading.value or known.quality is not reading.quality:
+                changed[tag] = reading
+            last[tag] = reading
+
+    def take(self) -> dict[str, list[Reading]]:
+        """Per device the readings that changed since the call before."""
+        taken = {device: list(changed.values()) for device, changed in self._changed.items() if changed}
+        for device in taken:
+            self._changed[device] = {}
+        return taken

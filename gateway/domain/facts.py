@@ -1,0 +1,134 @@
+"""What people and other systems know and the PLC does not: each fact is carried out whole or refused with a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from gateway.domain.instants import Instant, instant
+from gateway.domain.job import Job
+from gateway.domain.job_order import Answer, Fact, FactVerb, JobState, Problem, ReturnStatus
+from gateway.domain.machine import MachineTime
+from gateway.domain.material import LoadedLot
+from gateway.domain.problems import return_status
+from gateway.domain.production import ZERO, Production
+from gateway.domain.windows import KEEP
+
+_NOT_BEGUN = (JobState.NOT_ALLOWED_TO_START, JobState.ALLOWED_TO_START)
+
+
+class Facts:
+    """Applies facts to one work unit; `machine.now` is the present instant."""
+
+    def __init__(self, machine: MachineTime, production: Production) -> None:
+        self._machine = machine
+        self._production = production
+        self._handlers: Mapping[FactVerb, Callable[[Fact], Problem | None]] = {
+            FactVerb.EXPLAIN_STOP: self._explain_stop,
+            FactVerb.DECLARE_PRODUCTION: self._declare_production,
+            FactVerb.DECLARE_SCRAP: lambda fact: self._declare_mark(fact, "scrap"),
+            FactVerb.DECLARE_REWORK: lambda fact: self._declare_mark(fact, "rework"),
+            FactVerb.LOAD_LOT: self._load_lot,
+            FactVerb.RECORD_QUALITY: self._record_quality,
+            FactVerb.REASSIGN: self._reassign,
+        }
+
+    def apply(self, fact: Fact) -> Answer:
+        problem = self._out_of_reach(fact.at) or self._handlers[fact.command](fact)
+        if problem is None:
+            return Answer(fact.command_id, ReturnStatus.SUCCESS)
+        return Answer(fact.command_id, return_status(problem.code), None, problem)
+
+    def _out_of_reach(self, at: datetime) -> Problem | None:
+        age = self._machine.now - instant(at)
+        if age < 0:
+            return Problem("time_not_covered", f"at {at.isoformat()} is in the future")
+        if age > KEEP:
+            return Problem("time_not_covered", f"at {at.isoformat()} is more than 48 h ago")
+        return None
+
+    def _job(self, fact: Fact) -> Job | Problem:
+        """The begun job that the fact names."""
+        if fact.job_order_id is None:
+            return Problem("missing_field", "job_order_id is required")
+        job = self._production.ledger.get(fact.job_order_id)
+        if job is None:
+            return Problem("unknown_order", f"{self._machine.unit.name} knows no order {fact.job_order_id}")
+        if job.state in _NOT_BEGUN:
+            return Problem("invalid_state", f"{fact.job_order_id} has not begun ({job.state})")
+        return job
+
+    def _explain_stop(self, fact: Fact) -> Problem | None:
+        if fact.reason is None or fact.reason not in self._machine.unit.reasons:
+            known = ", ".join(self._machine.unit.reasons) or "none"
+            return Problem("unknown_reason", f"{fact.reason} is not one of the reasons of the configuration: {known}")
+        self._machine.settle(self._machine.now)
+        stop = self._machine.stop_at(instant(fact.at))
+        if stop is None:
+            return Problem("no_stop_at", f"no stop was going on at {fact.at.isoformat()}")
+        if stop.reason != fact.reason:
+            self._machine.explain(stop, fact.reason)
+        return None
+
+    def _declare_production(self, fact: Fact) -> Problem | None:
+        job = self._job(fact)
+        if isinstance(job, Problem):
+            return job
+        good, scrap = fact.good or ZERO, fact.scrap or ZERO
+        if not good and not scrap:
+            return Problem("quantity_invalid", "good and scrap are both 0 or missing")
+        if job.good + good < 0 or job.scrap + scrap < 0:
+            return Problem("total_negative", f"{job.job_order_id} has {job.good} good and {job.scrap} scrap")
+        self._production.declare(job, good, scrap, instant(fact.at))
+        return None
+
+    def _declare_mark(self, fact: Fact, what: str) -> Problem | None:
+        job = self._job(fact)
+        if isinstance(job, Problem):
+            return job
+        quantity = fact.quantity or ZERO
+        if not quantity:
+            return Problem("quantity_invalid", "quantity is 0 or missing")
+        already = job.scrap if what == "scrap" else job.rework
+        if job.good - quantity < 0 or already + quantity < 0:
+            return Problem("total_negative", f"{job.job_order_id} has {job.good} good and {already} {what}")
+        self._production.mark(what, quantity, job, instant(fact.at))
+        return None
+
+    def _load_lot(self, fact: Fact) -> Problem | None:
+        if fact.material_id is None or fact.lot_id is None:
+            return Problem("missing_field", "material_id and lot_id are required")
+        lot = LoadedLot(instant(fact.at), fact.lot_id, fact.quantity, fact.unit)
+        return self._production.material_lots.load_lot(fact.material_id, lot)
+
+    def _record_quality(self, fact: Fact) -> Problem | None:
+        if fact.characteristic is None or fact.value is None:
+            return Problem("missing_field", "characteristic and value are required")
+        job: Job | None = self._production.ledger.running
+        if fact.job_order_id is not None:
+            named = self._job(fact)
+            if isinstance(named, Problem):
+                return named
+            job = named
+        if not self._production.judge(fact.characteristic, fact.value, job, lot_id=fact.lot_id):
+            return Problem("unknown_characteristic", f"nobody asks for {fact.characteristic} on {self._machine.unit.name}")
+        return None
+
+    def _reassign(self, fact: Fact) -> Problem | None:
+        job = self._job(fact)
+        if isinstance(job, Problem):
+            return job
+        span = _span(fact)
+        if isinstance(span, Problem):
+            return span
+        if not self._production.reassign(job, *span):
+            return Problem("time_not_covered", "no pieces without an order are remembered in that time")
+        return None
+
+
+def _span(fact: Fact) -> tuple[Instant, Instant] | Problem:
+    if fact.from_ is None or fact.to is None:
+        return Problem("missing_field", "from and to are required")
+    if fact.from_ >= fact.to:
+        return Problem("window_invalid", f"from {fact.from_.isoformat()} is not before to {fact.to.isoformat()}")
+    return instant(fact.from_), instant(fact.to)

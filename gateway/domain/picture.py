@@ -1,0 +1,123 @@
+"""Builds the `UnitView` of a work unit from its time and its quantity side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+
+from gateway.domain.equipment import WorkUnit
+from gateway.domain.instants import SECOND, Instant, moment
+from gateway.domain.job_order import JobState
+from gateway.domain.machine import MachineTime
+from gateway.domain.oee import Window, kpi_line
+from gateway.domain.pace import CycleTimes
+from gateway.domain.production import Production
+from gateway.domain.view import CycleBin, Interval, MicroStop, StopReason, UnitView
+
+_RECENT = 8 * 3600 * SECOND
+
+
+def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> UnitView:
+    """Reads only; everything in it is immutable."""
+    now = machine.now
+    pending = machine.pending_windows()
+    shift = next((w for w in pending if w.kind == "shift" and not w.closed and w.covers(now)), None)
+    start = shift.start if shift is not None else now - _RECENT
+    end = shift.end if shift is not None and shift.end is not None else now
+    running = production.ledger.running
+    shown = running or next(iter(production.ledger.interrupted), None)
+    said, stand = machine.condition, machine.stand
+    ideal, _ = production.ideal_for(running)
+    queue = production.ledger.queue()
+    busy = [j for j in (running, *queue) if j is not None and j.state in (JobState.RUNNING, JobState.ALLOWED_TO_START)]
+    window = shift or next((w for w in pending if w.kind == "hour" and w.covers(now)), None)
+    return UnitView(
+        work_unit=unit.name,
+        at=moment(now),
+        item_state=said.item_state,
+        operation_mode=said.operation_mode,
+        state=said.state,
+        reason=stand.reason if stand else None,
+        fault=stand.fault if stand else None,
+        since=moment(machine.since),
+        induced=stand is not None and machine.stops.induced(stand),
+        last_piece_at=None if machine.last_piece is None else moment(machine.last_piece),
+        job=shown.view() if shown else None,
+        queue=tuple(j.view() for j in queue),
+        recent=tuple(j.view() for j in production.ledger.recent(10)),
+        windows=_lines(pending, unit, running.job_order_id if running else None, now),
+        shift_from=moment(start),
+        shift_to=moment(end),
+        intervals=_intervals(machine, start),
+        micro_stops=_micro_stops(machine, start),
+        cycles_5min=_bins([*machine.pace.kept, *([machine.pace.bin] if machine.pace.bin else [])], start),
+        stop_reasons=_reasons(window, stand.reason if stand else None, standing=stand is not None),
+        late_count=window.late if window else Decimal(0),
+        without_order=window.without_order if window else Decimal(0),
+        ideal_cycle_time_s=None if ideal is None else float(ideal),
+        quality=tuple(production.last_quality.values()),
+        capacity_free_from=_free_from([j.promise.eta_likely if j.promise else None for j in busy], now),
+    )
+
+
+def _lines(pending: Iterable[Window], unit: WorkUnit, job: str | None, now: Instant) -> dict[str, dict[str, object]]:
+    lines = {}
+    for window in pending:
+        if window.kind in ("hour", "shift") and window.covers(now):
+            lines[window.kind] = kpi_line(window, unit)
+        elif window.kind == "job" and window.name == job:
+            lines["job"] = kpi_line(window, unit)
+    return lines
+
+
+def _intervals(machine: MachineTime, start: Instant) -> tuple[Interval, ...]:
+    done = [
+        Interval(moment(max(s.start, start)), moment(s.end), s.kind, s.reason, s.fault, s.induced)
+        for s in machine.timeline
+        if s.end > start
+    ]
+    stand = machine.stand
+    if stand is not None:
+        category = machine.stops.category(stand, machine.job)
+        kind = {"setup": "setup", "planned": "planned", "unloaded": "no_order"}.get(category.value, "stop")
+        done.append(Interval(moment(max(stand.start, start)), None, kind, stand.reason, stand.fault, machine.stops.induced(stand)))
+    elif machine.settled <= machine.now:
+        kind = {"running": "run", "setup": "setup", "unknown": "unknown"}.get(machine.condition.state, "planned")
+        last = done[-1] if done else None
+        if last is not None and last.kind == kind and last.to == moment(machine.settled):
+            done[-1] = Interval(last.from_, None, kind)
+        else:
+            done.append(Interval(moment(max(machine.settled, start)), None, kind))
+    return tuple(done)
+
+
+def _micro_stops(machine: MachineTime, start: Instant) -> tuple[MicroStop, ...]:
+    return tuple(
+        MicroStop(moment(s.start), (s.end - s.start) / SECOND, machine.stops.induced(s))
+        for s in machine.recent
+        if s.end is not None and s.end > start and not s.decided
+    )
+
+
+def _bins(bins: Iterable[CycleTimes], start: Instant) -> tuple[CycleBin, ...]:
+    return tuple(CycleBin(moment(b.start), b.count, *b.percentiles()) for b in bins if b.values and b.start + 300 * SECOND > start)
+
+
+def _reasons(window: Window | None, open_reason: str | None, *, standing: bool) -> tuple[StopReason, ...]:
+    """The Pareto of the window, longest first."""
+    rows = []
+    for key, (duration, count) in (window.reasons if window else {}).items():
+        category, reason, induced = key.split("|")
+        kind = {"micro": "micro_stop", "setup": "setup"}.get(category, "stop")
+        is_open = standing and (reason or None) == open_reason and kind != "micro_stop"
+        rows.append(StopReason(reason or None, kind, duration / SECOND, count, induced == "1", is_open))
+    return tuple(sorted(rows, key=lambda row: -row.duration_s))
+
+
+def _free_from(etas: list[datetime | None], now: Instant) -> datetime | None:
+    """When the last of the released jobs is done; now on an idle unit, None when a job has no end date."""
+    dates = [eta for eta in etas if eta is not None]
+    if len(dates) < len(etas):
+        return None
+    return max(dates, default=moment(now))

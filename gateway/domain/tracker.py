@@ -1,0 +1,232 @@
+"""`Tracker`: one work unit from samples and commands to events. Pure: time comes only with what is handed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from gateway.domain.equipment import WorkUnit
+from gateway.domain.events import Event, Text
+from gateway.domain.facts import Facts
+from gateway.domain.instants import Instant, instant, moment
+from gateway.domain.job import dump_job
+from gateway.domain.job_order import Answer, Fact, JobCommand
+from gateway.domain.machine import MachineTime
+from gateway.domain.oee import dump_window, kpi_line
+from gateway.domain.picture import unit_view
+from gateway.domain.production import Production
+from gateway.domain.sample import Input, Sample
+from gateway.domain.signals import Signals
+from gateway.domain.snapshot import Record, Snapshot
+from gateway.domain.standstill import dump_stop
+from gateway.domain.state import StateReader
+from gateway.domain.view import UnitView
+
+VERSION = 1
+"""Of the snapshot; a change of its shape raises it."""
+
+RECORD_KINDS = ("window", "stop", "job", "interval", "orphan", "bin")
+
+
+class Tracker:
+    """Feed it `begin` (or `restore`) once, then `observe`, `advance`, `command` and `fact` in order of time.
+
+    An instant before the last one is taken as the last one (`late_samples` counts them). The same input gives the same
+    events, however often `advance` is called in between.
+    """
+
+    def __init__(self, unit: WorkUnit) -> None:
+        self.unit = unit
+        self._events: list[Event] = []
+        self.machine = MachineTime(unit, self._events.append)
+        self.signals = Signals(unit.name, self._events.append)
+        self.production = Production(unit, self.machine, self.signals, self._events.append)
+        self._facts = Facts(self.machine, self.production)
+        self._reader = None if self.machine.by_gap else StateReader(unit.state, unit.reasons)
+        self._inputs: dict[str, Input] = {}
+        self.begun = False
+        self.dirty = False
+        self.late_samples = 0
+
+    # --- what comes in --------------------------------------------------------------------------------------------
+
+    def begin(self, at: datetime, *, range_from: datetime | None = None, range_to: datetime | None = None, whole: bool = False) -> None:
+        """Start the memory at `at`; with `whole` or `range_from` a range window is kept beside hours and shifts (replay)."""
+        now = instant(at)
+        self.machine.begin(now)
+        if range_from is not None:
+            self.machine.windows.start_range(instant(range_from), None if range_to is None else instant(range_to))
+        elif whole:
+            self.machine.windows.start_range(now, None)
+        self.begun = self.dirty = True
+
+    def observe(self, sample: Sample) -> list[Event]:
+        """Take one sample; the events it made, in order."""
+        at = instant(sample.at)
+        if not self.begun:
+            self.begin(sample.at)
+        if at < self.machine.now:
+            self.late_samples += 1
+        self._go(at)
+        inputs = sample.inputs
+        self._inputs.update(inputs)
+        if self._reader is not None and not self._reader.tags.isdisjoint(inputs):
+            said = self._reader.read(self._inputs)
+            if said.unmapped is not None:
+                self._unmapped(said.unmapped)
+            self.machine.report(said)
+        self.production.take(inputs)
+        self.dirty = True
+        return self._done()
+
+    def advance(self, at: datetime) -> list[Event]:
+        """Time has passed without a reading: windows close, stops become long, progress is told."""
+        target = instant(at)
+        if not self.begun or target < self.deadline:
+            return []
+        self._go(target)
+        self.dirty = True
+        return self._done()
+
+    def command(self, command: JobCommand, at: datetime) -> tuple[Answer, list[Event]]:
+        """Carry out a job command, or refuse it and change nothing. Idempotence by command_id is the caller's."""
+        self._ready(at)
+        self.machine.settle(self.machine.now)
+        outcome = self.production.ledger.apply(command, moment(self.machine.now))
+        if outcome.answer.accepted:
+            self.production.moved(outcome.transitions)
+        return outcome.answer, self._done()
+
+    def fact(self, fact: Fact, at: datetime) -> tuple[Answer, list[Event]]:
+        """Book what a person knows, or refuse it and change nothing."""
+        self._ready(at)
+        answer = self._facts.apply(fact)
+        return answer, self._done()
+
+    def _ready(self, at: datetime) -> None:
+        if not self.begun:
+            self.begin(at)
+        self._go(instant(at))
+        self.dirty = True
+
+    @property
+    def now(self) -> datetime:
+        return moment(self.machine.now)
+
+    @property
+    def deadline(self) -> Instant:
+        """The next instant at which something happens by itself."""
+        due = [self.machine.deadline(), self.production.deadline(), self.signals.deadline()]
+        return min(d for d in due if d is not None)
+
+    def _go(self, at: Instant) -> None:
+        """Move to `at`, doing on the way what falls due, each at its own instant."""
+        machine = self.machine
+        while (due := self.deadline) <= at:
+            machine.now = max(machine.now, due)
+            machine.fire()
+            self.production.fire()
+            self.signals.fire(machine.now)
+        machine.now = max(machine.now, at)
+
+    def _done(self) -> list[Event]:
+        self.machine.close_windows()
+        events = self._events[:]
+        self._events.clear()
+        return events
+
+    def _unmapped(self, code: Any) -> None:
+        self.signals.raise_once(
+            f"state.code:{code}", "warning",
+            Text(f"Code d'état {code} inconnu : temps compté comme inconnu.", f"State code {code} is not known: its time counts as unknown."),
+            Text("Ajouter ce code dans `state.codes` de la configuration.", "Add this code to `state.codes` in the configuration."),
+            self.machine.now,
+        )  # fmt: skip
+
+    # --- what goes out --------------------------------------------------------------------------------------------
+
+    def finish(self) -> list[Event]:
+        """The input has ended (replay): gaps still open are judged by their length so far."""
+        self.machine.settle(self.machine.now)
+        self.machine.flush_pace(finished=True)
+        window = self.machine.windows.open.get("range")
+        if window is not None and window.end is None:
+            window.end = self.machine.now
+        return self._done()
+
+    def lines(self) -> list[dict[str, Any]]:
+        """KPI lines of the windows that are not closed, as they stand at the last instant."""
+        return [kpi_line(w, self.unit) for w in self.machine.pending_windows()]
+
+    def view(self) -> UnitView:
+        return unit_view(self.unit, self.machine, self.production)
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self) -> Snapshot:
+        """The hot state and the rows that changed since the snapshot before; call it once per commit."""
+        self.dirty = False
+        state = {
+            "machine": self.machine.dump(), "production": self.production.dump(), "signals": self.signals.dump(),
+            "inputs": {tag: [held.value, held.bad] for tag, held in self._inputs.items()},
+        }  # fmt: skip
+        return Snapshot(self.unit.name, VERSION, json.dumps(state, separators=(",", ":")).encode(), tuple(self._records()))
+
+    def _records(self) -> list[Record]:
+        machine, production = self.machine, self.production
+        rows: list[Record] = []
+
+        def add(kind: str, key: str, at: Instant, body: dict[str, Any]) -> None:
+            rows.append(Record(kind, key, moment(at), json.dumps(body, separators=(",", ":")).encode()))
+
+        for window in machine.windows.take_changed():
+            add("window", window.key, window.end or window.start, dump_window(window))
+        for stop in machine.changed_stops.values():
+            add("stop", str(stop.start), stop.start, dump_stop(stop))
+        for stretch in machine.changed_stretches.values():
+            add("interval", str(stretch.start), stretch.start, vars(stretch))
+        for cycle_bin in machine.pace.finished:
+            add("bin", str(cycle_bin.start), cycle_bin.start, vars(cycle_bin))
+        for at, quantity in production.new_orphans:
+            add("orphan", str(at), at, {"at": at, "quantity": str(quantity)})
+        for job in production.ledger.take_touched():
+            ended = job.ended_at if job.is_over and job.ended_at is not None else None
+            add("job", job.job_order_id, machine.now if ended is None else instant(ended), dump_job(job))
+        machine.changed_stops.clear()
+        machine.changed_stretches.clear()
+        machine.pace.keep_finished()
+        production.new_orphans.clear()
+        return rows
+
+    def restore(self, snapshot: Snapshot, records: Sequence[Record]) -> None:
+        """Go on from a snapshot and its records of the last 48 hours (jobs: all that are not over, and the latest ended).
+
+        What happened since is unknown: every input counts as lost until it is read again, and pieces counted then are late.
+        Raises ValueError for a snapshot of another version.
+        """
+        if snapshot.version != VERSION:
+            raise ValueError(f"snapshot of {snapshot.work_unit} has version {snapshot.version}, this program reads {VERSION}")
+        state = json.loads(snapshot.state)
+        rows: dict[str, list[dict[str, Any]]] = {kind: [] for kind in RECORD_KINDS}
+        for record in records:
+            rows[record.kind].append(json.loads(record.body))
+        self.machine.load(state["machine"], rows["window"], rows["stop"], rows["interval"])
+        self.machine.pace.load_bins(rows["bin"])
+        self.production.load(state["production"], rows["job"], rows["orphan"])
+        self.signals.load(state["signals"])
+        self._inputs = {tag: Input(value, bad) for tag, (value, bad) in state["inputs"].items()}
+        self.begun = True
+        self._lose_all()
+
+    def _lose_all(self) -> None:
+        self._inputs = {tag: Input(None, bad=True) for tag in self._inputs}
+        self.production.counters.lose()
+        self.machine.gap_unjudged()
+        self.machine.lose()
+        self.dirty = True
+
+    def lost_events(self) -> list[Event]:
+        """Events that `restore` itself made (the stop that ended in the dark); to be recorded first."""
+        return self._done()

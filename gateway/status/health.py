@@ -1,0 +1,171 @@
+"""What stands in alert: one registry, so that each alert is raised once and cleared once, whoever noticed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from drivers.base import Clock
+from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
+from gateway.status.board import Alert, JournalStatus, UplinkStatus, seen
+from gateway.status.sentences import Said, aged, say
+from gateway.supervise import LinkState, LinkStatus
+
+SEVERITIES = ("critical", "warning", "info")
+"""Worst first."""
+UPLINK_GRACE_S = 10.0
+"""A broker that restarts is no alert; a machine out of sight is one at once."""
+WATERMARKS = ((95, "critical"), (90, "warning"), (80, "info"))
+"""Per cent of the journal's cap, and how loud."""
+CLEAR_BELOW = 78
+"""Under the lowest mark, so that a journal on the line does not flap."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a watch found wrong; `since` where the outage began earlier than it was noticed."""
+
+    severity: str
+    said: Said
+    work_unit: str | None = None
+    since: datetime | None = None
+
+
+class Alerts:
+    """The active alerts. `emit` takes the ledger event of each transition; `zone` is the site's, for times in sentences.
+
+    The watch methods compare what is wrong now with what stood before: they raise and clear their own keys only.
+    """
+
+    def __init__(self, emit: Callable[[Event], None], clock: Clock, zone: str) -> None:
+        self._emit = emit
+        self._clock = clock
+        self._zone = zone
+        self._active: dict[str, Alert] = {}
+
+    def active(self) -> tuple[Alert, ...]:
+        """Worst first, then the oldest."""
+        return tuple(sorted(self._active.values(), key=lambda alert: (SEVERITIES.index(alert.severity), alert.since)))
+
+    def raise_(
+        self,
+        key: str,
+        severity: str,
+        text: Text,
+        remedy: Text,
+        work_unit: str | None = None,
+        detail: str = "",
+        since: datetime | None = None,
+    ) -> None:
+        """Raise, or bring the words of a standing alert up to date. An event goes out when it is new or its severity changed.
+
+        Raises ValueError for an unknown severity."""
+        if severity not in SEVERITIES:
+            raise ValueError(f"severity is one of {', '.join(SEVERITIES)}, not {severity!r}")
+        before = self._active.get(key)
+        alert = Alert(key, severity, text, remedy, since or (before.since if before else self._clock.now()), work_unit, detail)
+        self._active[key] = alert
+        if before is None or before.severity != severity:
+            now = self._clock.now()
+            spoken = aged(text, alert.since, now, self._zone)
+            self._emit(AlertRaised(work_unit=work_unit, at=now, alert=key, severity=severity, text=spoken, remedy=remedy, detail=detail))
+
+    def clear(self, key: str) -> None:
+        """Clear, with an event when it stood."""
+        alert = self._active.pop(key, None)
+        if alert is not None:
+            now = self._clock.now()
+            text = aged(alert.text, alert.since, now, self._zone)
+            self._emit(AlertCleared(work_unit=alert.work_unit, at=now, alert=key, severity=alert.severity, text=text, remedy=alert.remedy))
+
+    def observe(self, event: Event) -> None:
+        """Take over what another part has told the ledger itself (a counter's glitch); nothing is emitted."""
+        if isinstance(event, AlertRaised):
+            self._active[event.alert] = Alert(
+                event.alert, event.severity, event.text, event.remedy, event.at, event.work_unit, event.detail
+            )
+        elif isinstance(event, AlertCleared):
+            self._active.pop(event.alert, None)
+
+    def restore(self, alerts: Iterable[Alert]) -> None:
+        """After a restart: what stood when the journal was last written, so that ages go on and nothing is raised twice."""
+        self._active.update((alert.key, alert) for alert in alerts)
+
+    def watch_links(self, links: Iterable[LinkStatus], work_units: Mapping[str, str], *, saved: bool = True) -> None:
+        """Outages of devices and uplinks. `work_units`: the unit a device speaks for, where it is one.
+
+        `saved`: whether everything is in the journal, so that a mute uplink may be said to lose nothing."""
+        found: dict[str, _Found] = {}
+        for link in links:
+            work_unit = work_units.get(link.name)
+            if self._out(link):
+                found[f"link.lost:{link.name}"] = self._outage(link, work_unit, saved)
+            elif seen(link) and link.refused_tags:
+                tags = ", ".join(link.refused_tags)
+                said = say(
+                    "tag_unknown", self._zone, {"unit": work_unit or link.name, "tag": tags, "detail": link.error or f"refused: {tags}"}
+                )
+                found[f"link.tags:{link.name}"] = _Found("warning", said, work_unit)
+        self._settle(("link.lost:", "link.tags:"), found)
+
+    def _out(self, link: LinkStatus) -> bool:
+        """A link that is being opened for the first time is not lost yet."""
+        if seen(link) or (link.state is LinkState.CONNECTING and link.attempt == 0):
+            return False
+        if link.state is LinkState.DISCONNECTED and not link.attempt and not link.error:
+            return False
+        grace = UPLINK_GRACE_S if link.kind == "uplink" else 0.0
+        return f"link.lost:{link.name}" in self._active or (self._clock.now() - link.since).total_seconds() >= grace
+
+    def _outage(self, link: LinkStatus, work_unit: str | None, saved: bool) -> _Found:
+        values = {
+            "unit": work_unit or link.name, "uplink": link.name, "error": link.error or link.state.value, "peer": link.peer,
+            "attempt": link.attempt,
+        }  # fmt: skip
+        if link.kind == "uplink":
+            return _Found("warning", say("uplink_silent" if saved else "uplink_silent_unsaved", self._zone, values), None, link.since)
+        said = say("link_silent" if link.state is LinkState.SILENT else "link_lost", self._zone, values)
+        if link.remedy is not None:
+            said = replace(said, remedy=link.remedy)
+        return _Found("critical", said, work_unit, link.since)
+
+    def watch_uplinks(self, uplinks: Iterable[UplinkStatus]) -> None:
+        """Rows that a peer refused for good."""
+        found = {
+            f"rows.parked:{uplink.name}": _Found("warning", say("rows_parked", self._zone, {"uplink": uplink.name, "count": uplink.parked}))
+            for uplink in uplinks
+            if uplink.parked
+        }
+        self._settle(("rows.parked:",), found)
+
+    def watch_journal(self, journal: JournalStatus) -> None:
+        """A journal that fills up, a disk that takes nothing more."""
+        found: dict[str, _Found] = {}
+        share = 100 * journal.bytes / journal.cap_bytes if journal.cap_bytes else 0.0
+        standing = self._active.get("journal.filling")
+        mark, severity = next(((mark, severity) for mark, severity in WATERMARKS if share >= mark), (0, ""))
+        if not severity and standing and share >= CLEAR_BELOW:
+            mark, severity = WATERMARKS[-1]
+        if severity:
+            values = {"share": int(share), "left": _left(journal.hours_left), "mark": mark}
+            found["journal.filling"] = _Found(severity, say("journal_filling", self._zone, values))
+        if journal.disk in ("full", "read_only") or not journal.committing:
+            found["disk.blocked"] = _Found("critical", say("disk_blocked", self._zone, {"disk": journal.disk}))
+        elif journal.disk == "low":
+            found["disk.low"] = _Found("warning", say("disk_low", self._zone, {}))
+        self._settle(("journal.filling", "disk."), found)
+
+    def _settle(self, prefixes: tuple[str, ...], found: Mapping[str, _Found]) -> None:
+        for key in [key for key in self._active if key.startswith(prefixes) and key not in found]:
+            self.clear(key)
+        for key, wrong in found.items():
+            said = wrong.said
+            self.raise_(key, wrong.severity, said.text, said.remedy, wrong.work_unit, said.detail, wrong.since)
+
+
+def _left(hours: float | None) -> Text:
+    if hours is None:
+        return Text("durée inconnue", "unknown time")
+    days, rest = divmod(int(hours), 24)
+    return Text(f"{days} j {rest} h", f"{days} d {rest} h") if days >= 2 else Text(f"{int(hours)} h", f"{int(hours)} h")

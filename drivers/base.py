@@ -16,6 +16,11 @@ from typing import Protocol, runtime_checkable
 Value = bool | int | float | str | None
 
 
+def silence_limit(interval_s: float) -> float:
+    """Seconds after which a connected link without an answer counts as dead: three intervals, at least 2 s, at most 5 s."""
+    return min(5.0, max(3 * interval_s, 2.0))
+
+
 class Quality(StrEnum):
     """How far a value can be trusted (OPC UA status severity)."""
 

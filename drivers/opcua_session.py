@@ -1,0 +1,165 @@
+"""One OPC UA session: opened with a fresh asyncua client, everything under a timeout, foreign errors turned into LinkError.
+
+asyncua's own reconnect stays off: after a network hole it can stay "connected" with an empty subscription for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.client.ua_session import UaSession
+from asyncua.crypto import security_policies
+from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from cryptography.exceptions import InvalidSignature
+
+from drivers import remedies
+from drivers.base import Clock, LinkError
+
+# A killed gateway's session must not occupy one of a small PLC's ten for long.
+SESSION_TIMEOUT_S = 30
+# The probe of asyncua's supervisor shares this interval as its timeout: at 1 s a slow PLC would be called dead.
+_PROBE_S = 5.0
+# A small PLC has few request slots.
+_CONCURRENT_REQUESTS = 5
+# How long a broken session may take to say goodbye.
+_FAREWELL_S = 0.3
+
+POLICIES: dict[str, type[security_policies.SecurityPolicy]] = {
+    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
+    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+}
+"""Those of OPC 10000-7 that are not deprecated."""
+
+# What asyncua raises over bytes it cannot make sense of: the peer's fault, not ours.
+_GARBLED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, InvalidSignature)
+
+_NO_SESSION_LEFT = frozenset({StatusCodes.BadTooManySessions, StatusCodes.BadTcpNotEnoughResources})
+_NOT_ADMITTED = ("BadUser", "BadIdentity", "BadCertificate", "BadSecurity", "BadNonce", "BadApplicationSignature")
+
+
+class Session:
+    """`open` once, use `services` inside `guard()`, `close` at the end."""
+
+    def __init__(self, url: str, clock: Clock, *, timeout_s: float, peer: str) -> None:
+        self._url = url
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._peer = peer
+        self._client: Client | None = None
+        self._broken = False
+
+    @property
+    def services(self) -> UaSession:
+        """Raises LinkError when the session is closed."""
+        if self._client is None:
+            raise remedies.dropped(self._peer, "session closed")
+        return self._client.uaclient.session
+
+    async def open(self, secure: Callable[[Client], object] | None, user: tuple[str, str] | None) -> None:
+        """Connect and activate. `secure` is an async callable that sets the client's security. Raises LinkError."""
+        client = Client(self._url, timeout=self._timeout_s, watchdog_intervall=_PROBE_S)
+        client.name = client.description = "lineside"
+        client.application_uri = application_uri()
+        client.product_uri = "urn:lineside"
+        client.session_timeout = SESSION_TIMEOUT_S * 1000
+        client.set_max_concurrent_requests(_CONCURRENT_REQUESTS)
+        if user is not None:
+            client.set_user(user[0])
+            client.set_password(user[1])
+        self._client = client
+        try:
+            # Socket, channel, session, activation: four answers, each within the device's own timeout.
+            async with self.guard(4 * self._timeout_s, opening=True):
+                if secure is not None:
+                    await secure(client)  # type: ignore[misc]
+                await client.connect(auto_reconnect=False)
+        except BaseException:
+            self._broken = True
+            await self.close()
+            raise
+
+    @contextlib.asynccontextmanager
+    async def guard(self, limit_s: float, *, opening: bool = False) -> AsyncIterator[None]:
+        """Turns what asyncua and the network raise inside into LinkError; at most `limit_s`."""
+        try:
+            async with self._clock.timeout(limit_s):
+                yield
+        except LinkError:
+            self._broken = True
+            raise
+        except (TimeoutError, OSError, UaError, *_GARBLED) as error:
+            self._broken = True
+            raise self._explain(error, opening) from error
+
+    def _explain(self, error: Exception, opening: bool) -> LinkError:
+        detail = str(error) or type(error).__name__
+        if isinstance(error, UaStatusCodeError):
+            name = get_name_and_doc(error.code)[0]
+            if error.code in _NO_SESSION_LEFT:
+                return remedies.too_many_sessions(self._peer, name)
+            if name.startswith(_NOT_ADMITTED):
+                return remedies.not_admitted(self._peer, name)
+            return remedies.dropped(self._peer, name)
+        if isinstance(error, TimeoutError):
+            return remedies.unreachable(self._peer, "timeout") if opening else remedies.unanswered(self._peer, "timeout")
+        if isinstance(error, OSError):
+            return remedies.unreachable(self._peer, detail) if opening else remedies.dropped(self._peer, detail)
+        if isinstance(error, UaError) or opening:
+            return remedies.not_admitted(self._peer, detail)
+        return remedies.untrustworthy(self._peer, f"{type(error).__name__}: {detail}")
+
+    def distrust(self) -> None:
+        """The link is known to be dead: `close` does not wait for a farewell."""
+        self._broken = True
+
+    async def close(self) -> None:
+        """Close the session with its subscriptions, the channel and the socket; bounded, never raises."""
+        client, self._client = self._client, None
+        if client is None:
+            return
+        try:
+            async with self._clock.timeout(_FAREWELL_S if self._broken else 2 * self._timeout_s):
+                await client.disconnect()
+        except (TimeoutError, OSError, UaError, *_GARBLED) as error:
+            structlog.get_logger("lineside.opcua").debug("session_not_closed", peer=self._peer, error=str(error))
+        finally:
+            client.disconnect_socket()
+
+
+def application_uri() -> str:
+    """Of this gateway; the same stands in its certificate."""
+    return f"urn:{socket.gethostname()}:lineside"
+
+
+async def use_certificates(
+    client: Client, policy: str, mode: str, *, server_certificate: str | None, certificate: Path, private_key: Path
+) -> None:
+    """Set a secure channel up with this gateway's own certificate, made on first use in the folder of `certificate`.
+
+    Without `server_certificate` the server is trusted as it presents itself.
+    """
+    await client.setup_self_signed_certificate(private_key, certificate)
+    await asyncio.to_thread(private_key.chmod, 0o600)
+    await client.set_security(
+        POLICIES[policy],
+        certificate=certificate,
+        private_key=private_key,
+        server_certificate=server_certificate,
+        mode=ua.MessageSecurityMode[mode],
+    )
+
+
+def host_port(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}:{parts.port or 4840}"

@@ -19,8 +19,9 @@ def open_writer(path: Path) -> sqlite3.Connection:
     """The one writing connection, in autocommit mode: transactions are spelt out. Raises sqlite3.Error."""
     connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
     try:
-        # Before the first page is written, else it has no effect: pages freed by retention can be given back to the file system.
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
+            # Only before the first page is written: what retention frees can be given back to the file system.
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         # NORMAL does not sync the log at a commit: acknowledged rows are lost with the power.
         connection.execute("PRAGMA synchronous = FULL")

@@ -45,6 +45,7 @@ class Job:
     """produced, good, scrap, rework of the last `job.progress`."""
     backflushed: Decimal = _ZERO
     """Pieces (good + scrap) whose material is booked."""
+    _order_row: tuple[JobOrder, dict[str, Any]] | None = field(default=None, init=False, repr=False)
 
     @property
     def job_order_id(self) -> str:
@@ -71,6 +72,13 @@ class Job:
             _FAR if order.end_time is None else order.end_time.timestamp(),
             self.arrival,
         )
+
+    @property
+    def order_row(self) -> dict[str, Any]:
+        """The order as `dump_job` writes it; an order is frozen and rarely replaced, a job's row is written with every count."""
+        if self._order_row is None or self._order_row[0] is not self.order:
+            self._order_row = (self.order, _plain(self.order))
+        return self._order_row[1]
 
     def count_result(self, result: QualityVerdict) -> None:
         """Note one quality result."""
@@ -101,10 +109,13 @@ class Job:
         )
 
 
+_OWN_FIELDS = tuple(f.name for f in fields(Job) if f.init and f.name not in ("order", "materials", "keeper"))
+
+
 def dump_job(job: Job) -> dict[str, Any]:
     """JSON-able: Decimals are strings, times ISO 8601. `load_job` of it gives an equal job."""
-    row = {f.name: _plain(getattr(job, f.name)) for f in fields(job) if f.name not in ("materials", "keeper")}
-    return row | {"materials": job.materials.dump(), "keeper": job.keeper.dump()}
+    row = {name: _plain(getattr(job, name)) for name in _OWN_FIELDS}
+    return row | {"order": job.order_row, "materials": job.materials.dump(), "keeper": job.keeper.dump()}
 
 
 def load_job(row: Mapping[str, Any]) -> Job:

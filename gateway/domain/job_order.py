@@ -1,7 +1,4 @@
-"""Job orders and their ledger (ISA-95, OPC 10031-4): states and verbs, one running job per work unit.
-
-STUB: the nouns are fixed, the ledger below is to be written.
-"""
+"""The nouns of job orders (ISA-95, OPC 10031-4): states, verbs, orders, commands, facts and their answers."""
 
 from __future__ import annotations
 

@@ -48,9 +48,10 @@ class Facts:
         return None
 
     def _job(self, fact: Fact) -> Job | Problem:
-        """The begun job that the fact names."""
+        """The begun job that the fact names; without a name the running one."""
         if fact.job_order_id is None:
-            return Problem("missing_field", "job_order_id is required")
+            running = self._production.ledger.running
+            return running or Problem("no_order", f"no order is running on {self._machine.unit.name} and the fact names none")
         job = self._production.ledger.get(fact.job_order_id)
         if job is None:
             return Problem("unknown_order", f"{self._machine.unit.name} knows no order {fact.job_order_id}")

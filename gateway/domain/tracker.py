@@ -52,15 +52,17 @@ class Tracker:
 
     # --- what comes in --------------------------------------------------------------------------------------------
 
-    def begin(self, at: datetime, *, range_from: datetime | None = None, range_to: datetime | None = None, whole: bool = False) -> None:
-        """Start the memory at `at`; with `whole` or `range_from` a range window is kept beside hours and shifts (replay)."""
-        now = instant(at)
-        self.machine.begin(now)
-        if range_from is not None:
-            self.machine.windows.start_range(instant(range_from), None if range_to is None else instant(range_to))
-        elif whole:
-            self.machine.windows.start_range(now, None)
+    def begin(self, at: datetime, *, commands_from: datetime | None = None) -> None:
+        """Start the memory at `at`: time before it is in no bucket. `commands_from`: commands that were given earlier are
+        taken at their own time all the same (replay)."""
+        self.machine.begin(instant(at))
+        if commands_from is not None and commands_from < at:
+            self.machine.now = instant(commands_from)
         self.begun = self.dirty = True
+
+    def keep_range(self, start: datetime, end: datetime | None) -> None:
+        """Keep one more window over [start, end) beside hours, shifts and jobs; `end` None: up to and with the last reading."""
+        self.machine.windows.start_range(instant(start), None if end is None else instant(end))
 
     def observe(self, sample: Sample) -> list[Event]:
         """Take one sample; the events it made, in order."""

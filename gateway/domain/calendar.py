@@ -21,6 +21,8 @@ _DAY_MIN = 24 * 60
 _CACHED_DAYS = 800
 """Two years of days: a year's report or a promise over months builds each day once, and memory stays bounded."""
 _ONE_DAY = timedelta(days=1)
+HORIZON = 400 * 86_400 * SECOND
+"""How far ahead required time is looked for: a plan beyond a year is none."""
 
 
 class SpanKind(StrEnum):
@@ -72,8 +74,9 @@ class Span:
 
 @dataclass(frozen=True)
 class _Day:
-    """What is known of one local day: [start, end) cut into spans without gaps, and the shifts that begin on it."""
+    """One local day: [start, end) cut into spans without gaps."""
 
+    date_: date
     start: Instant
     end: Instant
     spans: tuple[Span, ...]
@@ -143,15 +146,16 @@ class Calendar:
             return max(end - start, 0) if kind is SpanKind.REQUIRED else 0
         return sum(span.end - span.start for span in self.spans(start, end) if span.kind is SpanKind.REQUIRED)
 
-    def after_required(self, start: Instant, duration: int, *, horizon_days: int = 400) -> Instant | None:
+    def after_required(self, start: Instant, duration: int, *, limit: Instant | None = None) -> Instant | None:
         """The instant at which `duration` microseconds of required time have passed since `start`.
 
-        None when the next `horizon_days` do not hold that much.
+        None when there is not that much before `limit` (default: 400 days after `start`).
         """
+        kind, until = self.kind_at(start)
+        if duration <= 0 or (kind is SpanKind.REQUIRED and start + duration <= until):
+            return start + max(duration, 0)
         left = duration
-        if left <= 0:
-            return start
-        limit = start + horizon_days * 86_400 * SECOND
+        limit = start + HORIZON if limit is None else limit
         for span in self._walk(start):
             if span.start >= limit:
                 return None
@@ -176,7 +180,7 @@ class Calendar:
         """Shifts that touch [start, end), in order of start."""
         if not self._rules:
             return
-        day = self._date_of(start) - _ONE_DAY  # a shift lasts a day at most, so only yesterday's can still be running
+        day = self._day_of(start).date_ - _ONE_DAY  # a shift lasts a day at most, so only yesterday's can still be running
         while self._midnight(day) < end:
             for shift, _ in self._shifts_of(day):
                 if shift.start < end and shift.end > start:
@@ -190,21 +194,18 @@ class Calendar:
 
     def _walk(self, start: Instant) -> Iterator[Span]:
         """Spans from the one that holds `start` on; ends with the last date that Python knows."""
-        date_ = self._date_of(start)
+        date_ = self._day_of(start).date_
         while date_ < date.max - _ONE_DAY:
             for span in self._day(date_).spans:
                 if span.end > start:
                     yield span
             date_ += _ONE_DAY
 
-    def _date_of(self, at: Instant) -> date:
-        date_ = self.local(at).date()
-        if at < self._midnight(date_):  # clocks put back over midnight show yesterday's date again: the day has already begun
-            return date_ - _ONE_DAY
-        return date_ + _ONE_DAY if at >= self._midnight(date_ + _ONE_DAY) else date_
-
     def _day_of(self, at: Instant) -> _Day:
-        return self._day(self._date_of(at))
+        day = self._day(self.local(at).date())
+        if at < day.start:  # clocks put back over midnight show yesterday's date again: the day has already begun
+            return self._day(day.date_ - _ONE_DAY)
+        return day if at < day.end else self._day(day.date_ + _ONE_DAY)
 
     def _day(self, date_: date) -> _Day:
         day = self._days.get(date_)
@@ -224,7 +225,7 @@ class Calendar:
         else:
             painted = [Span(start, end, SpanKind.CLOSED if self._is_closed(date_) else SpanKind.REQUIRED)]
         painted = _paint(painted, (Span(a, b, SpanKind.MAINTENANCE) for a, b in self._maintenance), keep=SpanKind.CLOSED)
-        return _Day(start, end, tuple(painted))
+        return _Day(date_, start, end, tuple(painted))
 
     def _is_closed(self, date_: date) -> bool:
         return any(first <= date_ <= last for first, last in self._closed)

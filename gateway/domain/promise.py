@@ -14,7 +14,7 @@ from enum import StrEnum
 from math import sqrt
 from typing import Any
 
-from gateway.domain.calendar import Calendar, Span, SpanKind
+from gateway.domain.calendar import HORIZON, Calendar, Span, SpanKind
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_order import JobOrder
 
@@ -197,7 +197,7 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
     nothing has one.
     """
     promises: list[Promise] = []
-    likely_s = margin_s = 0.0
+    path = _Path(now, calendar)
     behind: JobOrder | None = None
     blocked: JobOrder | None = None
     for work in works:
@@ -209,11 +209,15 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
         if blocked is not None or load is None:
             promises.append(Promise(None, None, PromiseVerdict.UNKNOWN, basis))
             continue
-        likely_s += load.likely_s + (changeover_s if behind is not None else 0.0)
-        margin_s += load.margin_s
-        after = f"after {behind.job_order_id}; " if behind is not None else ""
-        promises.append(_promise(now, likely_s, margin_s, after + basis, work.order, calendar))
-        behind = work.order
+        changeover = changeover_s if behind is not None else 0.0
+        if behind is not None:
+            basis = f"after {behind.job_order_id}; {basis}"
+        if path.go(changeover + load.likely_s, load.margin_s):
+            promises.append(path.promise(work.order, basis))
+            behind = work.order
+        else:
+            blocked = work.order
+            promises.append(Promise(None, None, PromiseVerdict.UNKNOWN, f"{basis}; the calendar holds too little required time"))
     return promises
 
 
@@ -282,32 +286,46 @@ def _workload(work: Work) -> tuple[Workload | None, str]:
     return Workload(ideal_s * LIKELY_FACTOR, ideal_s * (SAFE_FACTOR - LIKELY_FACTOR)), basis
 
 
-def _promise(now: Instant, likely_s: float, margin_s: float, basis: str, order: JobOrder, calendar: Calendar) -> Promise:
-    likely = calendar.after_required(now, round(likely_s * SECOND))
-    safe = calendar.after_required(now, round((likely_s + margin_s) * SECOND))
-    if likely is None or safe is None:
-        return Promise(None, None, PromiseVerdict.UNKNOWN, f"{basis}; the calendar holds too little required time")
-    eta_likely, eta_safe = _whole_second(likely), _whole_second(safe)
-    pauses = _pauses(now, likely, calendar)
-    return Promise(eta_likely, eta_safe, verdict_of(eta_likely, eta_safe, order), f"{basis}; {pauses} included" if pauses else basis)
+class _Path:
+    """Walks the calendar once for a whole queue: the likely and the safe end so far, and the pauses on the likely way."""
+
+    def __init__(self, now: Instant, calendar: Calendar) -> None:
+        self._calendar = calendar
+        self._limit = now + HORIZON
+        self._likely = self._safe = now
+        self._pauses: dict[SpanKind, list[Span]] = {SpanKind.BREAK: [], SpanKind.MAINTENANCE: [], SpanKind.CLOSED: []}
+
+    def go(self, likely_s: float, margin_s: float) -> bool:
+        """Go on by that much work; False when the calendar ends before."""
+        likely = self._calendar.after_required(self._likely, round(likely_s * SECOND), limit=self._limit)
+        safe = self._calendar.after_required(self._safe, round((likely_s + margin_s) * SECOND), limit=self._limit)
+        if likely is None or safe is None:
+            return False
+        for span in self._calendar.spans(self._likely, likely):
+            if span.kind is not SpanKind.REQUIRED:
+                self._pauses[span.kind].append(span)
+        self._likely, self._safe = likely, safe
+        return True
+
+    def promise(self, order: JobOrder, basis: str) -> Promise:
+        eta_likely, eta_safe = _whole_second(self._likely), _whole_second(self._safe)
+        pauses = self._words()
+        return Promise(eta_likely, eta_safe, verdict_of(eta_likely, eta_safe, order), f"{basis}; {pauses} included" if pauses else basis)
+
+    def _words(self) -> str:
+        """What lies between now and the likely end and is not required time, with local times."""
+        closed_us = sum(span.end - span.start for span in self._pauses[SpanKind.CLOSED])
+        parts = [
+            _named(self._pauses[SpanKind.BREAK], "break", self._calendar),
+            _named(self._pauses[SpanKind.MAINTENANCE], "planned maintenance", self._calendar),
+            f"{_duration(closed_us / SECOND)} without shift" if closed_us else "",
+        ]
+        return " and ".join(part for part in parts if part)
 
 
 def _whole_second(at: Instant) -> datetime:
     """Rounded up: a promise is never earlier than its figure."""
     return moment(-(-at // SECOND) * SECOND)
-
-
-def _pauses(start: Instant, end: Instant, calendar: Calendar) -> str:
-    """What of [start, end) is not required time, in words with local times."""
-    spans = [span for span in calendar.spans(start, end) if span.kind is not SpanKind.REQUIRED]
-    parts = [
-        _named([s for s in spans if s.kind is SpanKind.BREAK], "break", calendar),
-        _named([s for s in spans if s.kind is SpanKind.MAINTENANCE], "planned maintenance", calendar),
-    ]
-    closed_us = sum(s.end - s.start for s in spans if s.kind is SpanKind.CLOSED)
-    if closed_us:
-        parts.append(f"{_duration(closed_us / SECOND)} without shift")
-    return " and ".join(part for part in parts if part)
 
 
 def _named(spans: Sequence[Span], name: str, calendar: Calendar) -> str:

@@ -131,12 +131,8 @@ class Mes:
         self.connections += 1
         with self._lock:
             self._acknowledged.clear()
-        topics = [
-            f"{self._base}/+/+/+/event/#",
-            f"{self._base}/_gateway/+/event/#",
-            f"{self._base}/+/+/+/state",
-            f"{self._base}/+/+/+/job/+",
-        ]
+        words = ("+/+/+/event/#", "_gateway/+/event/#", "+/+/+/state", "+/+/+/job/+", "+/+/+/tag/+")
+        topics = [f"{self._base}/{word}" for word in words]
         client.subscribe([(topic, 1) for topic in topics])
 
     def _on_message(self, client: mqtt.Client, userdata: Any, message: mqtt.MQTTMessage) -> None:

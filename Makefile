@@ -50,7 +50,8 @@ bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journa
 	$(BIN)/python -m tests.bench.run
 
 schema: $(RUN_STAMP) ## write the published schemas again
-	$(BIN)/lineside schema config > config/lineside.schema.json
+	$(BIN)/lineside schema config > config/lineside.schema.json.new
+	mv config/lineside.schema.json.new config/lineside.schema.json
 
 lock: requirements/lock.in ## compile the lock files again from pyproject.toml
 	@requirements/debian.sh venv

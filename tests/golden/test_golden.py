@@ -70,6 +70,17 @@ def assert_fields(found: Mapping[str, Any], expect: Mapping[str, Any], where: st
     assert wrong == [], where
 
 
+def assert_events(lines: Iterable[Line], wanted: Mapping[str, Any]) -> None:
+    """How many events of a type carry the `data` named in `with`, and what their `sum` fields add up to."""
+    data = [line["data"] for line in lines if line["type"] == f"lineside.{wanted['type']}.v1"]
+    matching = [one for one in data if all(one[field] == value for field, value in wanted.get("with", {}).items())]
+    where = f"{wanted['type']} {wanted.get('with', '')}: {data}"
+    if "count" in wanted:
+        assert len(matching) == wanted["count"], where
+    sums = {field: sum(one[field] for one in matching) for field in wanted.get("sum", {})}
+    assert_fields(sums, wanted.get("sum", {}), where)
+
+
 def test_there_are_cases() -> None:
     assert {"oee-shift-with-breaks", "oee-stops-with-faults", "oee-two-shifts", "oee-from-events", "oee-roll-up"} <= set(IDS)
     assert "umh-1601323170" in IDS
@@ -96,6 +107,8 @@ def test_case(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
             assert_fields({"count": len(durations), "duration_s": sum(durations)}, wanted, f"{work_unit} {class_}")
     for work_unit, reasons in expected.get("reasons", {}).items():
         assert [stop["reason"] for stop in stops_of(lines, work_unit)] == reasons
+    for wanted in expected.get("events", []):
+        assert_events(lines, wanted)
     if "roll_up" in expected:
         assert_fields(rolled_up(lines, expected["roll_up"]["work_units"]), expected["roll_up"]["expect"], "roll-up")
 

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import subprocess
+import sys
 import tomllib
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from gateway.__main__ import main
+from gateway.config import load
 
 ROOT = Path(__file__).parents[2]
 CODE = [path for room in ("gateway", "drivers", "simulators") for path in sorted((ROOT / room).rglob("*.py"))]
@@ -168,15 +175,59 @@ def lineside_commands(text: str) -> set[str]:
     return {match for code in _code(text) for match in re.findall(r"(?:^|[\s/$])lineside ([a-z]+)\b", code)}
 
 
-@pytest.mark.parametrize("path", documents(), ids=names(documents()))
-def test_each_command_a_document_names_exists(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from gateway.__main__ import main
-
-    for command in sorted(lineside_commands(path.read_text())):
+def test_each_command_a_document_names_exists(capsys: pytest.CaptureFixture[str]) -> None:
+    commands = {command for path in documents() for command in lineside_commands(path.read_text())}
+    assert {"run", "demo", "check", "replay", "status", "schema"} <= commands
+    for command in sorted(commands):
         with pytest.raises(SystemExit) as end:
             main([command, "--help"])
         assert end.value.code == 0, command
         assert "usage" in capsys.readouterr().out.lower()
+
+
+def configurations() -> list[tuple[str, str]]:
+    """Whole configurations that stand in a document, with the page's name."""
+    return [
+        (path.name, block)
+        for path in documents()
+        for block in re.findall(r"^```yaml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+        if block.startswith("gateway:")
+    ]
+
+
+@pytest.mark.parametrize(("page", "text"), configurations(), ids=[page for page, _ in configurations()])
+def test_a_configuration_in_a_document_loads(page: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "lineside.yaml").write_text(text)
+    assert load(tmp_path / "lineside.yaml").work_units, page
+
+
+def test_a_missing_python_is_said_with_its_remedy() -> None:
+    run = subprocess.run(
+        [ROOT / "requirements/debian.sh", "venv"],
+        env={**os.environ, "PYTHON": "/no/such/python"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 1
+    assert "make PYTHON=" in run.stderr
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
+    """Templates, styles and SQL are read from the installed package, where no checkout stands beside it."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)], cwd=ROOT, check=True, capture_output=True
+    )
+    (wheel,) = tmp_path.glob("lineside-*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if not name.endswith("/")}
+    kept = subprocess.run(
+        ["git", "ls-files", "gateway", "drivers", "simulators"], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert len(kept) > 50
+    assert [name for name in kept if (ROOT / name).exists() and name not in held] == []
+    tops = {name.split("/")[0] for name in held}
+    assert {top for top in tops if not top.startswith("lineside-")} == {"gateway", "drivers", "simulators"}
 
 
 def test_nothing_points_outside_the_project() -> None:

@@ -1,0 +1,432 @@
+"""A cursor per uplink: takes rows from the journal to one peer, in order, again and again until each is done.
+
+Delivery is at least once; a row keeps its id, so that a consumer that drops repeats gets each exactly once. One forwarder never waits
+for another, and polling waits for none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
+
+import structlog
+
+from drivers.base import Clock
+from gateway.domain.entry import Entry
+from gateway.domain.events import Event, RowParked
+from gateway.metrics import Metrics
+from gateway.outbox.consumers import ROUND_ROWS, Consumers, ResendTimer
+from gateway.outbox.delivery_alerts import DeliveryAlerts
+from gateway.outbox.handover import Handover, Hold, Holds
+from gateway.outbox.transaction import DELIVERED, PARKED, QUARANTINED, ConsumerMark, RowException
+from gateway.seams import AlertBoard, Receipt, Uplink, UplinkError
+from gateway.supervise import UP, Backoff, Diagnosis, Link, LinkStatus
+
+BATCH_ROWS = 200
+_BUSY_CAP_S = 60.0
+_MUTE_S = 1.0
+
+
+class JournalReader(Protocol):
+    """What the forwarder reads (`outbox.store.Store`)."""
+
+    @property
+    def last_position(self) -> int: ...
+    async def entries(self, after_position: int, limit: int, *, without: Collection[str | None] = ()) -> list[Entry]: ...
+    async def entries_at(self, positions: Sequence[int]) -> list[Entry]: ...
+    def position_of(self, epoch: str, sequence: int) -> int | None: ...
+    def cursor(self, uplink: str) -> int: ...
+    async def exceptions(self, uplink: str) -> list[RowException]: ...
+    async def marks(self, uplink: str) -> list[ConsumerMark]: ...
+
+
+class JournalWriter(Protocol):
+    """What the forwarder has written (`outbox.recorder.Recorder`)."""
+
+    def record(self, events: Sequence[Event]) -> None: ...
+    def advance(self, uplink: str, position: int) -> None: ...
+    def park(self, uplink: str, position: int, reason: str, state: str = PARKED) -> None: ...
+    def unpark(self, uplink: str, position: int) -> None: ...
+    def mark(self, uplink: str, consumer: str, epoch: str, sequence: int) -> None: ...
+
+
+class Forwarder:
+    """`run` keeps the link to one uplink alive and the rows flowing. Build it, hand `acknowledge` and `replay` to an MQTT uplink,
+    call `notify` after each commit."""
+
+    def __init__(
+        self,
+        uplink: Uplink,
+        *,
+        reader: JournalReader,
+        writer: JournalWriter,
+        clock: Clock,
+        metrics: Metrics,
+        alerts: AlertBoard,
+        on_link: Callable[[LinkStatus], None],
+        consumers: Sequence[str] = (),
+        backoff: Backoff | None = None,
+    ) -> None:
+        self.name = uplink.name
+        self._uplink = uplink
+        self._reader = reader
+        self._writer = writer
+        self._clock = clock
+        self._metrics = metrics
+        self._alerts = DeliveryAlerts(uplink.name, alerts)
+        self._on_link = on_link
+        self._consumers = Consumers(consumers)
+        self._resend = ResendTimer()
+        self._cursor = reader.cursor(uplink.name)
+        self._sent = self._highest = reader.last_position
+        """All rows up to `_sent`, and some up to `_highest`, went out at least once: of those there were at the start an earlier process
+        may have sent any."""
+        self._handover = Handover(self._cursor, ())
+        self._scan = self._cursor
+        self._quarantined: dict[int, None] = {}
+        self._refused_topics: set[tuple[str | None, str]] = set()
+        self._holds = Holds()
+        self._again: int | None = None
+        """A replay: the row behind which it goes on."""
+        self._not_before = 0.0
+        self._busy = Backoff(1.0, _BUSY_CAP_S)
+        self._wake = asyncio.Event()
+        self._connections = 0
+        self._log = structlog.get_logger("lineside.forwarder").bind(uplink=uplink.name)
+        self._link = Link(
+            uplink.name, kind="uplink", peer=uplink.peer, clock=clock, on_status=self._told, backoff=backoff or Backoff(0.5, 30.0)
+        )
+
+    @property
+    def status(self) -> LinkStatus:
+        """What the link is doing, for page, health topic and metrics."""
+        return self._link.status
+
+    @property
+    def cursor(self) -> int:
+        """All rows up to here are done, but for those set apart."""
+        return self._cursor
+
+    def notify(self) -> None:
+        """There are new rows in the journal."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Until cancelled. Raises only for bugs."""
+        exceptions = await self._reader.exceptions(self.name)
+        closed = [row.position for row in exceptions if row.state != DELIVERED]
+        self._quarantined = {row.position: None for row in exceptions if row.state not in (PARKED, DELIVERED)}
+        self._handover = Handover(self._cursor, closed)
+        self._handover.take_all(row.position for row in exceptions if row.state == DELIVERED)
+        for mark in await self._reader.marks(self.name):
+            position = self._reader.position_of(mark.epoch, mark.sequence)
+            if position is not None and mark.consumer in self._consumers:
+                self._consumers.acknowledge(mark.consumer, position)
+        self._retire()
+        await self._link.run(self._session, (UplinkError,), _diagnose)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """For the shutdown, while `run` still runs: wait until the peer was handed every row; False when time was not enough."""
+        try:
+            async with self._clock.timeout(timeout_s):
+                while self._handover.position < self._reader.last_position:
+                    if not self._link.is_up:
+                        return False
+                    await self._clock.sleep(0.05)
+        except TimeoutError:
+            return False
+        return True
+
+    # -- from the consumers
+
+    def acknowledge(self, consumer: str, epoch: str, sequence: int) -> str | None:
+        """All rows up to there are the consumer's. Returns why not, None when it was applied or was known already."""
+        if consumer not in self._consumers:
+            return f"there is no consumer {consumer!r} in the configuration of {self.name}"
+        position = self._reader.position_of(epoch, sequence)
+        if position is None:
+            return f"epoch {epoch!r} is not known here"
+        if position > self._highest:
+            return f"sequence {sequence} has not been sent"
+        if self._consumers.acknowledge(consumer, position):
+            self._writer.mark(self.name, consumer, epoch, sequence)
+            self._retire()
+        return None
+
+    def replay(self, epoch: str, from_sequence: int) -> str | None:
+        """Send everything from there again, as far as it is still kept, done or not. Returns why not, None when it begins."""
+        position = self._reader.position_of(epoch, from_sequence)
+        if position is None:
+            return f"epoch {epoch!r} is not known here"
+        if position > self._reader.last_position:
+            return f"sequence {from_sequence} does not exist yet"
+        self._again = position - 1 if self._again is None else min(self._again, position - 1)
+        self._log.info("replay_begins", epoch=epoch, from_sequence=from_sequence)
+        self._wake.set()
+        return None
+
+    # -- one connection
+
+    async def _session(self) -> None:
+        try:
+            await self._uplink.connect()
+            self._link.connected()
+            self._link.good()
+            serving = asyncio.create_task(self._uplink.serve(self._link.good), name=f"{self.name}-serve")
+            pumping = asyncio.create_task(self._pump(), name=f"{self.name}-forward")
+            try:
+                await asyncio.wait((serving, pumping), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                serving.cancel()
+                pumping.cancel()
+                ended = await asyncio.gather(serving, pumping, return_exceptions=True)
+            _raise_worst(ended)
+        finally:
+            await self._uplink.close()
+
+    async def _pump(self) -> None:
+        self._begin()
+        await self._retry_quarantined()
+        while True:
+            self._wake.clear()
+            moved = await self._step()
+            self._metrics.backlog.labels(self.name).set(max(self._reader.last_position - self._cursor, 0))
+            if not moved:
+                await self._idle()
+
+    def _begin(self) -> None:
+        self._connections += 1
+        if self._connections > 1:
+            self._metrics.reconnects.labels(self.name).inc()
+        self._holds.clear()
+        self._refused_topics.clear()
+        self._resend.reset()
+        if self._consumers:
+            self._handover.begin_again(self._cursor)
+        self._scan = self._handover.position
+        self._not_before = 0.0
+
+    async def _step(self) -> bool:
+        """One delivery of whatever comes first. False: nothing to do now."""
+        now = self._clock.monotonic()
+        if now < self._not_before:
+            return False
+        for hold in self._holds.due(now):
+            await self._try_again(hold)
+            return True
+        if self._again is not None:
+            await self._replay_some(self._again)
+            return True
+        due = self._resend.due_up_to(now) if self._consumers else None
+        if due is not None:
+            await self._send_again(due)
+            return True
+        return await self._send_new()
+
+    async def _idle(self) -> None:
+        """Until there is something to do: new rows, an acknowledgement, or a time that was set."""
+        now = self._clock.monotonic()
+        times = [at for at in (self._holds.next_at, self._resend.next_at if self._consumers else None) if at is not None]
+        until = max(min(times), self._not_before) if times else (self._not_before if now < self._not_before else None)
+        if until is None:
+            await self._wake.wait()
+            return
+        try:
+            async with self._clock.timeout(max(until - now, 0.001)):
+                if now < self._not_before:
+                    await asyncio.Event().wait()
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _send_new(self) -> bool:
+        if self._scan < self._handover.position:
+            self._scan = self._handover.position
+        read = await self._reader.entries(self._scan, BATCH_ROWS, without=self._holds.units)
+        if not read:
+            return False
+        batch = [entry for entry in read if self._handover.wants(entry.position)]
+        self._scan = read[-1].position
+        if batch and not await self._deliver(batch):
+            # Rows without an answer come again, in order, before any later one of their work unit.
+            self._scan = self._handover.position
+        return True
+
+    async def _send_again(self, up_to: int) -> None:
+        """A round of rows that the peer took and the consumers did not acknowledge."""
+        rows = [entry for entry in await self._reader.entries(self._cursor, ROUND_ROWS) if entry.position <= up_to]
+        rows = [entry for entry in rows if entry.position not in self._handover.apart]
+        for start in range(0, len(rows), BATCH_ROWS):
+            receipt = await self._uplink.deliver(rows[start : start + BATCH_ROWS])
+            self._metrics.resent.labels(self.name).inc(len(receipt.accepted))
+            self._pause_if_busy(receipt)
+        self._resend.resent(rows[-1].position if rows else up_to, self._clock.monotonic())
+
+    async def _replay_some(self, after: int) -> None:
+        """The next rows of a replay; what has never been handed over follows by itself behind it."""
+        up_to = self._handover.position
+        rows = [entry for entry in await self._reader.entries(after, BATCH_ROWS) if entry.position <= up_to]
+        receipt = await self._uplink.deliver(rows) if rows else Receipt()
+        self._metrics.resent.labels(self.name).inc(len(receipt.accepted))
+        self._pause_if_busy(receipt)
+        if self._again != after:
+            # A request for an earlier row came meanwhile.
+            return
+        # What the peer refuses now it was handed before: a replay does not wait for it, only for rows without an answer.
+        answered = receipt.accepted | set(receipt.parked) | set(receipt.refused)
+        missing = min((entry.position for entry in rows if entry.position not in answered), default=None)
+        if missing is not None:
+            self._again = missing - 1
+            self._pause_if_mute(receipt)
+        elif rows and rows[-1].position < self._handover.position:
+            self._again = rows[-1].position
+        else:
+            self._again = None
+            self._log.info("replay_ended", position=up_to)
+
+    # -- what the peer said
+
+    async def _deliver(self, batch: Sequence[Entry]) -> bool:
+        """Hand rows over that go out for the first time on this connection. True: each was answered."""
+        receipt = await self._uplink.deliver(batch)
+        now = self._clock.monotonic()
+        by_position = {entry.position: entry for entry in batch}
+        for position, reason in receipt.parked.items():
+            self._set_apart(by_position[position], reason, PARKED)
+        held = False
+        for position, reason in sorted(receipt.refused.items()):
+            entry = by_position[position]
+            if (entry.work_unit, entry.type) in self._refused_topics:
+                self._set_apart(entry, reason, QUARANTINED)
+            else:
+                self._holds.hold(entry, reason, now)
+                held = True
+        self._taken(batch, receipt)
+        self._pause_if_busy(receipt)
+        answered = len(receipt.accepted) + len(receipt.parked) + len(receipt.refused)
+        self._pause_if_mute(receipt)
+        return answered == len(batch) and not held
+
+    def _taken(self, batch: Sequence[Entry], receipt: Receipt) -> None:
+        self._alerts.routed(batch, receipt)
+        self._metrics.delivered.labels(self.name).inc(len(receipt.accepted))
+        self._highest = max(self._highest, *receipt.accepted, 0)
+        self._handover.take_all(receipt.accepted)
+        self._moved()
+
+    def _moved(self) -> None:
+        """More rows are handed over: with consumers their clock runs, without they are done."""
+        handed = self._handover.position
+        self._sent = max(self._sent, handed)
+        if self._consumers:
+            self._resend.handed(handed, self._clock.monotonic())
+            self._retire()
+        elif handed > self._cursor:
+            self._cursor = handed
+            self._writer.advance(self.name, handed)
+
+    def _retire(self) -> None:
+        """Every consumer has these rows. One that never went out cannot be among them, whatever a mark beyond it says."""
+        position = min(self._consumers.retired, self._sent)
+        if position <= self._cursor:
+            return
+        self._cursor = position
+        self._writer.advance(self.name, position)
+        self._handover.move_up(position)
+        self._resend.acknowledged(position)
+        self._wake.set()
+
+    async def _try_again(self, hold: Hold) -> None:
+        receipt = await self._uplink.deliver([hold.entry])
+        entry = hold.entry
+        now = self._clock.monotonic()
+        self._pause_if_busy(receipt)
+        if entry.position in receipt.refused:
+            if not self._holds.refused_again(hold, receipt.refused[entry.position], now):
+                return
+            self._refused_topics.add((entry.work_unit, entry.type))
+            self._set_apart(entry, hold.reason, QUARANTINED)
+        elif entry.position in receipt.parked:
+            self._set_apart(entry, receipt.parked[entry.position], PARKED)
+        elif entry.position not in receipt.accepted:
+            hold.due = now + 1.0
+            return
+        self._taken([entry], receipt)
+        self._holds.release(entry.work_unit)
+        self._scan = self._handover.position
+
+    async def _retry_quarantined(self) -> None:
+        """Each new connection is one more try for what was refused before: rights may have been granted meanwhile."""
+        waiting = list(self._quarantined)
+        while waiting:
+            rows = await self._reader.entries_at(waiting[:BATCH_ROWS])
+            kept = {entry.position for entry in rows}
+            for position in waiting[:BATCH_ROWS]:
+                if position not in kept:
+                    self._quarantined.pop(position, None)
+            rows = [entry for entry in rows if (entry.work_unit, entry.type) not in self._refused_topics]
+            waiting = waiting[BATCH_ROWS:]
+            while rows:
+                rows = await self._retry(rows)
+
+    async def _retry(self, rows: Sequence[Entry]) -> list[Entry]:
+        """Returns the rows that still have to be tried."""
+        receipt = await self._uplink.deliver(rows)
+        by_position = {entry.position: entry for entry in rows}
+        for position in receipt.accepted:
+            self._quarantined.pop(position, None)
+            self._writer.unpark(self.name, position)
+            self._handover.apart.discard(position)
+            self._alerts.taken_after_all(by_position[position].work_unit)
+        self._handover.take_all(receipt.accepted)
+        self._metrics.resent.labels(self.name).inc(len(receipt.accepted))
+        self._refused_topics.update((by_position[position].work_unit, by_position[position].type) for position in receipt.refused)
+        answered = receipt.accepted | set(receipt.refused) | set(receipt.parked)
+        if not answered:
+            return []
+        return [entry for entry in rows if entry.position not in answered and (entry.work_unit, entry.type) not in self._refused_topics]
+
+    def _set_apart(self, entry: Entry, reason: str, state: str) -> None:
+        self._writer.park(self.name, entry.position, reason, state)
+        self._handover.set_apart(entry.position)
+        if state == QUARANTINED:
+            self._quarantined[entry.position] = None
+        self._metrics.parked.labels(self.name).inc()
+        self._log.warning("row_set_apart", id=entry.id, type=entry.type, state=state, reason=reason)
+        if entry.type != RowParked.type:
+            # The news of a parked row may itself be refused: that is told by the alert alone.
+            self._writer.record(
+                [RowParked(work_unit=None, at=self._clock.now(), uplink=self.name, id=entry.id, sequence=entry.sequence, reason=reason)]
+            )
+        self._alerts.set_apart(entry, reason, state)
+        self._moved()
+
+    def _pause_if_busy(self, receipt: Receipt) -> None:
+        if receipt.retry_after_s is None:
+            if receipt.accepted:
+                self._busy.reset()
+            return
+        self._not_before = self._clock.monotonic() + receipt.retry_after_s + self._busy.next_delay()
+
+    def _pause_if_mute(self, receipt: Receipt) -> None:
+        """A peer that says nothing about any row must not be asked again in a tight loop."""
+        if not (receipt.accepted or receipt.parked or receipt.refused) and receipt.retry_after_s is None:
+            self._not_before = self._clock.monotonic() + _MUTE_S
+
+    def _told(self, status: LinkStatus) -> None:
+        self._metrics.link_up.labels(self.name, "uplink").set(status.state in UP)
+        self._on_link(status)
+
+
+def _diagnose(error: Exception) -> Diagnosis:
+    assert isinstance(error, UplinkError)
+    return Diagnosis(str(error), remedy=error.remedy, silent=error.silent, retry_after_s=error.retry_after_s)
+
+
+def _raise_worst(ended: Sequence[object]) -> None:
+    """A bug goes before the loss of the link, whichever task met it."""
+    errors = [error for error in ended if isinstance(error, Exception) and not isinstance(error, asyncio.CancelledError)]
+    errors.sort(key=lambda error: isinstance(error, UplinkError))
+    if errors:
+        raise errors[0]

@@ -194,7 +194,9 @@ def calendars(draw: st.DrawFn) -> Calendar:
         if not overlaps([*rules, rule]):
             rules.append(rule)
     closed = [(day, day + timedelta(days=draw(st.integers(0, 9)))) for day in draw(st.lists(days, max_size=2))]
-    return Calendar(draw(zones), rules, closed)
+    begins = draw(st.lists(days, max_size=2))
+    maintenance = [(begin := datetime.combine(day, draw(minutes)), begin + timedelta(minutes=draw(st.integers(1, 5000)))) for day in begins]
+    return Calendar(draw(zones), rules, closed, maintenance)
 
 
 @settings(deadline=None, max_examples=200)
@@ -217,6 +219,8 @@ def test_spans_cover_without_gaps_and_agree_with_every_other_question(calendar: 
     shift = calendar.shift_at(middle)
     if calendar.has_shifts:
         assert (shift is not None) == (kind is not SpanKind.CLOSED)
+    elif kind is SpanKind.BREAK:
+        raise AssertionError("a break without a shift")
     first, last = calendar.day_bounds(middle)
     assert first <= middle < last
     total = calendar.required(start, end)

@@ -1,0 +1,146 @@
+"""From what pydantic found to problems a technician can act on."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+from yaml import Node, ScalarNode
+
+from drivers.settings import NAME_PATTERN, FieldError
+from gateway.config.problems import Problem, nearest
+from gateway.config.schema import known_keys, known_words
+from gateway.config.yaml_tree import Path, dotted, entries, place, shown, step
+
+_SECRET_KEYS = frozenset({"password", "token", "key", "secret"})
+_NAME_RULE = "a name is 1 to 64 letters, digits, _ and -; rename it"
+_NEEDS = {
+    "string_type": "it must be text; put it between quotes",
+    "int_type": "it must be a whole number; write it without quotes",
+    "int_parsing": "it must be a whole number; correct it",
+    "int_from_float": "it must be a whole number; correct it",
+    "float_type": "it must be a number; correct it",
+    "float_parsing": "it must be a number, with a decimal point; correct it",
+    "decimal_type": "it must be a number; correct it",
+    "decimal_parsing": "it must be a number, with a decimal point; correct it",
+    "finite_number": "it must be a finite number; correct it",
+    "bool_type": "it must be true or false; correct it",
+    "bool_parsing": "it must be true or false; correct it",
+    "dict_type": "it must be a map of names; write name: {...} below it",
+    "model_type": "it must be a map of keys; write {key: value, ...}",
+    "model_attributes_type": "it must be a map of keys; write {key: value, ...}",
+    "tuple_type": "it must be a list; write [ ... ]",
+    "list_type": "it must be a list; write [ ... ]",
+    "union_tag_not_found": "it must be a map with this choice in it",
+}
+
+
+def problems_of(error: ValidationError, node: Node, base: Path, root: Mapping[str, Any]) -> list[Problem]:
+    """All problems of one entry. `node` is the value at `base`; `root` the JSON Schema of the whole configuration."""
+    found: dict[tuple[str, int, str], Problem] = {}
+    for details in error.errors(include_url=False):
+        problem = _problem(details, node, base, root)
+        where = (problem.file, problem.line, problem.path)
+        first = found.get(where)
+        # A value that may be of several kinds fails once for each of them: one sentence for the person, all for the expert.
+        found[where] = problem if first is None else _joined(first, problem)
+    return list(found.values())
+
+
+def _joined(first: Problem, other: Problem) -> Problem:
+    return Problem(first.file, first.line, first.path, first.value, first.text, f"{first.expert}; {other.expert}")
+
+
+def _problem(details: ErrorDetails, node: Node, base: Path, root: Mapping[str, Any]) -> Problem:
+    kind = details["type"]
+    context = details.get("ctx", {})
+    cause = context.get("error")
+    parts = (*details["loc"], *(cause.at if isinstance(cause, FieldError) else ()))
+    is_key = bool(parts) and parts[-1] == "[key]"
+    absent = kind in ("missing", "union_tag_not_found")
+    if kind == "union_tag_not_found":
+        parts = (*parts, _discriminator(context))
+    path, carrier, value = _follow(node, parts[:-1] if is_key or absent else parts)
+    if absent:
+        # A missing key is blamed on the line of what it is missing in.
+        name = str(parts[-1])
+        path = (*path, name)
+        text = f"the key `{name}` is missing; add it{_among(known_words(root, (*base, *path), node, base))}"
+    else:
+        text = _sentence(kind, details, path, node, base, root, is_key)
+    file, line = place(carrier)
+    full = (*base, *path)
+    display = shown(None if absent else value)
+    if _is_secret(full) and isinstance(value, ScalarNode) and not absent:
+        display = "***"
+    if kind == "extra_forbidden" or is_key:
+        display = ""
+    return Problem(file, line, dotted(full), display, text, f"{kind}: {details['msg']}")
+
+
+def _among(words: list[str]) -> str:
+    return f", one of {', '.join(words)}" if words else ""
+
+
+def _follow(node: Node, parts: tuple[str | int, ...]) -> tuple[Path, Node, Node]:
+    """As far down as the file goes: the path, the node that carries the line, the value. Steps of the models only are left out."""
+    path: list[str | int] = []
+    carrier, value = node, node
+    for part in parts:
+        below = step(value, part)
+        if below is not None:
+            carrier, value = below
+            path.append(part)
+    return tuple(path), carrier, value
+
+
+def _discriminator(context: Mapping[str, Any]) -> str:
+    return str(context.get("discriminator", "")).split("|")[-1].strip().strip("'")
+
+
+def _is_secret(path: Path) -> bool:
+    return any(str(part) in _SECRET_KEYS for part in path)
+
+
+def _sentence(kind: str, details: ErrorDetails, path: Path, node: Node, base: Path, root: Mapping[str, Any], is_key: bool) -> str:
+    context = details.get("ctx", {})
+    given = str(details["input"])
+    if is_key or (kind == "string_pattern_mismatch" and context.get("pattern") == NAME_PATTERN):
+        return _NAME_RULE
+    if kind == "extra_forbidden":
+        keys = known_keys(root, (*base, *path[:-1]), node, base)
+        present = set(entries(_follow(node, path[:-1])[2]))
+        return f"this key is not known in this version{nearest(str(path[-1]), [k for k in keys if k not in present])}"
+    if kind == "value_error":
+        return _capless(str(context.get("error", details["msg"])))
+    if kind == "literal_error":
+        words = [word.strip("'") for word in re.split(r", | or ", str(context.get("expected", "")))]
+        return f"this word is not known here{nearest(given, words)}"
+    if kind == "union_tag_invalid":
+        words = [word.strip("'") for word in str(context.get("expected_tags", "")).split(", ")]
+        return f"`{context.get('tag')}` is not known here{nearest(str(context.get('tag')), words)}"
+    if kind in _NEEDS:
+        return _NEEDS[kind]
+    return _of_limits(kind, context, details["msg"])
+
+
+def _of_limits(kind: str, context: Mapping[str, Any], message: str) -> str:
+    limits = {
+        "greater_than": "it must be above {gt}; correct it",
+        "greater_than_equal": "it must be {ge} or more; correct it",
+        "less_than": "it must be below {lt}; correct it",
+        "less_than_equal": "it must be {le} or less; correct it",
+        "string_pattern_mismatch": "it is not written as expected ({pattern}); correct it",
+        "string_too_short": "it is empty; fill it in",
+        "string_too_long": "it is longer than {max_length} characters; shorten it",
+        "too_short": "it is empty; it needs at least {min_length}",
+        "too_long": "it has more than {max_length} items; shorten it",
+    }
+    return limits[kind].format(**context) if kind in limits else f"{_capless(message)}; correct it"
+
+
+def _capless(text: str) -> str:
+    return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -1,0 +1,147 @@
+"""Whether the sections of a configuration fit together: every name that one gives of another must exist there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from gateway.config.draft import Draft, tags_of
+from gateway.config.problems import nearest
+from gateway.config.settings import BitsState, CodesState, MachineryState, PackMLState, WorkUnitSettings
+from gateway.config.yaml_tree import Path
+from gateway.domain.equipment import STATE_NAMES
+
+
+def tag_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str]]:
+    """Every tag that a work unit names, with its place below the unit."""
+    state = unit.state
+    if isinstance(state, BitsState):
+        for name in ("running", "setup", "starved", "blocked", "planned"):
+            signal = getattr(state, name)
+            if signal is not None:
+                yield ("state", name), signal.tag
+    if isinstance(state, CodesState):
+        yield ("state", "tag"), state.tag
+    if isinstance(state, BitsState | CodesState) and state.fault is not None:
+        yield ("state", "fault"), state.fault
+    if isinstance(state, PackMLState | MachineryState):
+        yield ("state", "state"), state.state
+        if state.mode is not None:
+            yield ("state", "mode"), state.mode
+    for name in ("total", "good", "reject", "rework", "cycles"):
+        tag = getattr(unit.counts, name)
+        if tag is not None:
+            yield ("counts", name), tag
+    if unit.product is not None:
+        yield ("product", "tag"), unit.product.tag
+    for index, material in enumerate(unit.materials):
+        yield ("materials", index, "tag"), material.tag
+    for index, characteristic in enumerate(unit.quality):
+        yield ("quality", index, "tag"), characteristic.tag
+
+
+def split_reference(reference: str, device: str | None) -> tuple[str | None, str]:
+    """`device/tag` or `tag` of the unit's own `device` -> (device, tag)."""
+    named, slash, tag = reference.rpartition("/")
+    return (named, tag) if slash else (device, tag)
+
+
+def check_references(draft: Draft) -> None:
+    """Tell in `draft.problems` whatever does not fit."""
+    for name, unit in draft.work_units.items():
+        _check_unit(draft, ("work_units", name), unit)
+    _check_reasons(draft)
+    _check_products(draft)
+    _check_work_centers(draft)
+    for name, calendar in draft.calendars.items():
+        for contradiction in calendar.contradictions():
+            draft.blame(("calendars", name, "shifts"), f"{contradiction}; correct the times", "calendar contradiction", value="")
+
+
+def _check_unit(draft: Draft, path: Path, unit: WorkUnitSettings) -> None:
+    devices = draft.names("devices")
+    known_device = unit.device is None or unit.device in devices
+    if not known_device:
+        draft.blame_unknown((*path, "device"), "device", devices, "devices")
+    for below, reference in tag_references(unit):
+        _check_tag(draft, (*path, *below), reference, unit.device if known_device else "")
+    if unit.calendar is not None and unit.calendar not in draft.names("calendars"):
+        draft.blame_unknown((*path, "calendar"), "calendar", draft.names("calendars"), "calendars")
+    if isinstance(unit.state, CodesState):
+        words = [*STATE_NAMES, *draft.names("reasons")]
+        for code, word in unit.state.codes.items():
+            if word not in words:
+                text = f"`{word}` is neither a state nor a reason of `reasons:`{nearest(word, words)}"
+                draft.blame((*path, "state", "codes", code), text, f"states: {', '.join(STATE_NAMES)}")
+    for index, material in enumerate(unit.materials):
+        device, tag = split_reference(material.tag, unit.device)
+        found = tags_of(draft.devices[device]).get(tag) if device in draft.devices else None
+        if found is not None and found.unit is None:
+            text = f"the tag `{tag}` has no unit; add `unit:` to it under devices.{device}.tags, for example KGM"
+            draft.blame((*path, "materials", index, "tag"), text, "material.consumed carries the tag's unit")
+
+
+def _check_tag(draft: Draft, path: Path, reference: str, own: str | None) -> None:
+    device, tag = split_reference(reference, own)
+    if device == "":
+        return
+    if device is None:
+        draft.blame(
+            path, "it is not said of which device; add `device:` to the work unit or write device/tag", "unqualified tag", value=reference
+        )
+    elif device not in draft.names("devices"):
+        text = f"there is no device `{device}`{nearest(device, draft.names('devices'))}"
+        draft.blame(path, text, "tag references are `tag` or `device/tag`", value=reference)
+    else:
+        tags = draft.tags(device)
+        if tags is not None and tag not in tags:
+            text = f"the device `{device}` has no tag `{tag}`{nearest(tag, tags)}"
+            draft.blame(path, text, f"not a key of devices.{device}.tags", value=reference)
+
+
+def _check_reasons(draft: Draft) -> None:
+    units = draft.names("work_units")
+    for name in draft.names("reasons"):
+        if name in STATE_NAMES:
+            draft.blame(
+                ("reasons", name), "a reason may not be called like a state; rename it", f"states: {', '.join(STATE_NAMES)}", value=""
+            )
+    taken: dict[tuple[str, str], str] = {}
+    for name, reason in draft.reasons.items():
+        for unit, codes in reason.faults.items():
+            path = ("reasons", name, "faults", unit)
+            if unit not in units:
+                draft.blame(path, f"there is no work unit of this name{nearest(unit, units)}", "not a key of `work_units`")
+            for index, code in enumerate(codes):
+                other = taken.setdefault((unit, str(code)), name)
+                if other != name:
+                    text = f"fault {code} of {unit} already means `{other}`; keep it in one reason"
+                    draft.blame((*path, index), text, "a fault code means one reason")
+
+
+def _check_products(draft: Draft) -> None:
+    units = draft.names("work_units")
+    taken: dict[str, str] = {}
+    for name, product in draft.products.items():
+        for unit in product.ideal_cycle_time:
+            if unit not in units:
+                text = f"there is no work unit of this name{nearest(unit, units)}"
+                draft.blame(("products", name, "ideal_cycle_time", unit), text, "not a key of `work_units`")
+        if product.recipe is not None:
+            other = taken.setdefault(str(product.recipe), name)
+            if other != name:
+                text = f"this recipe already means `{other}`; give each product its own"
+                draft.blame(("products", name, "recipe"), text, "a recipe means one product")
+
+
+def _check_work_centers(draft: Draft) -> None:
+    for name, center in draft.work_centers.items():
+        members = [unit for unit, settings in draft.work_units.items() if settings.work_center == name]
+        all_read = set(draft.work_units) == set(draft.names("work_units"))
+        if not members and all_read:
+            centers = {settings.work_center for settings in draft.work_units.values()}
+            text = f"no work unit says `work_center: {name}`{nearest(name, centers)}"
+            draft.blame(("work_centers", name), text, "a work centre without work units", value="")
+        elif center.kpi_from is not None and center.kpi_from not in members and all_read:
+            draft.blame_unknown(
+                ("work_centers", name, "kpi_from"), f"work unit in `{name}`", members, f"work_units with work_center {name}"
+            )

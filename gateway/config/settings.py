@@ -1,0 +1,274 @@
+"""What a site writes about its gateway and its machines. Drivers, uplinks and the journal keep their own models beside their code."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from drivers.settings import Duration, FieldError, Name, Settings, Share
+from gateway.domain.equipment import STATE_NAMES
+
+TagRef = Annotated[
+    str,
+    Field(
+        pattern=r"^([A-Za-z0-9_-]{1,64}/)?[A-Za-z0-9_-]{1,64}$",
+        description="A tag of the unit's own `device`, or `device/tag`.",
+        examples=["parts", "packer_plc/parts"],
+    ),
+]
+Number = Annotated[Decimal, Field(allow_inf_nan=False)]
+Ideal = Annotated[Duration, Field(gt=0.0)]
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?")
+
+
+class Section(Settings):
+    """Keys that are no Python names (`from`, `class`) are written by their alias."""
+
+    model_config = ConfigDict(validate_by_alias=True, validate_by_name=True)
+
+
+def _listen(value: str) -> str:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or int(port) > 65535:
+        raise ValueError("it is not address:port with a port up to 65535; write for example 127.0.0.1:8080")
+    bare = host.removeprefix("[").removesuffix("]")
+    try:
+        ipaddress.ip_address(bare)
+    except ValueError:
+        if not bare or not all(_LABEL.fullmatch(label) for label in bare.split(".")):
+            raise ValueError("the address before the port is none; write for example 127.0.0.1:8080") from None
+    return value
+
+
+class GatewaySettings(Section):
+    """Who this gateway is. `listen` is where its read-only page is served; port 0 takes any free one."""
+
+    id: Name = Field(description="Name of this gateway in topics and event ids.")
+    enterprise: Name = Field(description="First level of every topic (ISA-95 enterprise).")
+    site: Name = Field(description="Second level of every topic (ISA-95 site).")
+    time_zone: str = Field(default="UTC", description="IANA time zone of the site: shifts and the page's times.", examples=["Europe/Paris"])
+    language: Literal["fr", "en"] = Field(default="en", description="Language of the page where the browser does not ask for one.")
+    listen: str = Field(default="127.0.0.1:8080", description="Address and port of the page and the API.")
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError("this time zone is not known; write an IANA name such as Europe/Paris or UTC") from None
+        return value
+
+    @field_validator("listen")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        return _listen(value)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of `listen`."""
+        host, _, port = self.listen.rpartition(":")
+        return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+class SignalSettings(Section):
+    """A tag used as a bit; `running: tag` is short for `running: {tag: tag}`."""
+
+    tag: TagRef
+    invert: bool = Field(default=False, description="True where the bit is up while the machine does *not* do it.")
+
+
+def _signal(value: Any) -> Any:
+    return {"tag": value} if isinstance(value, str) else value
+
+
+SignalRef = Annotated[SignalSettings, BeforeValidator(_signal, json_schema_input_type=TagRef | SignalSettings)]
+
+
+class BitsState(Section):
+    """One bit for running, and optionally a fault word and bits for other states."""
+
+    from_: Literal["bits"] = Field(alias="from")
+    running: SignalRef
+    fault: TagRef | None = Field(default=None, description="Fault number or text; 0 or empty is no fault.")
+    setup: SignalRef | None = None
+    starved: SignalRef | None = None
+    blocked: SignalRef | None = None
+    planned: SignalRef | None = None
+
+
+class CodesState(Section):
+    """A tag whose value is a state; `codes` says which, in the words of this product or as a reason of `reasons:`."""
+
+    from_: Literal["codes"] = Field(alias="from")
+    tag: TagRef
+    codes: dict[str, str] = Field(min_length=1, description=f"Value of the tag -> {', '.join(STATE_NAMES)}, or a stop reason.")
+    fault: TagRef | None = Field(default=None, description="Fault number or text while stopped; 0 or empty is no fault.")
+
+
+class CountsState(Section):
+    """The gap between pieces alone: for a machine that says nothing else."""
+
+    from_: Literal["counts"] = Field(alias="from")
+
+
+class PackMLState(Section):
+    """PackML (ISA-TR88.00.02): state 1-17 and mode, by number or name."""
+
+    from_: Literal["packml"] = Field(alias="from")
+    state: TagRef
+    mode: TagRef | None = None
+
+
+class MachineryState(Section):
+    """OPC 40001-1: MachineryItemState 0-3 and MachineryOperationMode 0-3, by number or name."""
+
+    from_: Literal["machinery"] = Field(alias="from")
+    state: TagRef
+    mode: TagRef | None = None
+
+
+StateSettings = Annotated[BitsState | CodesState | CountsState | PackMLState | MachineryState, Field(discriminator="from_")]
+
+
+class CountsSettings(Section):
+    """Cumulative counters of pieces; `cycles` counts machine cycles. None at all: a manual post that declares its production."""
+
+    total: TagRef | None = None
+    good: TagRef | None = None
+    reject: TagRef | None = None
+    rework: TagRef | None = None
+    cycles: TagRef | None = None
+
+    @model_validator(mode="after")
+    def _one_total(self) -> Self:
+        if self.cycles and (self.total or self.good):
+            raise FieldError("cycles and total or good both count the output; keep one of them", "cycles")
+        if self.total and self.good:
+            raise FieldError("total and good both count the output; keep total with reject, or good with reject", "good")
+        if (self.reject or self.rework) and not (self.total or self.good or self.cycles):
+            raise FieldError("rejects alone do not say what was made; add total, good or cycles", "reject" if self.reject else "rework")
+        return self
+
+
+class ProductTag(Section):
+    tag: TagRef
+
+
+class CycleSettings(Section):
+    """Where slow cycles, micro-stops and stops begin."""
+
+    slow_tolerance: Share = Field(default=0.10, description="Up to this much above the ideal time a cycle is normal.")
+    micro_factor: float = Field(
+        default=1.7, ge=1.0, allow_inf_nan=False, description="Up to this many ideal times a cycle is slow, not stopped."
+    )
+    micro_min: Duration = Field(default=2.0, description="A shorter gap is never a micro-stop: the floor for fast machines.")
+    stop_threshold: Duration = Field(
+        default=120.0, gt=0.0, description="An unexplained standstill up to this is a micro-stop, longer a stop."
+    )
+    ignore_under: Duration = Field(default=0.0, description="Shorter stops are chatter and dropped.")
+    min_run: Duration = Field(default=0.0, description="Shorter runs are chatter and dropped.")
+
+
+class OeeSettings(Section):
+    micro_stop_bucket: Literal["performance", "availability"] = Field(default="performance", description="Which factor micro-stops reduce.")
+    no_order_bucket: Literal["down", "unloaded"] = Field(
+        default="down",
+        description="Stopped time without an order: down (ISO 22400, inside required time) or unloaded (NF E60-182, outside).",
+    )
+
+
+class MaterialSettings(Section):
+    """A material whose consumption a tag measures; its unit is the tag's `unit`."""
+
+    material_id: str = Field(min_length=1, max_length=128)
+    mode: Literal["measured"]
+    tag: TagRef
+    direction: Literal["falling", "rising"] = Field(default="falling", description="falling: a weight that goes down; rising: a counter.")
+
+
+class QualitySettings(Section):
+    """A characteristic that a tag measures, with this unit's own limits; those of an order win."""
+
+    characteristic: str = Field(min_length=1, max_length=128)
+    tag: TagRef
+    unit: str | None = Field(default=None, description="UN/ECE Rec 20 code, for example MMT, KGM.")
+    lower: Number | None = None
+    target: Number | None = None
+    upper: Number | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.lower is not None and self.upper is not None and self.lower > self.upper:
+            raise FieldError(f"the lower limit is above the upper one ({self.upper}); exchange them", "lower")
+        if self.target is not None and not (self.lower is None or self.lower <= self.target):
+            raise FieldError(f"the target is below the lower limit ({self.lower}); correct one of them", "target")
+        if self.target is not None and not (self.upper is None or self.target <= self.upper):
+            raise FieldError(f"the target is above the upper limit ({self.upper}); correct one of them", "target")
+        return self
+
+
+class DispatchSettings(Section):
+    end: Literal["manual", "at_quantity"] = Field(
+        default="manual", description="at_quantity ends a job when its good pieces reach the quantity."
+    )
+    next: Literal["manual", "auto"] = Field(default="manual", description="auto starts the first of the queue when a job ends.")
+
+
+class CostSettings(Section):
+    currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.", examples=["EUR"])
+    per_hour: Number = Field(gt=0, description="What an hour of required time is worth.")
+
+
+class WorkUnitSettings(Section):
+    """One machine or manual post."""
+
+    area: Name
+    work_center: Name
+    device: Name | None = Field(default=None, description="Device of the tags that are named without one.")
+    ideal_cycle_time: Ideal | None = Field(default=None, description="Per piece; a running order's own value wins, then the product's.")
+    pieces_per_cycle: int = Field(default=1, ge=1, le=100_000)
+    state: StateSettings
+    counts: CountsSettings = CountsSettings()
+    product: ProductTag | None = Field(default=None, description="Tag that tells the recipe, where no order says what is made.")
+    cycles: CycleSettings = CycleSettings()
+    oee: OeeSettings = OeeSettings()
+    materials: tuple[MaterialSettings, ...] = ()
+    quality: tuple[QualitySettings, ...] = ()
+    dispatch: DispatchSettings = DispatchSettings()
+    cost: CostSettings | None = None
+    calendar: Name | None = Field(default=None, description="A name of `calendars:`; without it every moment is required time.")
+
+
+class BothLanguages(Section):
+    fr: str | None = Field(default=None, min_length=1)
+    en: str | None = Field(default=None, min_length=1)
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if self.fr is None and self.en is None:
+            raise ValueError("there is no text; write {fr: ..., en: ...}")
+        return self
+
+
+class ReasonSettings(Section):
+    """A stop reason; `class`: own (the machine's), induced (from up- or downstream), setup, planned."""
+
+    class_: Literal["own", "induced", "setup", "planned"] = Field(alias="class")
+    text: BothLanguages | None = None
+    faults: dict[Name, tuple[int | str, ...]] = Field(default={}, description="Work unit -> the fault codes that mean this reason.")
+
+
+class ProductSettings(Section):
+    recipe: int | str | None = Field(default=None, description="What the `product` tag says while this product runs.")
+    pieces_per_cycle: int | None = Field(default=None, ge=1, le=100_000)
+    ideal_cycle_time: dict[Name, Ideal] = Field(default={}, description="Work unit -> ideal time per piece.")
+
+
+class WorkCenterSettings(Section):
+    kpi_from: Name | None = Field(default=None, description="The work unit that speaks for the line; without it the line sums its units.")

@@ -1,0 +1,159 @@
+"""From checked settings to the frozen nouns of the core."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from gateway.config.calendars import CalendarSettings
+from gateway.config.draft import Draft, tags_of
+from gateway.config.references import split_reference
+from gateway.config.schema import AnyDeviceSettings
+from gateway.config.settings import BitsState, CodesState, CountsState, GatewaySettings, PackMLState, SignalSettings, WorkUnitSettings
+from gateway.domain.equipment import (
+    Cost,
+    Counter,
+    Counts,
+    CycleRules,
+    Dispatch,
+    MeasuredCharacteristic,
+    MeasuredMaterial,
+    OeeRules,
+    Product,
+    Reason,
+    Signal,
+    StateFromBits,
+    StateFromCodes,
+    StateFromCounts,
+    StateFromMachinery,
+    StateFromPackML,
+    StateSource,
+    WorkUnit,
+)
+from gateway.domain.events import Text
+from gateway.domain.job_order import QualityRequirement
+from gateway.domain.state import code_of
+
+
+def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUnit:
+    """The unit `name` of a draft without problems."""
+    unit = draft.work_units[name]
+    calendar = draft.calendars[unit.calendar] if unit.calendar is not None else CalendarSettings()
+    cycles = unit.cycles
+    return WorkUnit(
+        name=name,
+        enterprise=gateway.enterprise,
+        site=gateway.site,
+        area=unit.area,
+        work_center=unit.work_center,
+        state=_state(unit),
+        counts=_counts(unit, draft),
+        ideal_cycle_time_s=None if unit.ideal_cycle_time is None else _exact(unit.ideal_cycle_time),
+        pieces_per_cycle=unit.pieces_per_cycle,
+        product_tag=unit.product.tag if unit.product else None,
+        cycles=CycleRules(
+            cycles.slow_tolerance, cycles.micro_factor, cycles.micro_min, cycles.stop_threshold, cycles.ignore_under, cycles.min_run
+        ),
+        oee=OeeRules(unit.oee.micro_stop_bucket, unit.oee.no_order_bucket),
+        materials=_materials(unit, draft),
+        quality=_quality(unit, draft),
+        dispatch=Dispatch(unit.dispatch.end, unit.dispatch.next),
+        cost=None if unit.cost is None else Cost(unit.cost.currency, unit.cost.per_hour),
+        calendar=calendar.build(gateway.time_zone),
+        reasons=_reasons(name, draft),
+        products=_products(name, draft),
+        time_zone=gateway.time_zone,
+    )
+
+
+def _exact(number: float) -> Decimal:
+    """A duration or deadband as it was written, without binary noise."""
+    return Decimal(str(number))
+
+
+def _state(unit: WorkUnitSettings) -> StateSource:
+    state = unit.state
+    if isinstance(state, BitsState):
+        optional = {name: _signal(getattr(state, name)) for name in ("setup", "starved", "blocked", "planned")}
+        return StateFromBits(Signal(state.running.tag, state.running.invert), state.fault, **optional)
+    if isinstance(state, CodesState):
+        codes = {_code(code): word for code, word in state.codes.items()}
+        return StateFromCodes(state.tag, codes, state.fault)
+    if isinstance(state, CountsState):
+        return StateFromCounts()
+    if isinstance(state, PackMLState):
+        return StateFromPackML(state.state, state.mode)
+    return StateFromMachinery(state.state, state.mode)
+
+
+def _code(written: int | str) -> int | str:
+    """A state or fault code as the core compares it: a number is a number, however it is written."""
+    code = code_of(written)
+    return "" if code is None else code
+
+
+def _signal(settings: SignalSettings | None) -> Signal | None:
+    return None if settings is None else Signal(settings.tag, settings.invert)
+
+
+def _device_of(reference: str, unit: WorkUnitSettings, draft: Draft) -> tuple[AnyDeviceSettings, str]:
+    device, tag = split_reference(reference, unit.device)
+    return draft.devices[device or ""], tag
+
+
+def _counter_type(reference: str, unit: WorkUnitSettings, draft: Draft) -> tuple[int | None, bool]:
+    device, tag = _device_of(reference, unit, draft)
+    return device.counter_type(tag) or (None, False)
+
+
+def _counts(unit: WorkUnitSettings, draft: Draft) -> Counts:
+    named = {name: getattr(unit.counts, name) for name in ("total", "good", "reject", "rework", "cycles")}
+    return Counts(**{name: Counter(tag, *_counter_type(tag, unit, draft)) for name, tag in named.items() if tag is not None})
+
+
+def _materials(unit: WorkUnitSettings, draft: Draft) -> tuple[MeasuredMaterial, ...]:
+    found = []
+    for material in unit.materials:
+        device, tag = _device_of(material.tag, unit, draft)
+        settings = tags_of(device).get(tag)
+        bits, signed = _counter_type(material.tag, unit, draft)
+        found.append(
+            MeasuredMaterial(
+                material_id=material.material_id,
+                tag=material.tag,
+                # A recording lists no tags and so no units; pieces are the neutral unit of Rec 20.
+                unit=settings.unit if settings and settings.unit else "C62",
+                direction=material.direction,
+                deadband=_exact(settings.deadband) if settings else Decimal(0),
+                span=Decimal(2**bits) if bits and material.direction == "rising" else None,
+                signed=signed,
+            )
+        )
+    return tuple(found)
+
+
+def _quality(unit: WorkUnitSettings, draft: Draft) -> tuple[MeasuredCharacteristic, ...]:
+    found = []
+    for item in unit.quality:
+        device, tag = _device_of(item.tag, unit, draft)
+        settings = tags_of(device).get(tag)
+        measured_in = item.unit or (settings.unit if settings else None)
+        limits = QualityRequirement(item.characteristic, measured_in, item.lower, item.target, item.upper)
+        found.append(MeasuredCharacteristic(item.tag, limits))
+    return tuple(found)
+
+
+def _reasons(name: str, draft: Draft) -> dict[str, Reason]:
+    reasons = {}
+    for code, reason in draft.reasons.items():
+        fr = (reason.text and (reason.text.fr or reason.text.en)) or code
+        en = (reason.text and (reason.text.en or reason.text.fr)) or code
+        reasons[code] = Reason(code, reason.class_, Text(fr=fr, en=en), frozenset(_code(fault) for fault in reason.faults.get(name, ())))
+    return reasons
+
+
+def _products(name: str, draft: Draft) -> dict[str, Product]:
+    products = {}
+    for product_id, product in draft.products.items():
+        ideal = product.ideal_cycle_time.get(name)
+        products[product_id] = Product(product_id, product.recipe, product.pieces_per_cycle, None if ideal is None else _exact(ideal))
+    return products

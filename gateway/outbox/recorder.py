@@ -17,6 +17,7 @@ from gateway.domain.events import Event
 from gateway.domain.job_order import Answer
 from gateway.domain.snapshot import Snapshot
 from gateway.metrics import Metrics
+from gateway.outbox.ballast import Ballast
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import PARKED, Batch, ConsumerMark, RowException, Written
 
@@ -29,6 +30,8 @@ WAITED_S = 0.01
 RETRY_S = (0.25, 5.0)
 """First and longest pause between tries of a commit that failed; recovery is noticed within the longest."""
 PRUNE_S = 60.0
+SURVEY_S = 5.0
+"""How often the room on the file system is looked at."""
 TELEMETRY_PENDING = 2_000
 """Telemetry batches held in memory while nothing can be written."""
 
@@ -48,9 +51,11 @@ _UNWRITABLE = frozenset(
 
 
 class DiskState(StrEnum):
-    """What the last commit met. READ_ONLY stands for everything but a full disk: read-only, I/O error, locked by another program."""
+    """What the last commit met. FULL and READ_ONLY: nothing can be committed. READ_ONLY stands for everything but a full disk:
+    read-only, I/O error, locked by another program. LOW: commits come through, but little room is left."""
 
     OK = "ok"
+    LOW = "low"
     FULL = "full"
     READ_ONLY = "read_only"
 
@@ -74,7 +79,8 @@ class Recorder:
 
     `source_of(work_unit)` gives the CloudEvents source (None: the gateway's own). `snapshots()` gives the present snapshots of all
     trackers, their changed records with them: what it hands over it need not hand over again. `after_commit(entries)` is called after
-    each commit, in the loop, with the rows that became durable (none when only snapshots changed).
+    each commit, in the loop, with the rows that became durable (none when only snapshots changed). `ballast` is given up when the disk is
+    full and laid again when there is room.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Recorder:
         metrics: Metrics,
         snapshots: Callable[[], Sequence[Snapshot]],
         after_commit: Callable[[Sequence[Entry]], None],
+        ballast: Ballast | None = None,
     ) -> None:
         self.disk = DiskState.OK
         self.disk_error = ""
@@ -102,6 +109,8 @@ class Recorder:
         self._metrics = metrics
         self._snapshots = snapshots
         self._after_commit = after_commit
+        self._ballast = ballast
+        self._room_is_low = False
         self._sequence = store.next_sequence
         self._position = store.last_position + 1
         self._pending = Batch()
@@ -115,6 +124,7 @@ class Recorder:
         self._hurry = asyncio.Event()
         self._progress = clock.monotonic()
         self._next_prune = clock.monotonic() + PRUNE_S
+        self._next_survey = clock.monotonic()
 
     # -- what the loop records
 
@@ -240,6 +250,8 @@ class Recorder:
             await self._wake.wait()
             await self._gather()
             await self._flush()
+            if self._ballast is not None and self._clock.monotonic() >= self._next_survey:
+                await self._survey(self._ballast)
             if self._clock.monotonic() >= self._next_prune:
                 await self._prune()
 
@@ -288,6 +300,8 @@ class Recorder:
                 await self._commit(batch)
             except sqlite3.OperationalError as error:
                 await self._failed(error)
+                if self.disk is DiskState.FULL and await self._made_room():
+                    continue
                 await self._clock.sleep(pause)
                 pause = min(pause * 2, RETRY_S[1])
 
@@ -312,7 +326,8 @@ class Recorder:
         self._durable = self._taken_up_to
         if written is not None:
             self._metrics.commits.inc()
-            self.disk, self.disk_error, self.failing_since = DiskState.OK, "", None
+            self.disk = DiskState.LOW if self._room_is_low else DiskState.OK
+            self.disk_error, self.failing_since = "", None
             if written.telemetry_dropped:
                 self._metrics.telemetry_dropped.labels("journal").inc(written.telemetry_dropped)
         self._after_commit(batch.entries)
@@ -334,6 +349,18 @@ class Recorder:
         if state is not DiskState.FULL:
             # After an I/O error or a remount the connection may hold what is no longer true.
             await self._store.reopen()
+
+    async def _made_room(self) -> bool:
+        if self._ballast is None or not await asyncio.to_thread(self._ballast.release):
+            return False
+        self._room_is_low = True
+        return True
+
+    async def _survey(self, ballast: Ballast) -> None:
+        self._next_survey = self._clock.monotonic() + SURVEY_S
+        self._room_is_low = await asyncio.to_thread(ballast.survey)
+        if self.disk in (DiskState.OK, DiskState.LOW):
+            self.disk = DiskState.LOW if self._room_is_low else DiskState.OK
 
     async def _prune(self) -> None:
         self._next_prune = self._clock.monotonic() + PRUNE_S

@@ -15,6 +15,7 @@ from gateway.domain.entry import Entry
 from gateway.domain.events import QuantityCounted
 from gateway.domain.snapshot import Snapshot
 from gateway.metrics import Metrics
+from gateway.outbox.ballast import Ballast
 from gateway.outbox.recorder import Recorder
 from gateway.outbox.settings import JournalSettings
 from gateway.outbox.store import Store
@@ -81,7 +82,12 @@ class Journal:
 
 @asynccontextmanager
 async def journal(
-    state_dir: Path, *, uplinks: Sequence[str] = ("plant",), settings: JournalSettings | None = None, store_class: type[Store] = Store
+    state_dir: Path,
+    *,
+    uplinks: Sequence[str] = ("plant",),
+    settings: JournalSettings | None = None,
+    store_class: type[Store] = Store,
+    ballast: Ballast | None = None,
 ) -> AsyncIterator[Journal]:
     clock = ManualClock()
     metrics = Metrics()
@@ -96,6 +102,7 @@ async def journal(
         metrics=metrics,
         snapshots=lambda: tuple(snapshots),
         after_commit=published.extend,
+        ballast=ballast,
     )
     task = asyncio.create_task(recorder.run(), name="journal")
     try:

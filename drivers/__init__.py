@@ -1,0 +1,53 @@
+"""What speaks to machines. `DRIVERS` is the whole plug-in system: a new protocol is one module and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import Field
+
+from drivers.base import Clock, Driver
+from drivers.modbus_settings import ModbusSettings
+from drivers.opcua_settings import OpcUaSettings
+from drivers.replay import ReplayDriver, ReplaySettings
+from drivers.settings import DeviceSettings, Secret
+
+DeviceUnion = Annotated[OpcUaSettings | ModbusSettings | ReplaySettings, Field(discriminator="driver")]
+"""The settings of one device, told apart by `driver`."""
+
+
+class Entry(NamedTuple):
+    """What the configuration says, and which class drives that: protocol stacks load when they are needed, not before."""
+
+    settings: type[DeviceSettings]
+    driver: Callable[[Any], Callable[..., Driver]]
+
+
+def _opcua(settings: OpcUaSettings) -> Callable[..., Driver]:
+    from drivers.opcua import OpcUaDriver, OpcUaSubscriber
+
+    return OpcUaSubscriber if settings.mode == "subscribe" else OpcUaDriver
+
+
+def _modbus(settings: ModbusSettings) -> Callable[..., Driver]:
+    from drivers.modbus import ModbusDriver
+
+    return ModbusDriver
+
+
+DRIVERS: dict[str, Entry] = {
+    "opcua": Entry(OpcUaSettings, _opcua),
+    "modbus": Entry(ModbusSettings, _modbus),
+    "replay": Entry(ReplaySettings, lambda settings: ReplayDriver),
+}
+
+
+def make_driver(settings: Any, clock: Clock, *, name: str, secrets: Callable[[Secret], str], state_dir: Path | None = None) -> Driver:
+    """A fresh driver for one connection; it does nothing until `connect`.
+
+    `settings`: one of `DeviceUnion`; `name`: the device's name in the configuration; `secrets`: reads a secret from where it is kept;
+    `state_dir`: where the gateway's own certificate is kept (None: it is made anew at each start).
+    """
+    return DRIVERS[settings.driver].driver(settings)(settings, clock, name=name, secrets=secrets, state_dir=state_dir)

@@ -65,6 +65,10 @@ class SilentLinkError(LinkError):
     """Connected, but no answer came in time: the other side hangs, or the network swallows everything."""
 
 
+class ReplyError(LinkError):
+    """A reply that does not fit its request; nothing of it is used, and the link is built anew."""
+
+
 class TagError(DriverError):
     """One tag cannot be written (unknown, not writable, out of range); the link is fine."""
 
@@ -123,3 +127,11 @@ class Refusing(Protocol):
     @property
     def refused(self) -> Mapping[str, str]:
         """Tag -> what the device answered: an unknown node, a register that is not there. They are BAD and asked again now and then."""
+
+
+@runtime_checkable
+class Paced(Protocol):
+    """Optional capability: a `read` may be many requests, each bounded by itself."""
+
+    def read_limit_s(self, tags: Sequence[str]) -> float:
+        """Seconds a `read` of these tags may take while every request is still answered in time."""

@@ -7,21 +7,20 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
-from urllib.parse import urlsplit
+from typing import ClassVar
 
 import structlog
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
-from pydantic import AfterValidator, Field, model_validator
 
 from drivers import remedies
 from drivers.base import Clock, LinkError, Quality, Reading, TagError, Value, silence_limit
-from drivers.opcua_session import Session, host_port, use_certificates
+from drivers.opcua_session import Session, use_certificates
+from drivers.opcua_settings import OpcUaSettings
 from drivers.opcua_stream import ITEMS_PER_CALL, TagStream
-from drivers.opcua_values import NODE_PATTERN, Place, bad, resolve, status_name, to_reading, to_variant
-from drivers.settings import COUNTER_TYPES, DeviceSettings, FieldError, FilePath, IntegerType, Name, Secret, Settings, TagSettings
+from drivers.opcua_values import Place, bad, resolve, status_name, to_reading, to_variant
+from drivers.settings import Secret
 
 # A node the server refuses is asked again this often: someone may load the missing program block meanwhile.
 REFUSED_RETRY_S = 30.0
@@ -34,89 +33,8 @@ _NAMESPACES, _MAX_PER_READ, _MAX_PER_MONITOR = (ua.NodeId.from_string(i) for i i
 _NOT_SERVED = ("BadNodeId", "BadAttributeId", "BadNotReadable", "BadUserAccessDenied")
 
 
-def _check_node(node: str) -> str:
-    if NODE_PATTERN.fullmatch(node) is None:
-        raise ValueError(f"{node!r} is no node id; write for example nsu=urn:acme:press;s=Counters.Total")
-    return node
-
-
-class OpcUaTag(TagSettings):
-    """One node. `index`: the element of an array. `type`: the counter's integer type, where it rolls over."""
-
-    node: Annotated[str, AfterValidator(_check_node)]
-    index: int | None = Field(default=None, ge=0)
-    type: IntegerType | Literal["float32", "float64", "bool", "string"] | None = None
-
-
-class OpcUaSecurity(Settings):
-    """Either policy and mode, or knowingly none: `insecure: true`."""
-
-    policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] | None = None
-    mode: Literal["Sign", "SignAndEncrypt"] | None = None
-    server_certificate: FilePath | None = None
-    insecure: bool = False
-
-    @model_validator(mode="after")
-    def _one_way(self) -> Self:
-        secured = [field for field in ("policy", "mode", "server_certificate") if getattr(self, field) is not None]
-        if self.insecure and secured:
-            raise FieldError(f"insecure: true and {secured[0]} exclude each other; keep one of them", "insecure")
-        if not self.insecure and (self.policy is None or self.mode is None):
-            raise FieldError(
-                "security needs policy and mode; write for example {policy: Basic256Sha256, mode: SignAndEncrypt, "
-                "server_certificate: pki/press.der}, or knowingly {insecure: true}"
-            )
-        return self
-
-
-class OpcUaUser(Settings):
-    name: str = Field(min_length=1)
-    password: Secret
-
-
-class OpcUaSettings(DeviceSettings):
-    """An OPC UA server. `interval`: sampling interval of the subscription, or of polling."""
-
-    driver: Literal["opcua"]
-    url: str
-    security: OpcUaSecurity
-    user: OpcUaUser | None = None
-    mode: Literal["subscribe", "poll"] = "subscribe"
-    tags: dict[Name, OpcUaTag] = Field(min_length=1)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _security_is_a_choice(cls, data: object) -> object:
-        if isinstance(data, dict) and data.get("security") is None:
-            raise FieldError(
-                "an OPC UA device says how it is secured; write security: {policy: ..., mode: ..., server_certificate: ...}, "
-                "or knowingly security: {insecure: true}",
-                "security",
-            )
-        return data
-
-    @model_validator(mode="after")
-    def _check_url(self) -> Self:
-        url = urlsplit(self.url)
-        try:
-            usable = url.scheme == "opc.tcp" and bool(url.hostname) and url.port != 0 and url.username is None
-        except ValueError:
-            usable = False
-        if not usable:
-            raise FieldError(f"{self.url!r} is no OPC UA address; write opc.tcp://192.168.10.21:4840 (a user goes under user)", "url")
-        return self
-
-    @property
-    def peer(self) -> str:
-        return f"OPC UA {host_port(self.url)}"
-
-    def counter_type(self, tag: str) -> tuple[int, bool] | None:
-        """(bits, signed) where the tag says its type; None: a decrease means a reset."""
-        return COUNTER_TYPES.get(self.tags[tag].type or "")
-
-
 class OpcUaDriver:
-    """Satisfies `drivers.base.Driver`, `Subscribing` and `Refusing`.
+    """Satisfies `drivers.base.Driver`, `Paced` and `Refusing`.
 
     `state_dir`: where the gateway's own certificate is kept; without one it is made anew for each start.
     """
@@ -141,6 +59,9 @@ class OpcUaDriver:
     @property
     def refused(self) -> Mapping[str, str]:
         return self._refused
+
+    def read_limit_s(self, tags: Sequence[str]) -> float:
+        return (2 + len(tags) // self._per_read) * self._settings.timeout
 
     async def connect(self) -> None:
         security = self._settings.security
@@ -216,6 +137,41 @@ class OpcUaDriver:
             self._refused.pop(tag, None)
         return reading
 
+    async def write(self, tag: str, value: Value) -> None:
+        found = self._settings.tags.get(tag)
+        if found is None or not found.writable:
+            raise TagError(f"tag {tag} is not writable")
+        node = self._nodes.get(tag)
+        if node is None:
+            raise TagError(f"tag {tag}: {self._refused.get(tag, 'not connected')}")
+        if found.invert:
+            value = not value
+        async with self._session.guard(2 * self._settings.timeout):
+            services = self._session.services
+            # The node's own type: servers refuse an Int64 for a UInt32.
+            present = (await services.read(_reading([node])))[0]
+            if present.Value is None or present.Value.Value is None:
+                raise TagError(f"tag {tag}: its type is not known, the node has no value ({_status(present)})")
+            try:
+                variant = to_variant(value, present.Value.VariantType)
+            except ValueError as error:
+                raise TagError(f"tag {tag}: {error}") from error
+            if found.index is not None:
+                variant = ua.Variant([variant.Value], variant.VariantType)
+            item = ua.WriteValue(NodeId=node, AttributeId=AttributeIds.Value, IndexRange=None if found.index is None else str(found.index))
+            # Only the value: many PLCs refuse a write that carries a time stamp.
+            item.Value = ua.DataValue(variant, StatusCode=None)
+            result = (await services.write(ua.WriteParameters(NodesToWrite=[item])))[0]
+        if not result.is_good():
+            raise TagError(f"tag {tag}: the server answered {status_name(int(result.value))}")
+
+    async def close(self) -> None:
+        await self._session.close()
+
+
+class OpcUaSubscriber(OpcUaDriver):
+    """The driver in mode subscribe: satisfies `drivers.base.Subscribing` as well."""
+
     async def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
         stream = TagStream(
             self._clock,
@@ -261,37 +217,6 @@ class OpcUaDriver:
                 # Readable, but not to be monitored (a small PLC has 1,000 items in all): read at the interval instead.
                 self._log.warning("opcua_tag_polled", tag=tag, reason=name)
                 stream.poll(tag)
-
-    async def write(self, tag: str, value: Value) -> None:
-        found = self._settings.tags.get(tag)
-        if found is None or not found.writable:
-            raise TagError(f"tag {tag} is not writable")
-        node = self._nodes.get(tag)
-        if node is None:
-            raise TagError(f"tag {tag}: {self._refused.get(tag, 'not connected')}")
-        if found.invert:
-            value = not value
-        async with self._session.guard(2 * self._settings.timeout):
-            services = self._session.services
-            # The node's own type: servers refuse an Int64 for a UInt32.
-            present = (await services.read(_reading([node])))[0]
-            if present.Value is None or present.Value.Value is None:
-                raise TagError(f"tag {tag}: its type is not known, the node has no value ({_status(present)})")
-            try:
-                variant = to_variant(value, present.Value.VariantType)
-            except ValueError as error:
-                raise TagError(f"tag {tag}: {error}") from error
-            if found.index is not None:
-                variant = ua.Variant([variant.Value], variant.VariantType)
-            item = ua.WriteValue(NodeId=node, AttributeId=AttributeIds.Value, IndexRange=None if found.index is None else str(found.index))
-            # Only the value: many PLCs refuse a write that carries a time stamp.
-            item.Value = ua.DataValue(variant, StatusCode=None)
-            result = (await services.write(ua.WriteParameters(NodesToWrite=[item])))[0]
-        if not result.is_good():
-            raise TagError(f"tag {tag}: the server answered {status_name(int(result.value))}")
-
-    async def close(self) -> None:
-        await self._session.close()
 
 
 def _status(data: ua.DataValue) -> str:

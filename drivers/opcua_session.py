@@ -11,7 +11,6 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import structlog
 from asyncua import ua
@@ -158,8 +157,3 @@ async def use_certificates(
         server_certificate=server_certificate,
         mode=ua.MessageSecurityMode[mode],
     )
-
-
-def host_port(url: str) -> str:
-    parts = urlsplit(url)
-    return f"{parts.hostname}:{parts.port or 4840}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import LinkError, SilentLinkError
+from drivers.base import LinkError, ReplyError, SilentLinkError
 
 
 def unreachable(peer: str, detail: str) -> LinkError:
@@ -43,7 +43,7 @@ def dropped(peer: str, detail: str) -> LinkError:
 
 def untrustworthy(peer: str, detail: str) -> LinkError:
     """A reply that does not fit its request: nothing of it is used."""
-    return LinkError(
+    return ReplyError(
         f"{peer} sent a reply that cannot be trusted: {detail}",
         remedy_fr="L'automate envoie des réponses incohérentes : vérifier qu'il n'y a qu'un maître, et la passerelle série.",
         remedy_en="The PLC sends inconsistent replies: check that there is only one master, and the serial gateway.",

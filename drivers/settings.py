@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, model_validator
 
@@ -112,7 +112,9 @@ class Secret(Settings):
 
 
 class DeviceSettings(Settings):
-    """What every device has, whatever its driver."""
+    """What every device has, whatever its driver. `recorded`: its source times are authoritative, it is a recording and no machine."""
+
+    recorded: ClassVar[bool] = False
 
     interval: Duration = 1.0
     timeout: Duration = 1.0

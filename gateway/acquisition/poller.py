@@ -1,0 +1,203 @@
+"""One device's readings, for as long as the gateway runs: pushed by the device, or read on a fixed cadence."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+
+from drivers import remedies
+from drivers.base import (
+    Clock,
+    Driver,
+    LinkError,
+    Paced,
+    Quality,
+    Reading,
+    Refusing,
+    ReplyError,
+    SilentLinkError,
+    Subscribing,
+    silence_limit,
+)  # fmt: skip
+from gateway.domain.events import Text
+from gateway.metrics import Metrics
+from gateway.supervise import Backoff, Diagnosis, Link, LinkStatus
+
+OnReadings = Callable[[str, Sequence[Reading], bool], None]
+
+# A PLC that was restarted shall be seen again within about 2 s, and a connection try costs it little.
+BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 2.0
+# Drivers bound themselves; these hold when one does not.
+CONNECT_LIMIT_S = 30.0
+CLOSE_LIMIT_S = 5.0
+# How often a poller that has nothing to do says that it is alive.
+IDLE_S = 1.0
+
+
+def diagnose(error: Exception) -> Diagnosis:
+    """A driver's LinkError in the words of a link status."""
+    remedy = Text(error.remedy_fr, error.remedy_en) if isinstance(error, LinkError) and error.remedy_fr else None
+    return Diagnosis(str(error), remedy, silent=isinstance(error, SilentLinkError))
+
+
+class Poller:
+    """Keeps one device's link alive and hands its readings on.
+
+    `on_readings(device, batch, pushed)` is called synchronously. First after each (re)connection comes a batch with every tag (of a
+    recording: its first instant); then, from a device that pushes, its batches (`pushed` True, in the order things happened, no tag twice in a batch), else every tag at each
+    `interval_s`. When the link is lost, every tag comes once as BAD with detail `link lost`, then nothing until it is back. What it
+    raises ends `run`: it is a bug. `on_link` gets each change of the link's state.
+
+    `drained` is awaited between the batches of a device that pushes, so that a recording cannot outrun the journal.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make_driver: Callable[[], Driver],
+        tags: Sequence[str],
+        interval_s: float,
+        clock: Clock,
+        metrics: Metrics,
+        on_readings: OnReadings,
+        on_link: Callable[[LinkStatus], None],
+        peer: str,
+        *,
+        drained: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        self.name = name
+        self.last_progress = clock.monotonic()
+        """Monotonic time of the last sign of life of this task, whatever the device does."""
+        self.stall_after_s = CONNECT_LIMIT_S + CLOSE_LIMIT_S + interval_s
+        """Without progress for longer than this the task itself hangs."""
+        self.driver: Driver | None = None
+        """The connected driver, for writes; None while the link is down."""
+        self._make_driver = make_driver
+        self._tags = tuple(tags)
+        self._interval_s = interval_s
+        self._clock = clock
+        self._metrics = metrics
+        self._on_readings = on_readings
+        self._on_link = on_link
+        self._peer = peer
+        self._drained = drained
+        self._silence_s = silence_limit(interval_s)
+        self._lost_told = False
+        self._connections = 0
+        self._good, self._uncertain, self._bad = (metrics.readings.labels(name, quality.value) for quality in Quality)
+        self._polls = metrics.polls.labels(name)
+        self._link = Link(
+            name, kind="device", peer=peer, clock=clock, on_status=self._link_changed, backoff=Backoff(BACKOFF_BASE_S, BACKOFF_CAP_S)
+        )
+
+    @property
+    def status(self) -> LinkStatus:
+        return self._link.status
+
+    async def run(self) -> None:
+        """Until cancelled; then the driver is closed, within a bound. Raises only what is a bug or a wrong configuration."""
+        await self._link.run(self._serve, (LinkError,), diagnose)
+
+    async def _serve(self) -> None:
+        self._progress()
+        driver = self._make_driver()
+        try:
+            async with self._at_most(CONNECT_LIMIT_S):
+                await driver.connect()
+            if isinstance(driver, Subscribing):
+                await self._listen(driver, driver)
+            else:
+                await self._poll(driver)
+        except LinkError as error:
+            if isinstance(error, ReplyError):
+                self._metrics.refused_replies.labels(self.name).inc()
+            self._tell_lost()
+            raise
+        finally:
+            self.driver = None
+            with contextlib.suppress(TimeoutError):
+                async with self._clock.timeout(CLOSE_LIMIT_S):
+                    await driver.close()
+
+    async def _poll(self, driver: Driver) -> None:
+        due = self._clock.monotonic()
+        while True:
+            async with self._at_most(self._read_limit_s(driver)):
+                readings = await driver.read(self._tags)
+            self._hand_on(driver, readings, pushed=False)
+            # A fixed cadence: what a slow answer took is not added, and polls that were missed are left out, not made up for.
+            now = self._clock.monotonic()
+            due += self._interval_s
+            if due < now:
+                due += -((due - now) // self._interval_s) * self._interval_s
+            await self._clock.sleep(due - now)
+
+    def _read_limit_s(self, driver: Driver) -> float:
+        return max(self._silence_s, driver.read_limit_s(self._tags)) if isinstance(driver, Paced) else self._silence_s
+
+    async def _listen(self, driver: Driver, subscribing: Subscribing) -> None:
+        # The driver's own watch says it better, so it gets the first word.
+        limit = max(self._silence_s, self._read_limit_s(driver)) + 0.5
+        stream = subscribing.subscribe(self._tags)
+        try:
+            while True:
+                async with self._at_most(limit):
+                    batch = await anext(stream, None)
+                if batch is None:
+                    break
+                self._hand_on(driver, batch, pushed=True)
+                if self._drained is not None:
+                    await self._drained()
+        finally:
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
+        # A recording at its end: it is never played twice.
+        while True:
+            self._progress()
+            await self._clock.sleep(IDLE_S)
+
+    def _hand_on(self, driver: Driver, readings: Sequence[Reading], *, pushed: bool) -> None:
+        self._progress()
+        if self.driver is None:
+            self.driver = driver
+            self._lost_told = False
+            self._connections += 1
+            if self._connections > 1:
+                self._metrics.reconnects.labels(self.name).inc()
+        self._link.good()
+        self._link.connected(sorted(driver.refused) if isinstance(driver, Refusing) else ())
+        self._polls.inc()
+        if readings:
+            self._count(readings)
+            self._on_readings(self.name, readings, pushed)
+
+    def _count(self, readings: Sequence[Reading]) -> None:
+        others = [reading.quality for reading in readings if reading.quality is not Quality.GOOD]
+        self._good.inc(len(readings) - len(others))
+        if others:
+            bad = others.count(Quality.BAD)
+            self._bad.inc(bad)
+            self._uncertain.inc(len(others) - bad)
+
+    def _tell_lost(self) -> None:
+        if self._lost_told:
+            return
+        self._lost_told = True
+        if self._tags:
+            now = self._clock.now()
+            self._on_readings(self.name, [Reading(tag, None, Quality.BAD, None, now, "link lost") for tag in self._tags], False)
+
+    @contextlib.asynccontextmanager
+    async def _at_most(self, seconds: float) -> AsyncIterator[None]:
+        try:
+            async with self._clock.timeout(seconds):
+                yield
+        except TimeoutError as error:
+            raise remedies.silent(self._peer, seconds) from error
+
+    def _progress(self) -> None:
+        self.last_progress = self._clock.monotonic()
+
+    def _link_changed(self, status: LinkStatus) -> None:
+        self._metrics.link_up.labels(self.name, "device").set(1 if self._link.is_up else 0)
+        self._on_link(status)

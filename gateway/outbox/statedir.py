@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import sqlite3
@@ -9,6 +10,7 @@ from pathlib import Path
 
 from drivers.base import Clock
 from gateway.domain.events import Text
+from gateway.outbox.ballast import Ballast
 from gateway.outbox.migrate import NewerSchema, migrate
 from gateway.outbox.session import open_writer
 
@@ -67,14 +69,17 @@ def lock(state_dir: Path) -> int:
                 "Stop the other gateway, or name another directory with --state-dir.",
             ),
         ) from error
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+    # On a full disk the owner's number is missing from a sentence; that must not keep the gateway from starting.
+    with contextlib.suppress(OSError):
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
     return handle
 
 
 def prepare(state_dir: Path, clock: Clock) -> tuple[sqlite3.Connection, Path | None]:
     """Open, check and migrate the database; -> the writing connection, and where a damaged one was moved (None: it was sound).
 
+    Where it cannot be opened for want of room the ballast is given up first.
     Raises StoreError when it belongs to a newer version or cannot be opened at all.
     """
     path = state_dir / DATABASE
@@ -100,6 +105,8 @@ def prepare(state_dir: Path, clock: Clock) -> tuple[sqlite3.Connection, Path | N
             ),
         ) from newer
     except (sqlite3.OperationalError, OSError) as error:
+        if Ballast(state_dir).release():
+            return prepare(state_dir, clock)
         raise StoreError(
             f"{path}: {error}",
             problem=Text(f"Le journal {path} ne peut pas être ouvert.", f"The journal {path} cannot be opened."),

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.outbox import ballast as ballast_module
+from gateway.outbox import statedir
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.recorder import DiskState
+from gateway.outbox.store import Store
+from tests.manual_clock import ManualClock
 from tests.outbox.journal import Journal, counted, journal
 
 
@@ -89,3 +93,26 @@ async def test_the_recorder_gives_the_ballast_up_before_it_waits(tmp_path: Path)
         await j.settle()
         await j.until(lambda: j.recorder.disk is DiskState.OK)
         assert await j.sequences() == list(range(1, 202))
+
+
+async def test_a_start_without_room_gives_the_ballast_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "ballast").write_bytes(b"x")
+    migrate = statedir.migrate
+
+    def needs_room(connection: sqlite3.Connection) -> tuple[int, int]:
+        if (tmp_path / "ballast").exists():
+            raise sqlite3.OperationalError("database or disk is full")
+        return migrate(connection)
+
+    monkeypatch.setattr(statedir, "migrate", needs_room)
+    store = await Store.open(tmp_path, uplinks=["plant"], clock=ManualClock())
+    await store.close()
+    assert not (tmp_path / "ballast").exists()
+
+    def never(_: sqlite3.Connection) -> tuple[int, int]:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr(statedir, "migrate", never)
+    with pytest.raises(statedir.StoreError, match="full") as refused:
+        await Store.open(tmp_path, uplinks=["plant"], clock=ManualClock())
+    assert "free space" in refused.value.remedy.en

@@ -155,7 +155,7 @@ class _Demo:
                 erp_url=addresses["erp"],
                 broker_url=addresses["broker"],
                 protocol=broker.protocol,
-                token_file=json.dumps(str(token_file)),
+                token=f"{{file: {json.dumps(str(token_file))}}}",
             ),
             "utf-8",
         )

@@ -44,9 +44,9 @@ class Poller:
     """Keeps one device's link alive and hands its readings on.
 
     `on_readings(device, batch, pushed)` is called synchronously. First after each (re)connection comes a batch with every tag (of a
-    recording: its first instant); then, from a device that pushes, its batches (`pushed` True, in the order things happened, no tag twice in a batch), else every tag at each
-    `interval_s`. When the link is lost, every tag comes once as BAD with detail `link lost`, then nothing until it is back. What it
-    raises ends `run`: it is a bug. `on_link` gets each change of the link's state.
+    recording: its first instant); then, from a device that pushes, its batches (`pushed` True, in the order things happened, no tag
+    twice in a batch), else every tag at each `interval_s`. When the link is lost, every tag comes once as BAD with detail `link lost`,
+    then nothing until it is back. What it raises ends `run`: it is a bug. `on_link` gets each change of the link's state.
 
     `drained` is awaited between the batches of a device that pushes, so that a recording cannot outrun the journal.
     """

@@ -31,15 +31,19 @@ class Telemetry:
         self.last: dict[str, dict[str, Reading]] = {device: {} for device in tags}
         self._changed: dict[str, dict[str, Reading]] = {device: {} for device in tags}
 
-    def update(self, device: str, batch: Sequence[Reading]) -> None:
-        """Note a batch; the latest of several changes of one tag is what is told."""
-        last, changed = self.last[device], self._changed[device]
+    def update(self, device: str, batch: Sequence[Reading]) -> list[Reading]:
+        """Note a batch; returns its readings that differ from the last of their tag. Of several changes of one tag the latest is
+        what `take` tells."""
+        last = self.last[device]
+        told = []
         for reading in batch:
-            tag = reading.tag
-            known = last.get(tag)
+            known = last.get(reading.tag)
             if known is None or known.value != reading.value or known.quality is not reading.quality:
-                changed[tag] = reading
-            last[tag] = reading
+                told.append(reading)
+            last[reading.tag] = reading
+        if told:
+            self._changed[device].update((reading.tag, reading) for reading in told)
+        return told
 
     def take(self) -> dict[str, list[Reading]]:
         """Per device the readings that changed since the call before."""

@@ -9,6 +9,7 @@ from decimal import Decimal
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_order import JobState
+from gateway.domain.load import day_loads
 from gateway.domain.machine import MachineTime
 from gateway.domain.oee import Window, kpi_line
 from gateway.domain.pace import CycleTimes
@@ -31,6 +32,7 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
     ideal, _ = production.ideal_for(running)
     queue = production.ledger.queue()
     busy = [j for j in (running, *queue) if j is not None and j.state in (JobState.RUNNING, JobState.ALLOWED_TO_START)]
+    free_from = _free_from([j.promise.eta_likely if j.promise else None for j in busy], now)
     window = shift or next((w for w in pending if w.kind == "hour" and w.covers(now)), None)
     return UnitView(
         work_unit=unit.name,
@@ -46,7 +48,7 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
         job=shown.view() if shown else None,
         queue=tuple(j.view() for j in queue),
         recent=tuple(j.view() for j in production.ledger.recent(10)),
-        windows=_lines(pending, unit, running.job_order_id if running else None, now),
+        windows=_lines([*machine.windows.closed, *pending], unit, running.job_order_id if running else None, now),
         shift_from=moment(start),
         shift_to=moment(end),
         intervals=_intervals(machine, start),
@@ -57,7 +59,8 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
         without_order=window.without_order if window else Decimal(0),
         ideal_cycle_time_s=None if ideal is None else float(ideal),
         quality=tuple(production.last_quality.values()),
-        capacity_free_from=_free_from([j.promise.eta_likely if j.promise else None for j in busy], now),
+        capacity_free_from=free_from,
+        load=day_loads(unit.calendar, moment(now), free_from, waiting=bool(busy)),
     )
 
 
@@ -66,7 +69,7 @@ def _lines(pending: Iterable[Window], unit: WorkUnit, job: str | None, now: Inst
     for window in pending:
         if window.kind in ("hour", "shift") and window.covers(now):
             lines[window.kind] = kpi_line(window, unit)
-        elif window.kind == "job" and window.name == job:
+        elif window.kind == "job" and job in (None, window.name):
             lines["job"] = kpi_line(window, unit)
     return lines
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from gateway.domain.counters import Count, CounterReader, number
+from gateway.domain.counters import Count, CounterReader, Number, number
 from gateway.domain.equipment import Counts
 from gateway.domain.instants import Instant
 from gateway.domain.sample import Input
@@ -95,6 +95,10 @@ class PieceCounters:
     def raw(self, role: str | None) -> Decimal | None:
         reader = self.readers.get(role) if role else None
         return None if reader is None or reader.raw is None else Decimal(reader.raw)
+
+    def raws(self) -> list[Number | None]:
+        """The accepted raw values, in the order of the readers."""
+        return [reader.raw for reader in self.readers.values()]
 
     def lose(self) -> None:
         for reader in self.readers.values():

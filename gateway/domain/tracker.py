@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from gateway.domain.equipment import WorkUnit
@@ -28,6 +28,9 @@ VERSION = 1
 """Of the snapshot; a change of its shape raises it."""
 
 RECORD_KINDS = ("window", "stop", "job", "interval", "orphan", "bin")
+
+_OPEN = instant(datetime(9999, 1, 1, tzinfo=UTC))
+"""The time of the row of a job that is not over: later than any, so that "since yesterday" always finds it."""
 
 
 class Tracker:
@@ -79,8 +82,10 @@ class Tracker:
             if said.unmapped is not None:
                 self._unmapped(said.unmapped)
             self.machine.report(said)
+        before = self.production.counters.raws()
         self.production.take(inputs)
-        self.dirty = True
+        # A counter that moved without an event (a baseline) must be on disk before anybody is told its value.
+        self.dirty = self.dirty or bool(self._events) or self.production.counters.raws() != before
         return self._done()
 
     def advance(self, at: datetime) -> list[Event]:
@@ -91,6 +96,12 @@ class Tracker:
         self._go(target)
         self.dirty = True
         return self._done()
+
+    def touch(self, at: datetime) -> None:
+        """Nothing happened up to `at`, and the next snapshot shall say so."""
+        if self.begun:
+            self.machine.now = max(self.machine.now, min(instant(at), self.deadline - 1))
+            self.dirty = True
 
     def command(self, command: JobCommand, at: datetime) -> tuple[Answer, list[Event]]:
         """Carry out a job command, or refuse it and change nothing. Idempotence by command_id is the caller's."""
@@ -194,8 +205,8 @@ class Tracker:
         for at, quantity in production.new_orphans:
             add("orphan", str(at), at, {"at": at, "quantity": str(quantity)})
         for job in production.ledger.take_touched():
-            ended = job.ended_at if job.is_over and job.ended_at is not None else None
-            add("job", job.job_order_id, machine.now if ended is None else instant(ended), dump_job(job))
+            ended = job.ended_at if job.is_over else None
+            add("job", job.job_order_id, _OPEN if ended is None else instant(ended), dump_job(job))
         machine.changed_stops.clear()
         machine.changed_stretches.clear()
         machine.pace.keep_finished()

@@ -1,0 +1,198 @@
+"""The pipeline inside the process: readings to samples to events to the recorder, in one step of the loop without an await."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from drivers.base import Clock, Reading
+from gateway.acquisition.sampling import Sampling
+from gateway.acquisition.telemetry import Telemetry, batch_payload
+from gateway.domain.events import AlertRaised, ClockStepped, Event, QuantityCounted
+from gateway.domain.job_order import Answer, Fact, JobCommand
+from gateway.domain.snapshot import Snapshot
+from gateway.domain.tracker import Tracker
+from gateway.metrics import Metrics
+from gateway.outbox.recorder import Recorder
+
+LAG = timedelta(seconds=2)
+"""Deadlines are processed this late: readings of the last moments are still on their way, and a sample must not come too late."""
+TICK_S = 0.25
+SAVE_S = 5.0
+"""How far a snapshot may lie behind on a unit where nothing happens; after a kill, time since the last one is unknown."""
+STEP_S = 1.0
+"""A difference between wall and monotonic clock from which a step is an event."""
+
+
+class Line:
+    """All work units of the gateway.
+
+    `recorded`: devices whose source times are what happened (a recording). `on_events` sees every event that is recorded.
+    """
+
+    def __init__(
+        self,
+        trackers: Mapping[str, Tracker],
+        sampling: Sampling,
+        telemetry: Telemetry,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        recorded: frozenset[str],
+        own_time: frozenset[str],
+        bulk: bool,
+    ) -> None:
+        self.trackers = trackers
+        self.telemetry = telemetry
+        self.changed: set[str] = set()
+        """Units with something new since the pictures were last renewed."""
+        self._sampling = sampling
+        self._clock = clock
+        self._metrics = metrics
+        self._recorded = recorded
+        self._own_time = own_time
+        self._bulk = bulk
+        self._message = 0
+        self._saved = 0.0
+        self._clocks = (clock.now(), clock.monotonic())
+        self._restored_until = {name: tracker.now for name, tracker in trackers.items() if tracker.begun}
+        self._late_seen = dict.fromkeys(trackers, 0)
+        self._recorder: Recorder | None = None
+        self._listeners: list[Callable[[Event], None]] = []
+        self._tags_taken: dict[str, list[Reading]] = {}
+
+    def connect(self, recorder: Recorder, *listeners: Callable[[Event], None]) -> None:
+        """Where events go: the journal first, then whoever wants to know."""
+        self._recorder = recorder
+        self._listeners.extend(listeners)
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def on_readings(self, device: str, batch: Sequence[Reading], pushed: bool) -> None:
+        """One batch of one device; called by its poller."""
+        recorded = device in self._recorded
+        told = self.telemetry.update(device, batch)
+        if told and self._bulk:
+            self._message += 1
+            self.recorder.record_telemetry(device, b'{"sequence":%d,"values":%b}' % (self._message, batch_payload(told)))
+        elif told:
+            self.recorder.mark_dirty()
+        for sample in self._sampling.samples(device, batch, pushed=pushed, recorded=recorded):
+            if recorded and sample.at <= self._restored_until.get(sample.work_unit, sample.at - LAG):
+                continue
+            tracker = self.trackers[sample.work_unit]
+            self.record(tracker.observe(sample))
+            if tracker.late_samples != self._late_seen[sample.work_unit]:
+                self._metrics.samples_late.labels(sample.work_unit).inc(tracker.late_samples - self._late_seen[sample.work_unit])
+                self._late_seen[sample.work_unit] = tracker.late_samples
+            if tracker.dirty:
+                self.recorder.mark_dirty()
+
+    def record(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        self.recorder.record(events)
+        for event in events:
+            if event.work_unit is not None:
+                self.changed.add(event.work_unit)
+            if isinstance(event, QuantityCounted):
+                self._count(event)
+            for listener in self._listeners:
+                listener(event)
+
+    def _count(self, event: QuantityCounted) -> None:
+        for kind in ("produced", "good", "scrap", "rework"):
+            quantity = getattr(event, kind)
+            if quantity > 0:
+                self._metrics.pieces.labels(event.work_unit, kind).inc(float(quantity))
+
+    @property
+    def recorder(self) -> Recorder:
+        if self._recorder is None:
+            raise RuntimeError("the line is not connected to a recorder")
+        return self._recorder
+
+    async def tick(self) -> None:
+        """The passing of time, until cancelled."""
+        while True:
+            self.pass_time()
+            await self._clock.sleep(TICK_S)
+
+    def pass_time(self) -> None:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        self._watch_clock(now - self._clocks[0], monotonic - self._clocks[1])
+        self._clocks = (now, monotonic)
+        save = monotonic - self._saved >= SAVE_S
+        for name, tracker in self.trackers.items():
+            if name in self._own_time:
+                continue
+            if not tracker.begun:
+                tracker.begin(now - LAG)
+            self.record(tracker.advance(now - LAG))
+            if save:
+                tracker.touch(now - LAG)
+        if save:
+            self._saved = monotonic
+            self.recorder.mark_dirty()
+
+    def _watch_clock(self, wall: timedelta, monotonic: float) -> None:
+        step = wall.total_seconds() - monotonic
+        if abs(step) >= STEP_S:
+            now = self._clock.now()
+            self.record([ClockStepped(work_unit=None, at=now, step_s=round(step, 3), from_=now - timedelta(seconds=step), to=now)])
+
+    # --- out: the recorder's two callbacks ------------------------------------------------------------------------------
+
+    def snapshots(self) -> list[Snapshot]:
+        """The trackers' consistent state of this very moment, and with it the tags that may be told once it is on disk."""
+        for device, readings in self.telemetry.take().items():
+            self._tags_taken.setdefault(device, []).extend(readings)
+        return [tracker.snapshot() for tracker in self.trackers.values() if tracker.begun and tracker.dirty]
+
+    def committed_tags(self) -> dict[str, list[Reading]]:
+        """Readings whose sample is on disk now."""
+        taken, self._tags_taken = self._tags_taken, {}
+        return taken
+
+
+class UnitCommands:
+    """A work unit's tracker as the intake sees it: what it changes shows on the page and in the listeners too.
+
+    The intake records the events itself, so they only pass by here.
+    """
+
+    def __init__(self, line: Line, tracker: Tracker, *, own_time: bool, on_events: Callable[[Sequence[Event]], None]) -> None:
+        self._line = line
+        self._tracker = tracker
+        self._own_time = own_time
+        self._on_events = on_events
+
+    def _at(self, at: datetime) -> datetime:
+        # A unit that plays a recording lives in the recording's time.
+        return self._tracker.now if self._own_time and self._tracker.begun else at
+
+    def command(self, cmd: JobCommand, at: datetime) -> tuple[Answer, list[Event]]:
+        answer, events = self._tracker.command(cmd, self._at(at))
+        self._passed(events)
+        return answer, events
+
+    def fact(self, fact: Fact, at: datetime) -> tuple[Answer, list[Event]]:
+        answer, events = self._tracker.fact(fact, self._at(at))
+        self._passed(events)
+        return answer, events
+
+    def _passed(self, events: Sequence[Event]) -> None:
+        self._line.changed.add(self._tracker.unit.name)
+        self._on_events(events)
+
+
+def raised(tracker: Tracker) -> list[AlertRaised]:
+    """Alerts of a restored tracker that still stand."""
+    return tracker.signals.standing(tracker.machine.now)
+
+
+def sources(trackers: Mapping[str, Tracker], gateway_path: str) -> Callable[[str | None], str]:
+    """CloudEvents `source` of a work unit, or of the gateway itself."""
+    paths = {name: tracker.unit.path for name, tracker in trackers.items()}
+    return lambda unit: gateway_path if unit is None else paths.get(unit, f"{gateway_path}/{unit}")
+

@@ -75,16 +75,15 @@ def rss_mib(pid: int) -> float:
 @contextmanager
 def process(*command: str, log: IO[bytes], stdin: int | None = None, stdout: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
     """A child that is gone at the end, whatever happens."""
-    child = subprocess.Popen(command, cwd=ROOT, stderr=log, stdin=stdin, stdout=stdout)
-    try:
-        yield child
-    finally:
-        child.send_signal(signal.SIGTERM)
+    with subprocess.Popen(command, cwd=ROOT, stderr=log, stdin=stdin, stdout=stdout) as child:
         try:
-            child.wait(timeout=20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+            yield child
+        finally:
+            child.send_signal(signal.SIGTERM)
+            try:
+                child.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                child.kill()
 
 
 @contextmanager
@@ -118,6 +117,18 @@ class Plcs:
         self._ask.write(b"\n")
         self._ask.flush()
         return int(json.loads(self._answers.readline())["registers"])
+
+
+@contextmanager
+def devices(log: IO[bytes]) -> Iterator[Plcs]:
+    with process(sys.executable, "-m", "tests.bench.plcs", log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        yield Plcs(child)
+
+
+def thin(ports: list[int], broker_port: int, interval_s: float) -> list[str]:
+    """Module and arguments of the thin script."""
+    modbus = ",".join(str(port) for port in ports)
+    return ["tests.bench.thin", "--modbus", modbus, "--broker", str(broker_port), "--interval", str(interval_s)]
 
 
 class Listener:
@@ -199,16 +210,13 @@ def contest(interval_s: float, seconds: float, directory: Path) -> list[Cost]:
     with ExitStack() as stack:
         log = stack.enter_context((directory / "log.txt").open("ab"))
         port = stack.enter_context(broker(directory, log))
-        devices = process(sys.executable, "-m", "tests.bench.plcs", log=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        plcs = Plcs(stack.enter_context(devices))
+        plcs = stack.enter_context(devices(log))
         heard = Listener(port)
         stack.callback(heard.close)
         config = directory / "lineside.yaml"
         config.write_text(json.dumps(configuration(plcs.ports, port, interval_s), indent=1))
-        modbus = ",".join(str(port) for port in plcs.ports)
-        thin = ["tests.bench.thin", "--modbus", modbus, "--broker", str(port), "--interval", str(interval_s)]
         full = ["gateway", "run", "-c", str(config), "--state-dir", str(directory / f"state-{interval_s}")]
-        for name, command in (("thin script", thin), ("lineside", full)):
+        for name, command in (("thin script", thin(plcs.ports, port, interval_s)), ("lineside", full)):
             with process(sys.executable, "-m", *command, log=log) as child:
                 costs.append(measure(name, interval_s, child, plcs, heard, seconds))
     return costs

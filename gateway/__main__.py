@@ -1,0 +1,87 @@
+"""The command line `lineside`. Thin: each command is a module of `gateway/cli` with `add_parser(subparsers)` and `run(args) -> int`."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from gateway.cli.errors import CommandError
+from gateway.config.problems import ConfigError
+
+COMMANDS = {
+    "run": "the daemon: machines in, journal, brokers and ERP out",
+    "demo": "a simulated plant with the gateway and its page, on this machine",
+    "check": "validate a configuration; with --connect also try every link once",
+    "status": "the running gateway in a terminal",
+    "replay": "run recorded readings through the same domain code",
+    "schema": "print a published schema",
+}
+"""Name -> one line for `lineside --help`; the module has the same name and is imported only when it is called."""
+
+WRONG_INPUT = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a wrong command line in the same two sentences as every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        expert = " ".join(self.format_usage().split())
+        self.exit(WRONG_INPUT, f"{message}; see {self.prog} --help\n    expert: {expert}\n")
+
+
+def parser(command: str | None) -> argparse.ArgumentParser:
+    """The whole command line with the arguments of `command` alone, so that one command never waits for another's libraries."""
+    top = Parser(
+        prog="lineside",
+        description="Edge gateway for shop-floor machines: cycles, stops and OEE on the line PC, orders down and the truth back up.",
+        epilog="example: lineside demo (each command has its own --help)",
+    )
+    top.add_argument("--version", action="version", version=_version())
+    subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for name, summary in COMMANDS.items():
+        if name == command:
+            importlib.import_module(f"gateway.cli.{name}").add_parser(subparsers)
+        else:
+            subparsers.add_parser(name, help=summary, add_help=False)
+    return top
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return f"lineside {version('lineside')}"
+    except PackageNotFoundError:
+        return "lineside (from source)"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 2 a wrong configuration or command line, 1 what went wrong otherwise."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in arguments if not word.startswith("-")), None)
+    args = parser(command).parse_args(arguments)
+    try:
+        status: int = args.run(args)
+    except ConfigError as error:
+        print(error, file=sys.stderr)
+        count = len(error.problems)
+        print(f"{count} problem{'' if count == 1 else 's'} in the configuration; nothing was started", file=sys.stderr)
+        return WRONG_INPUT
+    except CommandError as error:
+        print(error.sentence, file=sys.stderr)
+        if error.expert:
+            print(f"    expert: {error.expert}", file=sys.stderr)
+        return error.status
+    except BrokenPipeError:
+        # The reader (head, a pager) has gone; without this the interpreter complains once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

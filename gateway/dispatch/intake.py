@@ -23,10 +23,10 @@ REMEMBERED = 4_096
 class CommandTarget(Protocol):
     """A work unit's tracker, as far as orders are concerned. A refused command changes nothing; the events are recorded either way."""
 
-    def command(self, command: JobCommand, at: datetime) -> tuple[Answer, list[Event]]:
+    def command(self, command: JobCommand, at: datetime, /) -> tuple[Answer, list[Event]]:
         """Apply a verb to an order of this work unit."""
 
-    def fact(self, fact: Fact, at: datetime) -> tuple[Answer, list[Event]]:
+    def fact(self, fact: Fact, at: datetime, /) -> tuple[Answer, list[Event]]:
         """Book what people know and the PLC does not."""
 
 

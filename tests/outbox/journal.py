@@ -51,6 +51,12 @@ class Journal:
                 await self.clock.advance(0.05)
                 await asyncio.sleep(0.001)
 
+    async def real_until(self, condition: Callable[[], bool]) -> None:
+        """Let the writer's thread do its part while the clock stands."""
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.001)
+
     async def settle(self) -> None:
         """Until all that was recorded is on disk."""
         done = asyncio.ensure_future(self.recorder.committed())

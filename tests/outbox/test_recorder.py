@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.job_order import Answer
 from gateway.domain.snapshot import Record, Snapshot
-from gateway.outbox.recorder import GROUP_ROWS, GROUP_S, WAITED_S, DiskState, disk_state
+from gateway.outbox.recorder import GATHER_S, GROUP_ROWS, SPACING_S, DiskState, disk_state
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import DELIVERED, QUARANTINED, Batch, Written
 from tests.outbox.journal import AT, counted, journal
@@ -53,34 +53,42 @@ async def test_an_event_becomes_a_cloud_event_that_is_published_after_its_commit
         assert await j.store.entries(0, 10) == [first, second]
 
 
-async def test_events_of_a_tenth_of_a_second_share_a_commit(tmp_path: Path) -> None:
+async def test_events_of_a_moment_share_a_commit_and_commits_keep_their_distance(tmp_path: Path) -> None:
     async with journal(tmp_path) as j:
         for piece in range(5):
             j.recorder.record([counted(piece)])
-        await j.clock.advance(GROUP_S / 2)
-        assert j.commits() == 0
+        await j.clock.advance(GATHER_S / 2)
         j.recorder.record([counted(6)])
-        await j.clock.advance(GROUP_S / 2 + 0.001)
-        await j.until(lambda: j.commits() == 1)
+        assert j.commits() == 0
+        await j.clock.advance(GATHER_S / 2)
+        await j.real_until(lambda: j.commits() == 1)
         assert len(j.published) == 6
+        j.recorder.record([counted(7)])
+        await j.clock.advance(SPACING_S - 0.001)
+        j.recorder.record([counted(8)])
+        assert j.commits() == 1
+        await j.clock.advance(0.002)
+        await j.real_until(lambda: j.commits() == 2)
+        assert len(j.published) == 8
 
 
 async def test_a_full_group_does_not_wait(tmp_path: Path) -> None:
     async with journal(tmp_path) as j:
         j.recorder.record([counted(n) for n in range(GROUP_ROWS)])
-        async with asyncio.timeout(5):
-            while len(j.published) < GROUP_ROWS:
-                await asyncio.sleep(0.001)
+        await j.real_until(lambda: len(j.published) == GROUP_ROWS)
         assert j.commits() == 1
 
 
-async def test_who_waits_waits_a_hundredth_of_a_second(tmp_path: Path) -> None:
+async def test_who_waits_shortens_the_distance(tmp_path: Path) -> None:
     async with journal(tmp_path) as j:
         j.recorder.record([counted(1)])
+        await j.clock.advance(GATHER_S)
+        await j.real_until(lambda: j.commits() == 1)
+        j.recorder.record([counted(1)])
         waiter = asyncio.ensure_future(j.recorder.committed())
-        await j.clock.advance(WAITED_S)
+        await j.clock.advance(GATHER_S)
         await asyncio.wait_for(waiter, 5)
-        assert len(j.published) == 1
+        assert len(j.published) == 2
 
 
 async def test_committed_returns_at_once_when_all_is_on_disk(tmp_path: Path) -> None:

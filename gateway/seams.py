@@ -33,7 +33,7 @@ class Receipt:
 
     `accepted`: the peer took it. `parked` (-> reason): refused for good. `refused` (-> reason): refused as things stand, a few
     tries are worth it. `unrouted`: accepted, but the peer had nobody to hand it to (MQTT reason 0x10).
-    `retry_after_s`: the peer is busy, nothing more for so long.
+    `retry_after_s`: the peer is busy, nothing more for so long (0: it did not say how long).
     """
 
     accepted: frozenset[int] = frozenset()

@@ -25,6 +25,7 @@ from gateway.supervise import UP, Backoff, Diagnosis, Link, LinkStatus
 
 BATCH_ROWS = 200
 _BUSY_CAP_S = 60.0
+_SHORTEST_PAUSE_S = 0.2
 _MUTE_S = 1.0
 
 
@@ -338,6 +339,10 @@ class Forwarder:
         self._wake.set()
 
     async def _try_again(self, hold: Hold) -> None:
+        if hold.entry.position <= self._cursor:
+            # Every consumer has it from before.
+            self._holds.release(hold.entry.work_unit)
+            return
         receipt = await self._uplink.deliver([hold.entry])
         entry = hold.entry
         now = self._clock.monotonic()
@@ -407,7 +412,7 @@ class Forwarder:
             if receipt.accepted:
                 self._busy.reset()
             return
-        self._not_before = self._clock.monotonic() + receipt.retry_after_s + self._busy.next_delay()
+        self._not_before = self._clock.monotonic() + (receipt.retry_after_s or max(self._busy.next_delay(), _SHORTEST_PAUSE_S))
 
     def _pause_if_mute(self, receipt: Receipt) -> None:
         """A peer that says nothing about any row must not be asked again in a tight loop."""

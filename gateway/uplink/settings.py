@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -147,12 +147,3 @@ class HttpSettings(Settings):
 UPLINKS: dict[str, type[Settings]] = {"mqtt": MqttSettings, "http": HttpSettings}
 
 UplinkSettings = Annotated[MqttSettings | HttpSettings, Field(discriminator="type")]
-
-
-def peer_of(settings: Any) -> str:
-    """Protocol and first address, for the technician."""
-    if isinstance(settings, MqttSettings):
-        host, port, _ = settings.addresses()[0]
-        return f"MQTT {host}:{port}"
-    host, port, _ = settings.address()
-    return f"ERP {host}:{port}"

@@ -249,7 +249,7 @@ def asyncapi() -> dict[str, Any]:
         name = f"gateway_event_{event.type.replace('.', '_')}"
         table[name] = (f"{_GATEWAY}/event/{leaf}", _event_name(event), "send", f"{event.type} of no work unit.")
     for name, (address, message, action, text) in table.items():
-        parameters = {part[1:-1]: {} for part in address.split("/") if part.startswith("{")}
+        parameters: dict[str, Any] = {part[1:-1]: {} for part in address.split("/") if part.startswith("{")}
         channels[name] = {
             "address": address,
             "description": text,

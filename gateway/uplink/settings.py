@@ -147,3 +147,12 @@ class HttpSettings(Settings):
 UPLINKS: dict[str, type[Settings]] = {"mqtt": MqttSettings, "http": HttpSettings}
 
 UplinkSettings = Annotated[MqttSettings | HttpSettings, Field(discriminator="type")]
+
+
+def peer_of(settings: MqttSettings | HttpSettings) -> str:
+    """Protocol and first address, for the technician."""
+    if isinstance(settings, MqttSettings):
+        host, port, _ = settings.addresses()[0]
+        return f"MQTT {host}:{port}"
+    host, port, _ = settings.address()
+    return f"ERP {host}:{port}"

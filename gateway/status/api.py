@@ -58,7 +58,7 @@ def machine_body(board: Board, unit: UnitStatus) -> Payload:
         "stop_reasons": [
             {
                 "reason": s.reason, "kind": s.kind, "duration_s": s.duration_s, "count": s.count, "induced": s.induced, "open": s.open,
-                "text": vars(unit.reasons[s.reason].text) if s.reason in unit.reasons else None,
+                "text": vars(unit.reasons[s.reason].text) if s.reason is not None and s.reason in unit.reasons else None,
             }
             for s in view.stop_reasons
         ],

@@ -112,7 +112,8 @@ class Step:
 _LEAVES = ("useful_s", "scrap_s", "slow_s", "micro_s", "unknown_s", "stop_s", "setup_s", "off_s", "closed_s")
 _KINDS = {
     "scrap_s": ("lost.scrap", "l4"), "slow_s": ("lost.slow", "l3"), "micro_s": ("lost.micro", "l2"), "unknown_s": ("lost.unknown", "unk"),
-    "stop_s": ("lost.stop", "l1"), "setup_s": ("lost.setup", "setup"), "off_s": ("lost.planned", "loss"), "closed_s": ("lost.closed", "loss"),
+    "stop_s": ("lost.stop", "l1"),
+    "setup_s": ("lost.setup", "setup"), "off_s": ("lost.planned", "loss"), "closed_s": ("lost.closed", "loss"),
 }  # fmt: skip
 _STEPS = (
     ("tT", ()), ("tO", ("closed_s",)), ("tR", ("off_s",)), ("tF", ("stop_s", "setup_s", "unknown_s")), ("tN", ("micro_s", "slow_s")),

@@ -33,7 +33,7 @@ class Notice:
 
 def reason_text(unit: UnitStatus, reason: str | None, fault: int | str | None = None) -> Text:
     """A stop reason in the site's words; `fault:217` and unnamed faults by their number."""
-    if reason in unit.reasons:
+    if reason is not None and reason in unit.reasons:
         named = unit.reasons[reason].text
         return named if fault in (None, 0, "") else Text(f"{named.fr}, F{fault}", f"{named.en}, F{fault}")
     if reason is not None and reason.startswith("fault:"):
@@ -68,7 +68,8 @@ def notices(board: Board, now: datetime) -> list[Notice]:
     zone = board.gateway.time_zone
     found = [
         Notice(
-            alert.key, alert.severity, aged(alert.text, alert.since, now, zone), alert.remedy, alert.detail, alert.since, _path(alert.key, alert.work_unit)
+            alert.key, alert.severity, aged(alert.text, alert.since, now, zone), alert.remedy, alert.detail, alert.since,
+            _path(alert.key, alert.work_unit),
         )
         for alert in board.alerts
     ]  # fmt: skip
@@ -91,7 +92,10 @@ def _of_unit(board: Board, unit: UnitStatus, now: datetime) -> Iterator[Notice]:
         reason = reason_text(unit, view.reason, view.fault)
         said = say(
             "machine_stopped", zone,
-            {"unit": view.work_unit, "reason": reason, "instruction": remedy(board, unit), "state": view.state, "fault": view.fault, "since": view.since},
+            {
+                "unit": view.work_unit, "reason": reason, "instruction": remedy(board, unit), "state": view.state, "fault": view.fault,
+                "since": view.since,
+            },
         )  # fmt: skip
         severity = "warning" if induced else "critical"
         yield _notice(f"unit.stopped:{view.work_unit}", severity, said, view.since, now, zone, path)

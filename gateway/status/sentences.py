@@ -37,7 +37,10 @@ SENTENCES: Mapping[str, Sentence] = {
         "{error} {peer} try {attempt}",
     ),
     "link_silent": Sentence(
-        Text("{unit} répond mais n’envoie rien depuis {age} ; reconnexion en cours.", "{unit} answers but has sent nothing for {age}; reconnecting."),
+        Text(
+            "{unit} répond mais n’envoie rien depuis {age} ; reconnexion en cours.",
+            "{unit} answers but has sent nothing for {age}; reconnecting.",
+        ),
         Text("Rien à faire, sauf si cela dure : vérifier automate et câble.", "Nothing to do unless it lasts: check PLC and cable."),
         "{error} {peer} try {attempt}",
     ),

@@ -69,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(error, file=sys.stderr)
         count = len(error.problems)
-        print(f"{count} problem{'' if count == 1 else 's'} in the configuration; nothing was started", file=sys.stderr)
+        print(f"{count} problem{'' if count == 1 else 's'} in the configuration", file=sys.stderr)
         return WRONG_INPUT
     except CommandError as error:
         print(error.sentence, file=sys.stderr)

@@ -86,7 +86,9 @@ class Draft:
     def blame_unknown(self, path: Path, what: str, known: Iterable[str], section: str) -> None:
         """A name that `section` does not have."""
         name = shown(self.node(path))
-        self.blame(path, f"there is no {what} of this name{nearest(name, known)}", f"not a key of `{section}`")
+        names = list(known)
+        remedy = nearest(name, names) if names else f"; add it under `{section}:`"
+        self.blame(path, f"there is no {what} of this name{remedy}", f"not a key of `{section}`")
 
 
 def tags_of(device: AnyDeviceSettings) -> Mapping[str, TagSettings]:
@@ -97,13 +99,13 @@ def tags_of(device: AnyDeviceSettings) -> Mapping[str, TagSettings]:
 
 def read_sections(draft: Draft) -> None:
     """Validate each section, and each entry of the maps, on its own: one wrong entry hides no other."""
-    for name, (key, _) in draft._sections.items():
+    for name, (key, value) in draft._sections.items():
         if name not in ConfigFile.model_fields:
             file, line = place(key)
             known = [k for k in ConfigFile.model_fields if k not in draft._sections]
             later = "this section is not available in this version; remove it"
             text = later if name in _LATER else f"this section is not known{nearest(name, known)}"
-            draft.problems.append(Problem(file, line, name, "", text, "unknown key at the top level"))
+            draft.problems.append(Problem(file, line, name, shown(value), text, "unknown key at the top level"))
     for name in _REQUIRED:
         if name not in draft._sections:
             draft.blame((name,), f"the section `{name}` is missing; add it", f"required: {', '.join(_REQUIRED)}")

@@ -56,29 +56,37 @@ def _joined(first: Problem, other: Problem) -> Problem:
 
 def _problem(details: ErrorDetails, node: Node, base: Path, root: Mapping[str, Any]) -> Problem:
     kind = details["type"]
-    context = details.get("ctx", {})
-    cause = context.get("error")
-    parts = (*details["loc"], *(cause.at if isinstance(cause, FieldError) else ()))
+    parts, missing = _place_in_model(details)
     is_key = bool(parts) and parts[-1] == "[key]"
-    absent = kind in ("missing", "union_tag_not_found")
-    if kind == "union_tag_not_found":
-        parts = (*parts, _discriminator(context))
-    path, carrier, value = _follow(node, parts[:-1] if is_key or absent else parts)
-    if absent:
+    path, carrier, found = _follow(node, parts[:-1] if is_key else parts)
+    value: Node | None = found
+    for part in missing:
+        below = step(value, part) if value is not None else None
+        carrier, value = below if below is not None else (carrier, None)
+        path = (*path, part)
+    full = (*base, *path)
+    if kind in ("missing", "union_tag_not_found"):
         # A missing key is blamed on the line of what it is missing in.
-        name = str(parts[-1])
-        path = (*path, name)
-        text = f"the key `{name}` is missing; add it{_among(known_words(root, (*base, *path), node, base))}"
+        text = f"the key `{path[-1]}` is missing; add it{_among(known_words(root, full, node, base))}"
     else:
         text = _sentence(kind, details, path, node, base, root, is_key)
+    display = "" if is_key else "***" if _is_secret(full) and isinstance(value, ScalarNode) else shown(value)
     file, line = place(carrier)
-    full = (*base, *path)
-    display = shown(None if absent else value)
-    if _is_secret(full) and isinstance(value, ScalarNode) and not absent:
-        display = "***"
-    if kind == "extra_forbidden" or is_key:
-        display = ""
-    return Problem(file, line, dotted(full), display, text, f"{kind}: {details['msg']}")
+    told = "" if kind == "value_error" else f": {details['msg']}"
+    expert = f"{kind} at {'.'.join(str(part) for part in (*base, *details['loc']))}, given {type(details['input']).__name__}{told}"
+    return Problem(file, line, dotted(full), display, text, expert)
+
+
+def _place_in_model(details: ErrorDetails) -> tuple[tuple[str | int, ...], tuple[str | int, ...]]:
+    """Where the model found it, and steps below that the file may not have: a missing key, a choice, a field that a check blames."""
+    kind, location = details["type"], details["loc"]
+    context = details.get("ctx", {})
+    cause = context.get("error")
+    if kind == "missing":
+        return location[:-1], location[-1:]
+    if kind in ("union_tag_not_found", "union_tag_invalid"):
+        return location, (str(context.get("discriminator", "")).split("|")[-1].strip().strip("'"),)
+    return location, cause.at if isinstance(cause, FieldError) else ()
 
 
 def _among(words: list[str]) -> str:
@@ -95,10 +103,6 @@ def _follow(node: Node, parts: tuple[str | int, ...]) -> tuple[Path, Node, Node]
             carrier, value = below
             path.append(part)
     return tuple(path), carrier, value
-
-
-def _discriminator(context: Mapping[str, Any]) -> str:
-    return str(context.get("discriminator", "")).split("|")[-1].strip().strip("'")
 
 
 def _is_secret(path: Path) -> bool:
@@ -139,7 +143,8 @@ def _of_limits(kind: str, context: Mapping[str, Any], message: str) -> str:
         "too_short": "it is empty; it needs at least {min_length}",
         "too_long": "it has more than {max_length} items; shorten it",
     }
-    return limits[kind].format(**context) if kind in limits else f"{_capless(message)}; correct it"
+    plain = {name: f"{value:g}" if isinstance(value, float) else value for name, value in context.items()}
+    return limits[kind].format(**plain) if kind in limits else f"{_capless(message)}; correct it"
 
 
 def _capless(text: str) -> str:

@@ -59,6 +59,9 @@ def check_references(draft: Draft) -> None:
 
 def _check_unit(draft: Draft, path: Path, unit: WorkUnitSettings) -> None:
     devices = draft.names("devices")
+    if not devices:
+        # Told once, as the missing section that it is.
+        return
     known_device = unit.device is None or unit.device in devices
     if not known_device:
         draft.blame_unknown((*path, "device"), "device", devices, "devices")
@@ -142,6 +145,5 @@ def _check_work_centers(draft: Draft) -> None:
             text = f"no work unit says `work_center: {name}`{nearest(name, centers)}"
             draft.blame(("work_centers", name), text, "a work centre without work units", value="")
         elif center.kpi_from is not None and center.kpi_from not in members and all_read:
-            draft.blame_unknown(
-                ("work_centers", name, "kpi_from"), f"work unit in `{name}`", members, f"work_units with work_center {name}"
-            )
+            text = f"no work unit of this name is in `{name}`{nearest(center.kpi_from, members)}"
+            draft.blame(("work_centers", name, "kpi_from"), text, f"not a key of `work_units` with work_center {name}")

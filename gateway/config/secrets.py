@@ -36,7 +36,7 @@ def read_secret(secret: Secret) -> str:
     folder = os.environ.get(CREDENTIALS_DIRECTORY)
     if folder is None:
         raise SecretError(
-            f"no credentials are given to this process, `{name}` is needed; run it as the systemd service, "
+            f"the credential `{name}` is missing, this process is given none; run it as the systemd service, "
             f"or set {CREDENTIALS_DIRECTORY} to a folder with a file {name}",
             f"${CREDENTIALS_DIRECTORY} is not set",
         )

@@ -151,7 +151,7 @@ def _faults(node: Node, path: Path) -> Iterator[Problem]:
 
 def _faults_of_keys(node: MappingNode, path: Path) -> Iterator[Problem]:
     first: dict[str, Node] = {}
-    for key, _ in node.value:
+    for key, value in node.value:
         file, line = place(key)
         if not isinstance(key, ScalarNode):
             yield Problem(file, line, dotted(path), "", "a key must be a word or a number; quote it", f"complex key ({key.id})")
@@ -161,15 +161,9 @@ def _faults_of_keys(node: MappingNode, path: Path) -> Iterator[Problem]:
             )
         elif key.value in first:
             here = place(first[key.value])
-            told = f"line {here[1]}" if here[0] == file else f"{here[0]}:{here[1]}"
-            yield Problem(
-                file,
-                line,
-                dotted((*path, key.value)),
-                "",
-                f"this key stands twice, first in {told}; keep one of them",
-                "duplicate mapping key",
-            )
+            first_in = f"line {here[1]}" if here[0] == file else f"{here[0]}:{here[1]}"
+            wrong = f"this key stands twice, first in {first_in}; keep one of them"
+            yield Problem(file, line, dotted((*path, key.value)), shown(value), wrong, "duplicate mapping key")
         else:
             first[key.value] = key
 

@@ -42,7 +42,6 @@ def add_parser(subparsers: Any) -> None:
         "them. Say what to open and what happens; at the end (Ctrl-C or --for) compare the pieces at each PLC with the journal, the MES "
         "and the ERP. Exit code 0 when they are equal, 1 when they are not.",
         epilog="example: lineside demo --speed 5 --for 120",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--state-dir", type=Path, help="where configuration, journal and logs go (default: a temporary folder)")
     parser.add_argument("--speed", type=_speed, default=1.0, metavar="X", help="the plant is X times faster (default 1)")

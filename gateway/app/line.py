@@ -66,6 +66,13 @@ class Line:
         self._recorder = recorder
         self._listeners.extend(listeners)
 
+    def journal(self) -> LineJournal:
+        return LineJournal(self)
+
+    def lives_in_recording(self, work_unit: str) -> bool:
+        """Its time is that of a recording, not the wall clock's."""
+        return work_unit in self._own_time
+
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def on_readings(self, device: str, batch: Sequence[Reading], pushed: bool) -> None:
@@ -156,34 +163,34 @@ class Line:
 
 
 class UnitCommands:
-    """A work unit's tracker as the intake sees it: what it changes shows on the page and in the listeners too.
+    """A work unit's tracker as the intake sees it (`dispatch.intake.CommandTarget`)."""
 
-    The intake records the events itself, so they only pass by here.
-    """
-
-    def __init__(self, line: Line, tracker: Tracker, *, own_time: bool, on_events: Callable[[Sequence[Event]], None]) -> None:
+    def __init__(self, line: Line, tracker: Tracker, *, own_time: bool) -> None:
         self._line = line
         self._tracker = tracker
         self._own_time = own_time
-        self._on_events = on_events
 
     def _at(self, at: datetime) -> datetime:
         # A unit that plays a recording lives in the recording's time.
         return self._tracker.now if self._own_time and self._tracker.begun else at
 
     def command(self, cmd: JobCommand, at: datetime) -> tuple[Answer, list[Event]]:
-        answer, events = self._tracker.command(cmd, self._at(at))
-        self._passed(events)
-        return answer, events
+        self._line.changed.add(self._tracker.unit.name)
+        return self._tracker.command(cmd, self._at(at))
 
     def fact(self, fact: Fact, at: datetime) -> tuple[Answer, list[Event]]:
-        answer, events = self._tracker.fact(fact, self._at(at))
-        self._passed(events)
-        return answer, events
-
-    def _passed(self, events: Sequence[Event]) -> None:
         self._line.changed.add(self._tracker.unit.name)
-        self._on_events(events)
+        return self._tracker.fact(fact, self._at(at))
+
+
+class LineJournal:
+    """The recorder as the intake sees it: its events pass the line's listeners like all others."""
+
+    def __init__(self, line: Line) -> None:
+        self.record = line.record
+        self.record_answer = line.recorder.record_answer
+        self.record_order_cursor = line.recorder.record_order_cursor
+        self.committed = line.recorder.committed
 
 
 def raised(tracker: Tracker) -> list[AlertRaised]:

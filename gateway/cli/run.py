@@ -40,9 +40,12 @@ def run(args: argparse.Namespace) -> int:
             f"{error.strerror}: {error.filename}",
         ) from None
     # Only now: a wrong configuration is told without waiting for the protocol stacks to load.
-    from gateway.app import run_daemon
+    from gateway.app import StartError, run_daemon
 
-    return asyncio.run(run_daemon(config, state_dir=state_dir))
+    try:
+        return asyncio.run(run_daemon(config, state_dir=state_dir))
+    except StartError as error:
+        raise CommandError(str(error), error.detail, status=1) from error
 
 
 def default_state_dir() -> Path:

@@ -233,6 +233,11 @@ class Tracker:
         self.begun = True
         self._lose_all()
 
+    @staticmethod
+    def time_of(snapshot: Snapshot) -> datetime:
+        """The instant up to which `snapshot` knows everything."""
+        return moment(json.loads(snapshot.state)["machine"]["now"])
+
     def _lose_all(self) -> None:
         self._inputs = {tag: Input(None, bad=True) for tag in self._inputs}
         self.production.counters.lose()

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
+
+import aiosqlite
 
 T = TypeVar("T")
 
@@ -16,8 +17,11 @@ BUSY_TIMEOUT_S = 5.0
 
 
 def open_writer(path: Path) -> sqlite3.Connection:
-    """The one writing connection, in autocommit mode: transactions are spelt out. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
+    """The one writing connection, in autocommit mode: transactions are spelt out. Raises sqlite3.Error.
+
+    It may be made in one thread and handed to another, which then is the only one that uses it.
+    """
+    connection = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
     try:
         if connection.execute("PRAGMA page_count").fetchone()[0] == 0:
             # Only before the first page is written: what retention frees can be given back to the file system.
@@ -40,43 +44,43 @@ def open_reader(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S)
 
 
+class _Connection(aiosqlite.Connection):
+    """aiosqlite's connection and thread, with one hand-over for a whole function instead of one for each statement."""
+
+    async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        result: T = await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]
+        return result
+
+
 class Session:
     """Runs functions on one connection, in the order in which they are handed in; the connection is opened by the first of them.
 
     One hand-over per function, however many statements it has: that is what makes a commit cheap.
     """
 
-    def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
         self._connect = connect
-        self._connection: sqlite3.Connection | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
+        self._connection: _Connection | None = None
+        self._opening = asyncio.Lock()
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in the connection's thread. Raises what it raises, and sqlite3.Error when the connection cannot be opened.
 
         A caller that is cancelled leaves the work running to its end: who must know the outcome shields this call.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, work)
+        connection = self._connection or await self._open()
+        return await connection.call(work)
 
-    async def detached(self, work: Callable[[], T]) -> T:
-        """Run `work` in the same thread without a connection, as what makes one does."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-    async def reopen(self) -> None:
-        """Close the connection; the next work opens a new one."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+    async def _open(self) -> _Connection:
+        async with self._opening:
+            if self._connection is None:
+                connection = _Connection(self._connect, iter_chunk_size=64)
+                await connection
+                self._connection = connection
+            return self._connection
 
     async def close(self) -> None:
-        """Let what was handed in end, close the connection, end the thread."""
-        await self.reopen()
-        self._thread.shutdown(wait=False)
-
-    def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        if self._connection is None:
-            self._connection = self._connect()
-        return work(self._connection)
-
-    def _disconnect(self) -> None:
+        """Let what was handed in end, close the connection, end its thread; a later `run` opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            await connection.close()

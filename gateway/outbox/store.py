@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import asyncio
 import os
 import secrets
 import sqlite3
@@ -72,8 +73,8 @@ class Store:
         self._total_bytes = 0
         self._lock_handle = lock_handle
         self._writer = writer
-        self._reader = Session("journal-reader", lambda: open_reader(path))
-        self._history = Session("journal-history", lambda: open_reader(path))
+        self._reader = Session(lambda: open_reader(path))
+        self._history = Session(lambda: open_reader(path))
 
     @classmethod
     async def open(cls, state_dir: Path, *, uplinks: Sequence[str], clock: Clock, settings: JournalSettings | None = None) -> Store:
@@ -86,10 +87,10 @@ class Store:
         handle = lock(state_dir)
         path = state_dir / DATABASE
         prepared: list[sqlite3.Connection] = []
-        writer = Session("journal-writer", lambda: prepared.pop() if prepared else open_writer(path))
+        writer = Session(lambda: prepared.pop() if prepared else open_writer(path))
         store = cls(path, writer, uplinks, settings or JournalSettings(), handle)
         try:
-            store.moved_aside = await writer.detached(lambda: _prepare(state_dir, clock, prepared))
+            store.moved_aside = await asyncio.to_thread(_prepare, state_dir, clock, prepared)
             await writer.run(lambda connection: store._load(connection, clock))
         except BaseException:
             await writer.close()
@@ -134,7 +135,7 @@ class Store:
 
     async def reopen(self) -> None:
         """Give the writing connection up after an I/O error; the next commit opens a fresh one."""
-        await self._writer.reopen()
+        await self._writer.close()
 
     async def prune(self, now: datetime) -> retention.Pruned:
         """Remove one slice of what may go: see `retention.prune`. Raises sqlite3.Error with nothing removed."""

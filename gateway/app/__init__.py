@@ -1,0 +1,226 @@
+"""Composition root: builds every part, runs the task groups, stops them in the order of the data."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from gateway import logs
+from gateway.acquisition.poller import Poller
+from gateway.app.line import Line, UnitCommands, raised, sources
+from gateway.app.live import LivePublisher
+from gateway.app.parts import gateway_path, make_forwarders, make_line, make_pollers, make_topics, make_trackers, tag_units
+from gateway.app.watch import Task, Watch
+from gateway.clock import SystemClock
+from gateway.config import Config
+from gateway.dispatch.intake import Intake
+from gateway.domain.entry import Entry
+from gateway.domain.events import Text
+from gateway.metrics import Metrics
+from gateway.outbox.ballast import Ballast
+from gateway.outbox.forwarder import Forwarder
+from gateway.outbox.recorder import Recorder
+from gateway.outbox.statedir import StoreError
+from gateway.outbox.store import Store
+from gateway.status.health import Alerts
+from gateway.status.server import ListenError, StatusServer
+from gateway.status.settings import Address
+from gateway.supervise import LinkStatus
+from gateway.systemd import Notifier, WatchdogGuard
+
+DRAIN_S = 2.0
+"""How long the shutdown waits for the last commit; the rest of its five seconds is for closing links."""
+HANDOVER_S = 0.5
+"""How long a healthy peer is given to take the last rows before its link is closed; they are in the journal anyway."""
+
+_log = structlog.get_logger("lineside")
+
+
+class StartError(Exception):
+    """The daemon cannot start for a reason outside its configuration; `text` and `remedy` are for the technician."""
+
+    def __init__(self, text: Text, remedy: Text, detail: str) -> None:
+        super().__init__(f"{text.en} {remedy.en}")
+        self.text = text
+        self.remedy = remedy
+        self.detail = detail
+
+
+async def run_daemon(config: Config, *, state_dir: Path) -> int:
+    """Run until SIGTERM or SIGINT; returns 0 then. Raises StartError; anything else that ends it is a bug."""
+    logs.configure()
+    stop = asyncio.Event()
+    _on_signals(stop)
+    clock = SystemClock()
+    try:
+        store = await Store.open(state_dir, uplinks=tuple(config.uplinks), clock=clock, settings=config.journal)
+    except StoreError as error:
+        raise StartError(error.problem, error.remedy, str(error)) from error
+    try:
+        daemon = await Daemon.build(config, state_dir, store, clock)
+        await daemon.run(stop)
+    except ListenError as error:
+        raise StartError(error.text, error.remedy, error.detail) from error
+    finally:
+        await store.close()
+    _log.info("stopped")
+    return 0
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    """The first signal stops in order, the second at once."""
+
+    def asked() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+
+
+class Daemon:
+    """All parts of one running gateway. Build it with `build`, then `run` once."""
+
+    def __init__(self, config: Config, state_dir: Path, store: Store, clock: SystemClock, line: Line, metrics: Metrics) -> None:
+        self._config = config
+        self._store = store
+        self._clock = clock
+        self._line = line
+        self._metrics = metrics
+        self._notifier = Notifier.from_environment()
+        self._recorder = Recorder(
+            store, gateway_id=config.gateway.id, source_of=sources(line.trackers, gateway_path(config)), clock=clock, metrics=metrics,
+            snapshots=line.snapshots, after_commit=self._committed, ballast=Ballast(state_dir),
+        )  # fmt: skip
+        self._alerts = Alerts(lambda event: line.record([event]), clock, config.gateway.time_zone)
+        line.connect(self._recorder, self._alerts.observe, lambda event: self._watch.on_event(event))
+        targets = {name: UnitCommands(line, tracker, own_time=line.lives_in_recording(name)) for name, tracker in line.trackers.items()}
+        self._intake = Intake(targets, line.journal(), known_answer=store.known_answer, clock=clock, metrics=metrics)
+        self._pollers = make_pollers(
+            config, state_dir, clock, metrics, on_readings=line.on_readings, on_link=self._link_changed, recorder=self._recorder
+        )
+        self._forwarders, brokers = make_forwarders(
+            config, store, self._recorder, clock, metrics, self._alerts, on_link=self._link_changed, on_command=self._intake.handle,
+            on_orders=self._intake.handle_batch, about=self._about,
+        )  # fmt: skip
+        self._brokers = brokers
+        self._live = LivePublisher(brokers, make_topics(config, "lineside/v1"), tag_units(config))
+        links = {name: partial(_status_of, part) for name, part in self._parts()}
+        tasks = [Task("writer", lambda: self._recorder.last_progress)]
+        tasks += [Task(f"poller {name}", partial(getattr, poller, "last_progress")) for name, poller in self._pollers.items()]
+        self._tasks = tasks
+        self._watch = Watch(
+            config, line, store, self._recorder, self._alerts, self._live, clock, metrics, links=links, tasks=tasks,
+        )  # fmt: skip
+        self._server = StatusServer(Address(*config.gateway.address), lambda: self._watch.board, metrics, clock)
+
+    def _parts(self) -> Iterator[tuple[str, Poller | Forwarder]]:
+        yield from self._pollers.items()
+        yield from self._forwarders.items()
+
+    @classmethod
+    async def build(cls, config: Config, state_dir: Path, store: Store, clock: SystemClock) -> Daemon:
+        """Restores the trackers from the journal; opens no link."""
+        metrics = Metrics()
+        trackers = await make_trackers(config, store, clock)
+        daemon = cls(config, state_dir, store, clock, make_line(config, trackers, clock, metrics), metrics)
+        daemon._take_up()
+        return daemon
+
+    def _take_up(self) -> None:
+        """What the last run left: alerts that still stand, and the stops that ended in the dark."""
+        for tracker in self._line.trackers.values():
+            if tracker.begun:
+                for event in raised(tracker):
+                    self._alerts.observe(event)
+                self._line.record(tracker.lost_events())
+        if self._store.moved_aside is not None:
+            self._alerts.raise_(
+                "journal.damaged", "critical",
+                Text("Le journal était endommagé ; un nouveau a été commencé.", "The journal was damaged; a new one was begun."),
+                Text("Prévenir l'informatique : garder les fichiers mis de côté.", "Tell IT: keep the files that were moved aside."),
+                detail=str(self._store.moved_aside),
+            )  # fmt: skip
+
+    def _about(self) -> dict[str, Any]:
+        return {"version": importlib.metadata.version("lineside"), "epoch": self._store.epoch, "work_units": list(self._config.work_units)}
+
+    def _committed(self, entries: Sequence[Entry]) -> None:
+        self._watch.committed(entries)
+        self._live.tags(self._line.committed_tags())
+        for broker in self._brokers:
+            broker.notify_telemetry()
+        if entries:
+            for forwarder in self._forwarders.values():
+                forwarder.notify()
+
+    def _link_changed(self, status: LinkStatus) -> None:
+        if status.kind == "device":
+            for unit, device in self._config.device_of_unit.items():
+                if device == status.name:
+                    self._line.changed.add(unit)
+
+    # --- running and stopping -----------------------------------------------------------------------------------------
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Sources inside uplinks inside the writer: what is closed first produces, what is closed last keeps."""
+        await self._server.start()
+        guard = WatchdogGuard(
+            self._notifier, self._clock, {task.name: task.progress for task in self._tasks} | {"watch": lambda: self._watch.last_progress},
+            limits_s={f"poller {name}": poller.stall_after_s for name, poller in self._pollers.items()},
+        )  # fmt: skip
+        try:
+            async with asyncio.TaskGroup() as writer:
+                writing = writer.create_task(self._recorder.run(), name="writer")
+                async with asyncio.TaskGroup() as uplinks:
+                    carrying = [uplinks.create_task(f.run(), name=f"uplink {name}") for name, f in self._forwarders.items()]
+                    carrying += [
+                        uplinks.create_task(self._watch.run(), name="watch"),
+                        uplinks.create_task(self._server.run(), name="page"),
+                        uplinks.create_task(guard.run(), name="watchdog"),
+                    ]
+                    await self._run_sources(stop)
+                    await self._hand_over()
+                    _cancel(carrying)
+                await self._recorder.drain(DRAIN_S)
+                writing.cancel()
+        finally:
+            await self._server.stop()
+
+    async def _run_sources(self, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(p.run(), name=f"poller {name}") for name, p in self._pollers.items()]
+            tasks.append(group.create_task(self._line.tick(), name="time"))
+            self._notifier.ready(f"page at http://{self._server.address}")
+            _log.info("started", page=f"http://{self._server.address}", epoch=self._store.epoch, work_units=len(self._line.trackers))
+            await stop.wait()
+            _log.info("stopping")
+            self._notifier.stopping()
+            _cancel(tasks)
+
+    async def _hand_over(self) -> None:
+        """Commit what the sources said last, and let healthy peers take it."""
+        await self._recorder.drain(DRAIN_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HANDOVER_S):
+                await asyncio.gather(*(forwarder.drain(HANDOVER_S) for forwarder in self._forwarders.values()))
+
+
+def _status_of(part: Poller | Forwarder) -> LinkStatus:
+    return part.status
+
+
+def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()

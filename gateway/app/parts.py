@@ -1,0 +1,166 @@
+"""Builds the parts of the daemon from its configuration; nothing here runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from drivers import make_driver
+from drivers.base import Clock, Reading
+from drivers.settings import Secret
+from gateway.acquisition.poller import Poller
+from gateway.acquisition.sampling import Sampling
+from gateway.acquisition.telemetry import Telemetry
+from gateway.app.line import Line
+from gateway.app.watch import tags_of
+from gateway.config import Config, SecretError, read_secret
+from gateway.domain.tracker import RECORD_KINDS, Tracker
+from gateway.metrics import Metrics
+from gateway.outbox.forwarder import Forwarder
+from gateway.outbox.recorder import Recorder
+from gateway.outbox.store import Store
+from gateway.seams import AlertBoard, Uplink, UplinkError
+from gateway.supervise import LinkStatus
+from gateway.uplink.base import BatchHandler, CommandHandler
+from gateway.uplink.erp.http import HttpUplink
+from gateway.uplink.mqtt import MqttUplink
+from gateway.uplink.settings import HttpSettings, MqttSettings
+from gateway.uplink.topics import Topics
+
+MEMORY = timedelta(hours=48)
+"""How far back a restarted tracker remembers windows, stops and the timeline."""
+
+
+def gateway_path(config: Config) -> str:
+    """CloudEvents `source` of what belongs to no work unit."""
+    g = config.gateway
+    return f"/{g.enterprise}/{g.site}/_gateway/{g.id}"
+
+
+def make_topics(config: Config, root: str) -> Topics:
+    units = {name: f"{unit.area}/{unit.work_center}/{name}" for name, unit in config.work_units.items()}
+    g = config.gateway
+    return Topics(root=root, enterprise=g.enterprise, site=g.site, gateway_id=g.id, units=units)
+
+
+def tag_units(config: Config) -> dict[tuple[str, str], list[str]]:
+    """(device, tag) -> the units whose topics carry it: all tags of a unit's own device, and those it names of others."""
+    carried: dict[tuple[str, str], list[str]] = {}
+    for unit, device in config.device_of_unit.items():
+        sources = [(device, tag) for tag in tags_of(config, device)] if device else []
+        sources += [config.resolve(unit, reference) for reference in config.unit_tags[unit]]
+        for source in dict.fromkeys(sources):
+            carried.setdefault(source, []).append(unit)
+    return carried
+
+
+async def make_trackers(config: Config, store: Store, clock: Clock) -> dict[str, Tracker]:
+    """One tracker per unit, restored from the journal where there is a snapshot."""
+    trackers = {name: Tracker(unit) for name, unit in config.work_units.items()}
+    snapshots = await store.snapshots()
+    for name, tracker in trackers.items():
+        snapshot = snapshots.get(name)
+        if snapshot is not None:
+            until = Tracker.time_of(snapshot)
+            tracker.restore(snapshot, await store.records(name, RECORD_KINDS, until - MEMORY))
+    return trackers
+
+
+def make_line(config: Config, trackers: Mapping[str, Tracker], clock: Clock, metrics: Metrics) -> Line:
+    recorded = frozenset(name for name, settings in config.devices.items() if settings.recorded)
+    references = {
+        unit: {reference: config.resolve(unit, reference) for reference in config.unit_tags[unit]} for unit in config.work_units
+    }
+    own_time = frozenset(unit for unit, sources in references.items() if any(device in recorded for device, _ in sources.values()))
+    return Line(
+        trackers, Sampling(references), Telemetry({name: tags_of(config, name) for name in config.devices}), clock, metrics,
+        recorded=recorded, own_time=own_time, bulk=any(isinstance(s, MqttSettings) for s in config.uplinks.values()),
+    )  # fmt: skip
+
+
+def make_pollers(
+    config: Config,
+    state_dir: Path,
+    clock: Clock,
+    metrics: Metrics,
+    *,
+    on_readings: Callable[[str, Sequence[Reading], bool], None],
+    on_link: Callable[[LinkStatus], None],
+    recorder: Recorder,
+) -> dict[str, Poller]:
+    def poller(name: str, settings: Any) -> Poller:
+        return Poller(
+            name,
+            lambda: make_driver(settings, clock, name=name, secrets=read_secret, state_dir=state_dir),
+            tags_of(config, name),
+            settings.interval,
+            clock,
+            metrics,
+            on_readings,
+            on_link,
+            settings.peer,
+            drained=recorder.committed if settings.recorded else None,
+        )
+
+    return {name: poller(name, settings) for name, settings in config.devices.items()}
+
+
+class JournalTelemetry:
+    """The journal's telemetry as the MQTT uplink takes it away."""
+
+    def __init__(self, store: Store, recorder: Recorder) -> None:
+        self.telemetry = store.telemetry
+        self.telemetry_done = recorder.forget_telemetry
+
+
+def uplink_secret(secret: Secret) -> str:
+    """A secret of an uplink; one that went missing meanwhile is a link that is down, not the end of the process."""
+    try:
+        return read_secret(secret)
+    except SecretError as error:
+        raise UplinkError(str(error)) from error
+
+
+def make_forwarders(
+    config: Config,
+    store: Store,
+    recorder: Recorder,
+    clock: Clock,
+    metrics: Metrics,
+    alerts: AlertBoard,
+    *,
+    on_link: Callable[[LinkStatus], None],
+    on_command: CommandHandler,
+    on_orders: BatchHandler,
+    about: Callable[[], dict[str, Any]],
+) -> tuple[dict[str, Forwarder], list[MqttUplink]]:
+    """A forwarder per uplink, and the MQTT uplinks among them (they carry live values too)."""
+    forwarders: dict[str, Forwarder] = {}
+    brokers: list[MqttUplink] = []
+    telemetry = JournalTelemetry(store, recorder)
+    for name, settings in config.uplinks.items():
+        consumers: tuple[str, ...] = ()
+        uplink: Uplink
+        if isinstance(settings, MqttSettings):
+            consumers = settings.consumers
+            broker = MqttUplink(
+                name, settings, gateway_id=config.gateway.id, topics=make_topics(config, settings.root), clock=clock, metrics=metrics,
+                secrets=uplink_secret, alerts=alerts, on_command=on_command, about=about, telemetry=None if brokers else telemetry,
+                on_ack=lambda consumer, epoch, sequence, name=name: forwarders[name].acknowledge(consumer, epoch, sequence),
+                on_replay=lambda epoch, sequence, name=name: forwarders[name].replay(epoch, sequence),
+            )  # fmt: skip
+            brokers.append(broker)
+            uplink = broker
+        elif isinstance(settings, HttpSettings):
+            uplink = HttpUplink(
+                name, settings, gateway_id=config.gateway.id, clock=clock, metrics=metrics, secrets=uplink_secret, alerts=alerts,
+                on_orders=on_orders, order_cursor=store.order_cursor,
+            )  # fmt: skip
+        else:
+            raise TypeError(f"no uplink for {type(settings).__name__}")
+        forwarders[name] = Forwarder(
+            uplink, reader=store, writer=recorder, clock=clock, metrics=metrics, alerts=alerts, on_link=on_link, consumers=consumers
+        )
+    return forwarders, brokers

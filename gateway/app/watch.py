@@ -1,0 +1,233 @@
+"""Keeps the `Board`: once a second, and at once after a change of state, one immutable picture of everything is made."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from drivers.base import Clock, Reading
+from gateway.app.line import Line
+from gateway.app.live import LivePublisher
+from gateway.config import Config
+from gateway.domain.entry import Entry
+from gateway.domain.events import Event, StateChanged
+from gateway.domain.view import UnitView
+from gateway.metrics import Metrics
+from gateway.outbox.recorder import Recorder
+from gateway.outbox.store import Store
+from gateway.status.board import Board, EventLine, GatewayInfo, JournalStatus, TagView, TaskStatus, UnitStatus, UplinkStatus
+from gateway.status.health import Alerts
+from gateway.supervise import LinkStatus
+
+REFRESH_S = 1.0
+SOON_S = 0.2
+RENEW_S = 5.0
+"""A unit where nothing happens is looked at this often: its open windows grow all the same."""
+HEALTH_S = 5.0
+SIZE_S = 10.0
+EVENTS = 200
+_RATE_S = 600.0
+"""Time constant of the journal's rate of growth."""
+_ROW_OVERHEAD = 160
+"""Bytes of a row beside its body, indexes included."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A named part of the pipeline: the monotonic time of its last progress."""
+
+    name: str
+    progress: Callable[[], float]
+
+
+class Watch:
+    def __init__(
+        self,
+        config: Config,
+        line: Line,
+        store: Store,
+        recorder: Recorder,
+        alerts: Alerts,
+        live: LivePublisher,
+        clock: Clock,
+        metrics: Metrics,
+        *,
+        links: Mapping[str, Callable[[], LinkStatus]],
+        tasks: Sequence[Task],
+    ) -> None:
+        self._config = config
+        self._line = line
+        self._store = store
+        self._recorder = recorder
+        self._alerts = alerts
+        self._live = live
+        self._clock = clock
+        self._metrics = metrics
+        self._links = links
+        self._tasks = tasks
+        self._started_at = clock.now()
+        self._views: dict[str, UnitView] = {}
+        self._renewed: dict[str, float] = {}
+        self._events: deque[EventLine] = deque(maxlen=EVENTS)
+        self._soon = asyncio.Event()
+        self._last_commit: datetime | None = None
+        self._rows_bytes = 0
+        self._rate = 0.0
+        self._rate_at = clock.monotonic()
+        self._size = 0
+        self._size_at = -SIZE_S
+        self._health_at = -HEALTH_S
+        self._readings = 0.0
+        self._readings_at = clock.monotonic()
+        self._readings_per_s: float | None = None
+        self._unit_of_device = {device: unit for unit, device in reversed(list(config.device_of_unit.items())) if device}
+        self._info = GatewayInfo(
+            config.gateway.id, config.gateway.enterprise, config.gateway.site, config.gateway.language, config.gateway.time_zone,
+            importlib.metadata.version("lineside"), str(config.path), config.digest[:12],
+        )  # fmt: skip
+        self.board: Board = self._make([], JournalStatus(0, config.journal.max_size, epoch=store.epoch))
+        self.last_progress = clock.monotonic()
+
+    # --- told by others -----------------------------------------------------------------------------------------------
+
+    def on_event(self, event: Event) -> None:
+        if isinstance(event, StateChanged):
+            self._soon.set()
+
+    def committed(self, entries: Sequence[Entry]) -> None:
+        """Called after each commit, in the loop."""
+        self._last_commit = self._clock.now()
+        for entry in entries:
+            self._rows_bytes += len(entry.body) + _ROW_OVERHEAD
+            data = orjson.loads(entry.body)["data"]
+            self._events.appendleft(EventLine(entry.sequence, entry.at, entry.type, entry.work_unit, entry.job_order_id, data))
+
+    # --- the round ----------------------------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            self.last_progress = self._clock.monotonic()
+            await self.refresh()
+            try:
+                async with self._clock.timeout(REFRESH_S):
+                    await self._soon.wait()
+                await self._clock.sleep(SOON_S)
+            except TimeoutError:
+                pass
+            self._soon.clear()
+
+    async def refresh(self) -> None:
+        """Renew what changed, watch for alerts, replace the board, tell the live topics."""
+        renewed = self._renew()
+        uplinks = [await self._uplink(name) for name in self._config.uplinks]
+        journal = await self._journal()
+        links = {name: status() for name, status in self._links.items()}
+        self._alerts.watch_links(links.values(), self._unit_of_device, saved=journal.committing)
+        self._alerts.watch_uplinks(uplinks)
+        self._alerts.watch_journal(journal)
+        self.board = self._make(uplinks, journal)
+        for name in renewed:
+            jobs = self._line.trackers[name].production.ledger
+            known = {j.job_order_id for j in (*jobs.queue(), *jobs.recent(), *jobs.interrupted, *([jobs.running] if jobs.running else []))}
+            self._live.unit(self._views[name], links.get(self._config.device_of_unit[name] or ""), known)
+        now = self._clock.monotonic()
+        if now - self._health_at >= HEALTH_S:
+            self._health_at = now
+            self._live.health(self.board)
+
+    def _renew(self) -> list[str]:
+        """Make new views of the units that changed, or were not looked at for a while."""
+        now = self._clock.monotonic()
+        changed, self._line.changed = self._line.changed, set()
+        due = [n for n, t in self._line.trackers.items() if t.begun and (n in changed or now - self._renewed.get(n, -RENEW_S) >= RENEW_S)]
+        for name in due:
+            self._renewed[name] = now
+            self._views[name] = self._line.trackers[name].view()
+        return due
+
+    async def _uplink(self, name: str) -> UplinkStatus:
+        settings = self._config.uplinks[name]
+        backlog = await self._store.backlog(name)
+        apart = await self._store.exceptions(name)
+        link = self._links[name]()
+        dropped = self._metrics.telemetry_dropped.labels(name)._value.get()
+        self._metrics.backlog.labels(name).set(backlog.rows)
+        return UplinkStatus(
+            name, settings.type, backlog.rows, backlog.bytes, backlog.oldest, sum(row.state != "delivered" for row in apart),
+            link.last_good, int(dropped),
+        )  # fmt: skip
+
+    async def _journal(self) -> JournalStatus:
+        now = self._clock.monotonic()
+        if now - self._size_at >= SIZE_S:
+            self._size_at = now
+            self._size = await self._store.size()
+        elapsed, self._rate_at = max(now - self._rate_at, 1e-3), now
+        rate, self._rows_bytes = self._rows_bytes / elapsed, 0
+        share = min(elapsed / _RATE_S, 1.0) if self._rate else 1.0
+        self._rate += (rate - self._rate) * share
+        cap = self._config.journal.max_size
+        free = max(cap - self._size, 0)
+        return JournalStatus(
+            self._size, cap, self._recorder.disk.value, self._recorder.failing_since is None, self._last_commit,
+            int(self._metrics.telemetry_dropped.labels("journal")._value.get()),
+            free / self._rate / 3600 if self._rate > 0 else None, self._store.epoch, self._store.next_sequence - 1,
+        )  # fmt: skip
+
+    def _rate_of_readings(self) -> float | None:
+        now = self._clock.monotonic()
+        if now - self._readings_at >= REFRESH_S:
+            total = sum(s.value for m in self._metrics.readings.collect() for s in m.samples if s.name.endswith("_total"))
+            self._readings_per_s = (total - self._readings) / (now - self._readings_at)
+            self._readings, self._readings_at = total, now
+        return self._readings_per_s
+
+    def _make(self, uplinks: Sequence[UplinkStatus], journal: JournalStatus) -> Board:
+        units = tuple(self._unit(name) for name in self._line.trackers if name in self._views)
+        now = self._clock.now()
+        return Board(
+            at=now, started_at=self._started_at, gateway=self._info, units=units,
+            links=tuple(status() for status in self._links.values()), uplinks=tuple(uplinks), journal=journal,
+            alerts=self._alerts.active(), events=tuple(self._events),
+            tasks=tuple(TaskStatus(task.name, True, None) for task in self._tasks), readings_per_s=self._rate_of_readings(),
+        )  # fmt: skip
+
+    def _unit(self, name: str) -> UnitStatus:
+        unit = self._config.work_units[name]
+        device = self._config.device_of_unit[name] or next(
+            (self._config.resolve(name, reference)[0] for reference in self._config.unit_tags[name]), ""
+        )
+        settings = self._config.devices.get(device)
+        return UnitStatus(
+            view=self._views[name], area=unit.area, work_center=unit.work_center, device=device,
+            interval_s=settings.interval if settings else 1.0, stop_threshold_s=unit.cycles.stop_threshold_s,
+            slow_tolerance=unit.cycles.slow_tolerance, tags=self._tags(name), reasons=unit.reasons,
+            currency=unit.cost.currency if unit.cost else None,
+        )  # fmt: skip
+
+    def _tags(self, name: str) -> tuple[TagView, ...]:
+        own = self._config.device_of_unit[name]
+        wanted = [(own, tag) for tag in tags_of(self._config, own)] if own else []
+        wanted += [s for r in self._config.unit_tags[name] if (s := self._config.resolve(name, r)) not in wanted]
+        return tuple(self._tag(device, tag) for device, tag in wanted)
+
+    def _tag(self, device: str, tag: str) -> TagView:
+        reading: Reading | None = self._line.telemetry.last[device].get(tag)
+        settings = getattr(self._config.devices[device], "tags", {}).get(tag)
+        unit = getattr(settings, "unit", None)
+        if reading is None:
+            return TagView(tag, None, "bad", unit, None, "not read yet")
+        return TagView(tag, reading.value, reading.quality.value, unit, reading.source_time or reading.received_at, reading.detail)
+
+
+def tags_of(config: Config, device: str) -> tuple[str, ...]:
+    """Names of a device's configured tags."""
+    return tuple(getattr(config.devices[device], "tags", {}))
+

@@ -1,0 +1,196 @@
+"""What a device's configuration may say, and which message a wrong one gets."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from drivers import DRIVERS, DeviceUnion
+from drivers.modbus_settings import ModbusSettings
+from drivers.opcua_settings import OpcUaSettings
+from drivers.replay import ReplaySettings
+from drivers.settings import FieldError
+
+ANY: TypeAdapter[Any] = TypeAdapter(DeviceUnion)
+
+
+def modbus(tags: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    return {"driver": "modbus", "url": "tcp://192.168.10.22:502", "tags": {"parts": {"holding": 100}} if tags is None else tags} | more
+
+
+def opcua(tags: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
+    node = {"parts": {"node": "nsu=urn:acme:press;s=Counters.Total"}}
+    return {
+        "driver": "opcua",
+        "url": "opc.tcp://192.168.10.21:4840",
+        "security": {"insecure": True},
+        "tags": node if tags is None else tags,
+    } | more
+
+
+def blamed(settings: dict[str, Any]) -> tuple[str, list[tuple[Any, ...]]]:
+    """The message, and the paths it blames: pydantic's own, extended by a FieldError's."""
+    with pytest.raises(ValidationError) as caught:
+        ANY.validate_python(settings)
+    paths = []
+    for error in caught.value.errors():
+        inner = error.get("ctx", {}).get("error")
+        paths.append((*error["loc"][1:], *(inner.at if isinstance(inner, FieldError) else ())))
+    return str(caught.value), paths
+
+
+def test_every_driver_is_in_the_union_under_its_name() -> None:
+    for name, entry in DRIVERS.items():
+        assert entry.settings.model_fields["driver"].annotation is not None
+        assert name in str(entry.settings.model_fields["driver"].annotation)
+    assert isinstance(ANY.validate_python(modbus()), ModbusSettings)
+    assert isinstance(ANY.validate_python(opcua()), OpcUaSettings)
+    assert isinstance(ANY.validate_python({"driver": "replay", "file": "r.csv"}), ReplaySettings)
+
+
+def test_the_modbus_device_of_the_contract() -> None:
+    settings = ANY.validate_python(
+        modbus(
+            {
+                "parts": {"holding": 100, "type": "uint32", "order": "ABCD"},
+                "state": {"input": 7, "type": "uint16"},
+                "jam": {"holding": 12, "bit": 3},
+                "code": {"holding": 12, "bits": "4-7"},
+                "weight": {"holding": 20, "type": "int16", "scale": 0.1, "unit": "KGM"},
+                "door": {"discrete": 3, "invert": True},
+            },
+            unit_id=1,
+            interval="500ms",
+        )
+    )
+    assert settings.interval == 0.5
+    assert settings.timeout == 1.0
+    assert settings.tags["weight"].scale == Decimal("0.1")
+    assert settings.peer == "Modbus 192.168.10.22:502"
+    assert settings.counter_type("parts") == (32, False)
+    assert settings.counter_type("state") == (16, False)
+    assert settings.counter_type("weight") is None
+    assert settings.counter_type("code") is None
+    assert settings.counter_type("door") is None
+
+
+def test_a_serial_line_is_accepted() -> None:
+    settings = ANY.validate_python(modbus(url="rtu:///dev/ttyUSB0?baudrate=19200&parity=E"))
+    assert settings.peer == "Modbus /dev/ttyUSB0"
+
+
+def test_the_opcua_device_of_the_contract() -> None:
+    settings = ANY.validate_python(
+        opcua(
+            {
+                "parts": {"node": "nsu=urn:acme:press;s=Counters.Total", "type": "uint32"},
+                "coil_kg": {"node": "ns=2;s=Coil.Weight", "unit": "KGM", "deadband": 0.5},
+                "cavity": {"node": "i=2258", "index": 3},
+                "target": {"node": "nsu=urn:acme:press;s=a=b;c", "writable": True},
+            },
+            security={"policy": "Aes256_Sha256_RsaPss", "mode": "SignAndEncrypt", "server_certificate": "pki/press.der"},
+            user={"name": "gateway", "password": {"credential": "press_plc"}},
+            interval="200ms",
+        )
+    )
+    assert settings.mode == "subscribe"
+    assert settings.peer == "OPC UA 192.168.10.21:4840"
+    assert settings.counter_type("parts") == (32, False)
+    assert settings.counter_type("coil_kg") is None
+
+
+def test_only_a_recording_is_recorded() -> None:
+    assert ReplaySettings.recorded
+    assert not ModbusSettings.recorded
+    assert not OpcUaSettings.recorded
+
+
+@pytest.mark.parametrize(
+    ("tags", "says", "path"),
+    [
+        ({"a": {"holding": 1}, "b": {"holding": 1}}, "tags a and b read the same register, holding 1", ("tags", "b", "holding")),
+        ({"a": {"holding": 1, "bit": 2}, "b": {"holding": 1, "bits": "2-2"}}, "same register", ("tags", "b", "holding")),
+        ({"a": {}}, "exactly one register, here none", ("tags", "a")),
+        ({"a": {"holding": 1, "input": 2}}, "here holding and input", ("tags", "a", "input")),
+        ({"a": {"holding": 65535, "type": "uint32"}}, "ends at register 65536", ("tags", "a", "holding")),
+        ({"a": {"holding": 65536}}, "less than or equal to 65535", ("tags", "a", "holding")),
+        ({"a": {"holding": -1}}, "greater than or equal to 0", ("tags", "a", "holding")),
+        ({"a": {"holding": 1, "bit": 16}}, "less than or equal to 15", ("tags", "a", "bit")),
+        ({"a": {"holding": 1, "bit": 1, "type": "uint32"}}, "16-bit register, not from uint32", ("tags", "a", "bit")),
+        ({"a": {"holding": 1, "bits": "4-16"}}, "pattern", ("tags", "a", "bits")),
+        ({"a": {"holding": 1, "bit": 1, "bits": "4-7"}}, "exclude each other", ("tags", "a", "bits")),
+        ({"a": {"coil": 1, "bit": 1}}, "has no bit", ("tags", "a", "bit")),
+        ({"a": {"coil": 1, "type": "uint16"}}, "cannot be uint16", ("tags", "a", "type")),
+        ({"a": {"input": 1, "writable": True}}, "cannot be written", ("tags", "a", "writable")),
+        ({"a": {"discrete": 1, "writable": True}}, "cannot be written", ("tags", "a", "writable")),
+        ({"a": {"holding": 1, "scale": 0}}, "scale of 0", ("tags", "a", "scale")),
+        ({"a": {"holding": 1, "bit": 1, "scale": 2}}, "not scaled", ("tags", "a", "scale")),
+        ({"a": {"holding": 1, "type": "uint8"}}, "uint16", ("tags", "a", "type")),
+        ({"a": {"holding": 1, "adress": 1}}, "Extra inputs", ("tags", "a", "adress")),
+        ({"a b": {"holding": 1}}, "pattern", ("tags", "a b", "[key]")),
+        ({}, "at least 1 item", ("tags",)),
+    ],
+)
+def test_wrong_modbus_tags(tags: dict[str, Any], says: str, path: tuple[Any, ...]) -> None:
+    message, paths = blamed(modbus(tags))
+    assert says in message
+    assert path in paths
+
+
+def test_different_bits_of_one_register_are_different_tags() -> None:
+    ANY.validate_python(modbus({f"b{bit}": {"holding": 12, "bit": bit} for bit in range(16)} | {"word": {"holding": 12}}))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "192.168.10.22:502",
+        "tcp://",
+        "tcp://plc:port",
+        "tcp://plc:502/x",
+        "http://plc",
+        "rtu://plc",
+        "rtu:///dev/ttyS0?baud=9600",
+        "tcp://plc:99999",
+    ],
+)
+def test_wrong_modbus_addresses(url: str) -> None:
+    message, paths = blamed(modbus(url=url))
+    assert "write tcp://192.168.10.22:502 or rtu:///dev/ttyUSB0" in message
+    assert ("url",) in paths
+
+
+@pytest.mark.parametrize(
+    ("more", "says", "path"),
+    [
+        ({"security": None}, "says how it is secured", ("security",)),
+        ({"security": {}}, "security needs policy and mode", ("security",)),
+        ({"security": {"policy": "Basic256Sha256"}}, "security needs policy and mode", ("security",)),
+        ({"security": {"policy": "Basic256", "mode": "Sign"}}, "Basic256Sha256", ("security", "policy")),
+        ({"security": {"insecure": True, "policy": "Basic256Sha256", "mode": "Sign"}}, "exclude each other", ("security", "insecure")),
+        ({"url": "opc.tcp://"}, "is no OPC UA address", ("url",)),
+        ({"url": "tcp://plc:4840"}, "is no OPC UA address", ("url",)),
+        ({"url": "opc.tcp://me:secret@plc:4840"}, "a user goes under user", ("url",)),
+        ({"user": {"name": "gateway", "password": "secret"}}, "a secret is never written in the file", ("user", "password")),
+        ({"tags": {"a": {"node": "Counters.Total"}}}, "is no node id", ("tags", "a", "node")),
+        ({"tags": {"a": {"node": "ns=2;s="}}}, "is no node id", ("tags", "a", "node")),
+        ({"tags": {"a": {"node": "i=85", "index": -1}}}, "greater than or equal to 0", ("tags", "a", "index")),
+        ({"interval": "0ms"}, "shorter than 10ms", ("interval",)),
+        ({"mode": "push"}, "subscribe", ("mode",)),
+    ],
+)
+def test_wrong_opcua_devices(more: dict[str, Any], says: str, path: tuple[Any, ...]) -> None:
+    message, paths = blamed(opcua(**more))
+    assert says in message
+    assert path in paths
+
+
+def test_security_left_out_is_refused() -> None:
+    settings = opcua()
+    del settings["security"]
+    message, paths = blamed(settings)
+    assert "or knowingly security: {insecure: true}" in message
+    assert ("security",) in paths

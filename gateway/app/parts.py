@@ -26,6 +26,7 @@ from gateway.supervise import LinkStatus
 from gateway.uplink.base import BatchHandler, CommandHandler
 from gateway.uplink.erp.http import HttpUplink
 from gateway.uplink.mqtt import MqttUplink
+from gateway.uplink.mqtt_lanes import TelemetrySource
 from gateway.uplink.settings import HttpSettings, MqttSettings
 from gateway.uplink.topics import Topics
 
@@ -107,14 +108,6 @@ def make_pollers(
     return {name: poller(name, settings) for name, settings in config.devices.items()}
 
 
-class JournalTelemetry:
-    """The journal's telemetry as the MQTT uplink takes it away."""
-
-    def __init__(self, store: Store, recorder: Recorder) -> None:
-        self.telemetry = store.telemetry
-        self.telemetry_done = recorder.forget_telemetry
-
-
 def uplink_secret(secret: Secret) -> str:
     """A secret of an uplink; one that went missing meanwhile is a link that is down, not the end of the process."""
     try:
@@ -139,7 +132,7 @@ def make_forwarders(
     """A forwarder per uplink, and the MQTT uplinks among them (they carry live values too)."""
     forwarders: dict[str, Forwarder] = {}
     brokers: list[MqttUplink] = []
-    telemetry = JournalTelemetry(store, recorder)
+    telemetry = TelemetrySource(store.telemetry, recorder.forget_telemetry)
     for name, settings in config.uplinks.items():
         consumers: tuple[str, ...] = ()
         uplink: Uplink

@@ -34,6 +34,8 @@ SIZE_S = 10.0
 EVENTS = 200
 _RATE_S = 600.0
 """Time constant of the journal's rate of growth."""
+_RATED_S = 30.0
+"""Before that the rate says nothing and hours of autonomy are unknown."""
 _ROW_OVERHEAD = 160
 """Bytes of a row beside its body, indexes included."""
 
@@ -79,6 +81,7 @@ class Watch:
         self._last_commit: datetime | None = None
         self._rows_bytes = 0
         self._rate = 0.0
+        self._rated_s = 0.0
         self._rate_at = clock.monotonic()
         self._size = 0
         self._size_at = -SIZE_S
@@ -171,14 +174,15 @@ class Watch:
             self._size = await self._store.size()
         elapsed, self._rate_at = max(now - self._rate_at, 1e-3), now
         rate, self._rows_bytes = self._rows_bytes / elapsed, 0
-        share = min(elapsed / _RATE_S, 1.0) if self._rate else 1.0
-        self._rate += (rate - self._rate) * share
+        # At first the mean since the start, later one that forgets; a burst at the start alone says nothing.
+        self._rated_s += elapsed
+        self._rate += (rate - self._rate) * elapsed / min(self._rated_s, _RATE_S)
         cap = self._config.journal.max_size
         free = max(cap - self._size, 0)
         return JournalStatus(
             self._size, cap, self._recorder.disk.value, self._recorder.failing_since is None, self._last_commit,
             int(self._metrics.telemetry_dropped.labels("journal")._value.get()),
-            free / self._rate / 3600 if self._rate > 0 else None, self._store.epoch, self._store.next_sequence - 1,
+            free / self._rate / 3600 if self._rate > 0 and self._rated_s >= _RATED_S else None, self._store.epoch, self._store.next_sequence - 1,
         )  # fmt: skip
 
     def _rate_of_readings(self) -> float | None:

@@ -89,7 +89,7 @@ def _tag_count(device: AnyDeviceSettings) -> str:
 
 def _unit(unit: WorkUnit) -> str:
     counted = [name for name in ("total", "good", "reject", "rework", "cycles") if getattr(unit.counts, name) is not None]
-    ideal = "no ideal time" if unit.ideal_cycle_time_s is None else f"ideal {unit.ideal_cycle_time_s:f} s"
+    ideal = "no ideal time" if unit.ideal_cycle_time_s is None else f"ideal {float(unit.ideal_cycle_time_s):g} s"
     counts = f"counts {', '.join(counted)}" if counted else "production is declared by hand"
     return f"state from {_STATE_FROM.get(type(unit.state), 'machinery')}, {counts}, {ideal}"
 

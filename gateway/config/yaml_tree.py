@@ -77,18 +77,17 @@ def place(node: Node) -> tuple[str, int]:
 
 def parse(text: str, file: str) -> tuple[MappingNode, list[Problem]]:
     """The root map of a file and what is wrong in its YAML (an empty map where nothing could be read)."""
-    loader = _Loader(text)
-    loader.name = file
     empty = mapping_node([], file, 1)
     try:
-        root = loader.get_single_node()
+        root = _compose(text, file)
     except yaml.MarkedYAMLError as error:
         return empty, [_syntax(error, text, file)]
     except yaml.reader.ReaderError as error:
-        reason = "the file holds a character that YAML does not allow; save it as UTF-8 text"
-        return empty, [Problem(file, text.count("\n", 0, error.position) + 1, "", repr(chr(error.character)), reason, error.reason)]
-    finally:
-        loader.dispose()
+        line = text.count("\n", 0, error.position) + 1
+        wrong = "the file holds a character that YAML does not allow; remove it, or save the file as UTF-8 text"
+        return empty, [Problem(file, line, "", ascii(chr(error.character)), wrong, error.reason)]
+    except RecursionError:
+        return empty, [Problem(file, 1, "", "", "the brackets are nested without an end; look for a missing one", "parser recursion")]
     if root is None:
         return empty, [
             Problem(file, 1, "", "", "the file is empty; start with `gateway:`, `devices:` and `work_units:`", "no YAML document")
@@ -101,6 +100,15 @@ def parse(text: str, file: str) -> tuple[MappingNode, list[Problem]]:
         line = place(endless.node)[1]
         return empty, [Problem(file, line, "", "", "an alias repeats itself; write the values themselves", "recursive or exploding alias")]
     return root, list(_faults(root, ()))
+
+
+def _compose(text: str, file: str) -> Node | None:
+    loader = _Loader(text)
+    loader.name = file
+    try:
+        return loader.get_single_node()
+    finally:
+        loader.dispose()
 
 
 def _syntax(error: yaml.MarkedYAMLError, text: str, file: str) -> Problem:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import pairwise
+from math import ceil, floor, log10
 from statistics import median
 
 from gateway.domain.view import CycleBin, Interval, JobView, MicroStop, UnitView
@@ -17,7 +18,7 @@ BASE, TOP = 86.0, 14.0
 _HEIGHTS = {"run": 0.5, "stop": 1.0, "past": 1.0, "indp": 0.75, "ind": 0.75, "setup": 1.0, "off": 0.16, "unk": 1.0}
 MIN_WIDTH = 0.25
 """Per cent: 2 px on a strip of 800."""
-_LETTER_WIDTH = 1.6
+_LETTER_WIDTH = 1.3
 TREND_TOP, TREND_BASE = 8.0, 162.0
 SLOWER = 1.05
 """From this ratio on the last half hour is said to be slower than the shift."""
@@ -82,8 +83,9 @@ def ticks(scale: Scale, formats: Formats) -> tuple[Tick, ...]:
     return (*made, Tick(100.0, formats.clock(scale.end), "last"))
 
 
-def _css(interval: Interval) -> str:
-    open_ = interval.to is None
+def _css(interval: Interval, *, alarmed: bool) -> str:
+    """Class of a stretch; only a stop that still goes on and asks for somebody is coloured."""
+    open_ = interval.to is None and alarmed
     match interval.kind:
         case "run" | "setup":
             return interval.kind
@@ -97,13 +99,13 @@ def _css(interval: Interval) -> str:
             return "stop" if open_ else "past"
 
 
-def strip(view: UnitView, now: datetime, formats: Formats, letters: Mapping[str, str], *, seen: bool) -> Strip:
-    """The shift's band. `letters`: reason key -> letter of the Pareto. A link that is lost makes the open stretch unknown."""
+def strip(view: UnitView, now: datetime, formats: Formats, letters: Mapping[str, str], *, alarmed: bool, lost_at: datetime | None) -> Strip:
+    """The shift's band. `letters`: reason key -> letter of the Pareto. `lost_at`: since then the link is lost and all is unknown."""
     scale = Scale(view.shift_from, max(view.shift_to, view.shift_from + timedelta(minutes=1)))
     boxes: list[Box] = []
     runs: list[tuple[float, float]] = []
-    for interval in view.intervals:
-        css = _css(interval) if seen or interval.to is not None else "unk"
+    for interval in _until_lost(view.intervals, lost_at):
+        css = _css(interval, alarmed=alarmed)
         x = scale.x(interval.from_)
         width = round(scale.x(interval.to or now) - x, 2)
         if interval.to is not None and interval.to <= scale.start:
@@ -116,6 +118,16 @@ def strip(view: UnitView, now: datetime, formats: Formats, letters: Mapping[str,
         _lay(boxes, Box(x, max(width, MIN_WIDTH), round(BASE - height, 1), round(height, 1), css, letter))
     kept = tuple(box if box.width >= _LETTER_WIDTH else Box(box.x, box.width, box.y, box.height, box.css) for box in boxes)
     return Strip(ticks(scale, formats), kept, _runs(runs), _micro(view.micro_stops, scale), scale.x(now))
+
+
+def _until_lost(intervals: Sequence[Interval], lost_at: datetime | None) -> Iterable[Interval]:
+    """What the machine said last holds until its link was lost, not longer."""
+    if lost_at is None:
+        return intervals
+    kept = [interval for interval in intervals if interval.from_ < lost_at]
+    if kept and (kept[-1].to is None or kept[-1].to > lost_at):
+        kept[-1] = replace(kept[-1], to=lost_at)
+    return [*kept, Interval(lost_at, None, "unknown")]
 
 
 def _lay(boxes: list[Box], box: Box) -> None:
@@ -184,8 +196,8 @@ def trend(view: UnitView, now: datetime, formats: Formats, slow_tolerance: float
         share = (min(max(value, low), high) - low) / (high - low)
         return round(TREND_BASE - share * (TREND_BASE - TREND_TOP), 1)
 
-    digits = 2 if high - low < 1 else 1
-    marks = tuple(Mark(y(value), formats.number(value, digits)) for value in (low + (high - low) * step / 4 for step in range(5)))
+    values, digits = _round_values(low, high)
+    marks = tuple(Mark(y(value), formats.number(value, digits)) for value in values)
     bands, lines = [], []
     for group in _groups(found for found in bins if found.p10 is not None and found.p90 is not None):
         xs = [_mille(scale.x(found.from_ + _BIN / 2)) for found in group]
@@ -203,6 +215,15 @@ def trend(view: UnitView, now: datetime, formats: Formats, slow_tolerance: float
         marks, tuple(bands), tuple(lines), dots, _gaps(view.intervals, scale, now), y(ideal) if ideal else None,
         y(slow) if slow else None, slow, slower(bins, now),
     )  # fmt: skip
+
+
+def _round_values(low: float, high: float) -> tuple[list[float], int]:
+    """Three to six round figures between `low` and `high`, and the decimals they need."""
+    exponent = floor(log10((high - low) / 3))
+    step = next(
+        nice for nice in (10.0**exponent, 2 * 10.0**exponent, 5 * 10.0**exponent, 10.0 ** (exponent + 1)) if (high - low) / nice <= 6
+    )
+    return [count * step for count in range(ceil(low / step - 1e-9), floor(high / step + 1e-9) + 1)], max(-floor(log10(step) + 1e-9), 0)
 
 
 def _groups(bins: Iterable[CycleBin]) -> list[list[CycleBin]]:

@@ -110,8 +110,11 @@ def _promise(data: Data, reader: Reader) -> str:
 
 def _window(data: Data, reader: Reader) -> str:
     window = data.get("window") or {}
+    name = str(window.get("name", ""))
+    if window.get("kind") == "hour":
+        name = _time(name, reader)
     trs = f"{reader.words['trs']} {reader.formats.percent(data.get('oee'))}"
-    return _join(str(window.get("name", "")), trs, reader.words["degraded"] if data.get("degraded") else "")
+    return _join(name, trs, reader.words["degraded"] if data.get("degraded") else "")
 
 
 def _command(data: Data, reader: Reader) -> str:

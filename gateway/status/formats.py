@@ -11,7 +11,9 @@ from zoneinfo import ZoneInfo
 
 LANGUAGES = ("fr", "en")
 THIN = "\u202f"
-"""Narrow no-break space: groups of three digits in French, and between number and unit."""
+"""Narrow no-break space: groups of three digits in French."""
+SPACE = "\u00a0"
+"""No-break space: between a number and its unit."""
 DASH = "–"
 """Not applicable: never 0."""
 
@@ -77,7 +79,7 @@ class Formats:
         if seconds is None:
             return DASH
         whole = round(seconds / 60)
-        return f"<{THIN}1" if whole == 0 and seconds > 0 else self.number(whole)
+        return f"<{SPACE}1" if whole == 0 and seconds > 0 else self.number(whole)
 
     def duration(self, seconds: float | None) -> str:
         """0,4 s; 40 s; 11 min; 1 h 05 (en: 1 h 05 min); 9 j 2 h (en: 9 d 2 h)."""
@@ -85,15 +87,15 @@ class Formats:
             return DASH
         seconds = max(seconds, 0.0)
         if seconds < 9.95:
-            return f"{self.number(seconds, 1)}{THIN}s"
+            return f"{self.number(seconds, 1)}{SPACE}s"
         if seconds < 59.5:
-            return f"{round(seconds)}{THIN}s"
+            return f"{round(seconds)}{SPACE}s"
         if seconds < 3600:
-            return f"{int(seconds // 60) or 1}{THIN}min"
+            return f"{int(seconds // 60) or 1}{SPACE}min"
         hours, minutes = divmod(int(seconds // 60), 60)
         if hours >= 48:
-            return f"{self.number(hours // 24)}{THIN}{'j' if self.french else 'd'} {hours % 24}{THIN}h"
-        return f"{hours}{THIN}h{THIN}{minutes:02d}" + ("" if self.french else f"{THIN}min")
+            return f"{self.number(hours // 24)}{SPACE}{'j' if self.french else 'd'} {hours % 24}{SPACE}h"
+        return f"{hours}{SPACE}h{SPACE}{minutes:02d}" + ("" if self.french else f"{SPACE}min")
 
     def age(self, at: datetime | None, now: datetime) -> str:
         return DASH if at is None else self.duration((now - at).total_seconds())
@@ -131,8 +133,8 @@ class Formats:
         for limit, prefix in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
             if size >= limit:
                 value = size / limit
-                return f"{self.number(value, 1 if value < 10 and size % limit else 0)}{THIN}{prefix}{letter}"
-        return f"{size}{THIN}{letter}"
+                return f"{self.number(value, 1 if value < 10 and size % limit else 0)}{SPACE}{prefix}{letter}"
+        return f"{size}{SPACE}{letter}"
 
     def unit(self, code: str | None) -> str:
         """UN/ECE Rec 20 code as people write it; pieces (C62) need no unit, an unknown code stays as it is."""

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from drivers.base import Clock
 from gateway.domain.view import JobView, StopReason
 from gateway.status import screens
+from gateway.status.basis_words import basis_words
 from gateway.status.board import Board, Revisions, UnitStatus, seen
 from gateway.status.charts import promise, trend
 from gateway.status.event_words import summary, type_word
@@ -188,6 +189,7 @@ def _machine(board: Board, unit: UnitStatus | None, reader: Reader, screen: Scre
         "remedy": remedy(board, unit), "link": board.link(unit.device), "job": job,
         "slower_words": _slower(slower, reader) if slower else "", "stopped_s": sum(found.duration_s for found in view.stop_reasons),
         "pareto_words": [_pareto_word(unit, found_.stop, reader) for found_ in row.pareto],
+        "basis": basis_words(job.basis, reader.language) if job else "",
         "promise": promise(job, due(job), reader.now, reader.formats) if job else None,
         "left": reader.formats.quantity(max(quantity - job.good, 0 * quantity)) if job and quantity is not None else "–",
         "without_order": say("without_order", board.gateway.time_zone, {"unit": view.work_unit, "count": view.without_order}).text,

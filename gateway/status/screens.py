@@ -128,14 +128,19 @@ def row(board: Board, unit: UnitStatus, reader: Reader) -> Row:
     of, line = losses_of(unit), line_of(unit)
     seen_line, seen_icon, old = _seen_line(unit, link, reader)
     known = of is not None and of.useful_s is not None
+    band = strip(view, reader.now, formats, letters, alarmed=standing(unit, reader.now), lost_at=_lost_at(link))
     return Row(
         unit=unit, name=view.work_unit, chip=chip(unit, link, reader), why=_why(unit, visible, reader), seen=visible, seen_line=seen_line,
-        seen_icon=seen_icon, old=old, strip=strip(view, reader.now, formats, letters, seen=visible),
+        seen_icon=seen_icon, old=old, strip=band,
         strip_title=_strip_title(unit, reader), trs=_whole_percent(line.get("oee") if line and of else None, formats),
         trs_label=_trs_label(unit, line, words), lost=formats.minutes(of.lost_s if of and known else None),
         required=formats.minutes(of.planned_s if of else None), losses=of, segments=_segments(of, loss_scale(board)),
         loss_words=_loss_words(of, reader), pareto=reasons, order=order_line(view.job, reader) if view.job else None,
     )  # fmt: skip
+
+
+def _lost_at(link: LinkStatus | None) -> datetime | None:
+    return None if link is None or seen(link) else link.last_good or link.since
 
 
 def chip(unit: UnitStatus, link: LinkStatus | None, reader: Reader) -> Chip:

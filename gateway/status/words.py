@@ -35,7 +35,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "more": ("autres alertes", "more alerts"),
     # states
     "state.running": ("Production", "Running"),
-    "state.stopped": ("Arrêt", "Stopped"),
+    "state.stopped": ("Arrêt", "Stop"),
     "state.setup": ("Changement", "Set-up"),
     "state.maintenance": ("Maintenance", "Maintenance"),
     "state.break": ("Pause", "Break"),
@@ -72,7 +72,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "end_at": ("fin", "ends"),
     "due_at": ("pour", "due"),
     "no_due": ("sans délai", "no due time"),
-    "no_rate": ("Fin inconnue : pas encore de cadence", "End unknown: no rate yet"),
+    "no_rate": ("Fin inconnue", "End unknown"),
     "verdict.on_time": ("Dans les temps", "On time"),
     "verdict.at_risk": ("À risque", "At risk"),
     "verdict.late": ("En retard", "Late"),
@@ -218,7 +218,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "marks": ("alertes à 80, 90, 95 %", "alerts at 80, 90, 95%"),
     "of": ("sur", "of"),
     # links page
-    "device": ("Automate", "PLC"),
+    "device": ("Automates", "PLCs"),
     "uplink": ("Vers l’extérieur", "Upwards"),
     "link": ("Lien", "Link"),
     "address": ("Adresse", "Address"),

@@ -77,7 +77,7 @@ def job(job_order_id: str = "OF-48213", **changes: Any) -> JobView:
     view = JobView(
         order, "Running", Decimal(8773), Decimal(8642), Decimal(131), Decimal(0), at(17), None,
         (MaterialTotal("MP-TOLE-1.5", "B-77120", Decimal("1342.5"), "KGM", "measured"),), 14, 1, at(448), at(508), "at_risk",
-        "1084 good/h on this shift",
+        "1,084 good/h observed over 4.9 h; break at 11:00 included",
     )  # fmt: skip
     return replace(view, **changes)
 
@@ -142,7 +142,7 @@ def packer(**changes: Any) -> UnitView:
     )  # fmt: skip
     order = JobOrder("OF-48190", product_id="Carton C12", quantity=Decimal(36000), customer=Customer("Logis Rhône", 2, None, at(700)))
     running = JobView(
-        order, "Running", Decimal(30184), Decimal(30150), Decimal(34), Decimal(0), at(0), None, (), 0, 0, at(384), at(401), "on_time", "5900 good/h"
+        order, "Running", Decimal(30184), Decimal(30150), Decimal(34), Decimal(0), at(0), None, (), 0, 0, at(384), at(401), "on_time", "5,900 good/h observed over 4.9 h"
     )  # fmt: skip
     return press(
         work_unit="packer-02", item_state="Executing", state="running", reason=None, fault=None, since=at(269),
@@ -185,7 +185,7 @@ def events() -> tuple[EventLine, ...]:
         EventLine(81651, at(271), "alert.raised", None, None, {"alert": "link.lost:erp", "text": {"fr": "erp muet", "en": "erp silent"}}),
         EventLine(81650, at(269), "stop.ended", "packer-02", None, {"class": "stop", "duration_s": 240.0, "reason": None}),
         EventLine(81649, at(268), "command.answered", "press-07", None, {"command_id": "c-9", "return_status": 8, "problem": {"code": "x", "text": "no such order"}}),
-        EventLine(81648, at(240), "window.closed", "press-07", None, {"window": {"name": "2026-11-24T07:00:00Z"}, "oee": 0.71, "degraded": True}),
+        EventLine(81648, at(240), "window.closed", "press-07", None, {"window": {"kind": "hour", "name": "2026-11-24T07:00:00Z"}, "oee": 0.71, "degraded": True}),
         EventLine(81647, at(180), "counter.gap", "press-07", None, {"kind": "reset", "tag": "parts", "previous": 48213, "value": 12}),
         EventLine(81646, at(172), "material.consumed", "press-07", "OF-48213", {"material_id": "MP-TOLE-1.5", "quantity": 1.25, "unit": "KGM", "lot_id": "B-77120"}),
         EventLine(81645, at(17), "job.changed", "press-07", "OF-48213", {"state": "Running", "previous": "AllowedToStart", "problem": None}),

@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from asyncua import ua
 from asyncua.client.ua_session import UaSession
@@ -39,8 +39,6 @@ MAX_WAITING = 1000
 REFRESH_S = 60.0
 # A change seen by that look must be notified within this, or its item is gone.
 SUSPECT_S = 5.0
-# A notification this much older than what a read already gave was on its way meanwhile; older still, the PLC's clock was set.
-OVERTAKEN = timedelta(seconds=60)
 
 _NO_SUBSCRIPTIONS = frozenset(
     {
@@ -172,12 +170,13 @@ class TagStream:
         self._read = read
         self._convert = convert
         self._filter = ChangeFilter(bands)
-        self._newest: dict[str, datetime] = {}
+        self._looked: dict[str, datetime] = {}
         self._tags: tuple[str, ...] = ()
         self._polled: list[str] = []
         self._suspects: dict[str, float] = {}
         self._items: MonitoredTags | None = None
         self._heard_at = self._poll_at = self._refresh_at = 0.0
+        self._looked_at = -math.inf
 
     async def first(self, tags: Sequence[str]) -> Sequence[Reading]:
         """Every tag's present value. Read before anything is monitored: notifications can then only be newer."""
@@ -257,23 +256,21 @@ class TagStream:
                 continue
             tag, data = change
             self._suspects.pop(tag, None)
-            readings.append(self._convert(tag, data, received_at))
+            reading = self._convert(tag, data, received_at)
+            if not self._is_overtaken(reading, self._heard_at):
+                readings.append(reading)
         batches = [news for batch in in_sequence(readings) if (news := self._news(batch))]
         return [*batches] or [[]]
 
     def _news(self, readings: Iterable[Reading]) -> list[Reading]:
-        """Without repeats, without what the deadband holds back, and without values older than the last one of their tag."""
-        newest = self._newest
-        fresh: list[Reading] = []
-        for reading in readings:
-            if reading.source_time is not None:
-                known = newest.get(reading.tag)
-                # A PLC whose clock was set back for good speaks the truth; a value overtaken by a read does not.
-                if known is not None and timedelta(0) < known - reading.source_time < OVERTAKEN:
-                    continue
-                newest[reading.tag] = reading.source_time
-            fresh.append(reading)
-        return self._filter.changed(fresh)
+        """Without repeats, and without what the deadband holds back."""
+        return self._filter.changed(readings)
+
+    def _is_overtaken(self, reading: Reading, now: float) -> bool:
+        """Older than what a look at everything gave a moment ago: it was on its way meanwhile. Only then source times are compared:
+        a PLC whose clock was set back speaks the truth."""
+        looked = self._looked.get(reading.tag) if now - self._looked_at <= SUSPECT_S else None
+        return looked is not None and reading.source_time is not None and reading.source_time < looked
 
     async def _outlast_silence(self, items: MonitoredTags, now: float, batches: list[Sequence[Reading]]) -> None:
         """A server may insist on rarer keep-alives than the watchdog waits for: then a read tells whether it is alive."""
@@ -283,7 +280,10 @@ class TagStream:
 
     async def _refresh(self, now: float) -> list[Reading]:
         self._refresh_at = now + REFRESH_S
-        news = self._news(await self._read(self._tags))
+        readings = await self._read(self._tags)
+        self._looked_at = now
+        self._looked = {reading.tag: reading.source_time for reading in readings if reading.source_time is not None}
+        news = self._news(readings)
         self._suspects.update((reading.tag, now) for reading in news if reading.tag not in self._polled)
         return news
 

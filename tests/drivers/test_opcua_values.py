@@ -1,0 +1,145 @@
+"""DataValues to readings, node ids, and the order within one publish response."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from asyncua import ua
+from asyncua.ua.status_codes import StatusCodes
+
+from drivers.base import Quality, Reading, Value
+from drivers.opcua_stream import in_sequence
+from drivers.opcua_values import Place, resolve, status_name, to_reading, to_variant
+
+AT = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
+
+
+def data(value: Any, status: int = 0, kind: ua.VariantType | None = None) -> ua.DataValue:
+    stamp = ua.DateTime.fromtimestamp(AT.timestamp(), UTC)
+    return ua.DataValue(ua.Variant(value, kind), ua.StatusCode(status), SourceTimestamp=stamp)
+
+
+def read(value: ua.DataValue, **place: Any) -> Reading:
+    return to_reading(Place("t", "i=1", **place), value, AT + timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "found"),
+    [
+        (7, {}, 7), (True, {}, True), (1.5, {}, 1.5), ("A", {}, "A"), ("", {}, ""), (ua.NodeClass.Variable, {}, 2),
+        (ua.LocalizedText("Prêt"), {}, "Prêt"), (ua.QualifiedName("Q", 1), {}, "Q"), (b"\x01\xff", {}, "01ff"),
+        ([1, 2, 3], {"index": 2}, 3), (True, {"invert": True}, False), (0, {"invert": True}, True),
+    ],
+)  # fmt: skip
+def test_good_values(value: Any, place: dict[str, Any], found: Value) -> None:
+    reading = read(data(value), **place)
+    assert (reading.value, reading.quality, reading.detail) == (found, Quality.GOOD, "")
+    assert type(reading.value) is type(found)
+    assert reading.source_time == AT
+    assert reading.received_at == AT + timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "says"),
+    [
+        (data(7, StatusCodes.BadDeviceFailure), {}, "BadDeviceFailure"),
+        (data(None, StatusCodes.BadNodeIdUnknown), {}, "BadNodeIdUnknown"),
+        (data(7, 0xC0000000), {}, "Bad"),
+        (data(None), {}, "no value"),
+        (ua.DataValue(), {}, "no value"),
+        (data(float("nan")), {}, "not a finite number"),
+        (data([1, 2]), {}, "needs an index"),
+        (data([1, 2]), {"index": 2}, "no index 2"),
+        (data(1), {"index": 0}, "not an array"),
+        (data("A"), {"invert": True}, "needs a bit"),
+    ],
+)
+def test_what_cannot_be_used_is_bad_and_says_why(value: ua.DataValue, place: dict[str, Any], says: str) -> None:
+    reading = read(value, **place)
+    assert reading.value is None
+    assert reading.quality is Quality.BAD
+    assert says in reading.detail
+
+
+def test_uncertain_keeps_its_value_and_names_its_reason() -> None:
+    reading = read(data(7, StatusCodes.UncertainLastUsableValue))
+    assert (reading.value, reading.quality, reading.detail) == (7, Quality.UNCERTAIN, "UncertainLastUsableValue")
+
+
+def test_an_overflow_of_the_servers_queue_is_told_and_the_value_used() -> None:
+    reading = read(data(7, 0x00000480))
+    assert (reading.value, reading.quality, reading.detail) == (7, Quality.GOOD, "Overflow")
+
+
+def test_flags_do_not_hide_a_status_name() -> None:
+    assert status_name(StatusCodes.BadDeviceFailure | 0x480) == "BadDeviceFailure"
+    assert status_name(0x8FFF0000) == "Bad 0x8FFF0000"
+
+
+def test_nodes_are_found_by_the_servers_own_namespace_index() -> None:
+    namespaces = ["http://opcfoundation.org/UA/", "urn:server", "urn:acme:press"]
+    assert resolve("nsu=urn:acme:press;s=Counters.Total", namespaces) == ua.NodeId("Counters.Total", 2)
+    assert resolve("nsu=urn:acme:press;i=12", namespaces) == ua.NodeId(12, 2)
+    assert resolve("ns=4;s=a;b=c", namespaces) == ua.NodeId("a;b=c", 4)
+    assert resolve("i=2258", namespaces) == ua.NodeId(2258, 0)
+    assert resolve("nsu=urn:elsewhere;s=x", namespaces) is None
+
+
+@pytest.mark.parametrize(
+    ("value", "kind", "written"),
+    [
+        (5, ua.VariantType.UInt32, 5),
+        (5.0, ua.VariantType.Int16, 5),
+        (1, ua.VariantType.Boolean, True),
+        (2, ua.VariantType.Double, 2.0),
+        (7, ua.VariantType.String, "7"),
+    ],
+)
+def test_values_are_written_in_the_nodes_own_type(value: Value, kind: ua.VariantType, written: Value) -> None:
+    variant = to_variant(value, kind)
+    assert (variant.Value, variant.VariantType) == (written, kind)
+    assert type(variant.Value) is type(written)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (-1, ua.VariantType.UInt16),
+        (65536, ua.VariantType.UInt16),
+        (1.5, ua.VariantType.Int32),
+        ("5", ua.VariantType.Int32),
+        (None, ua.VariantType.Int32),
+        (2, ua.VariantType.Boolean),
+        (1, ua.VariantType.DateTime),
+    ],
+)
+def test_what_does_not_fit_is_not_written(value: Value, kind: ua.VariantType) -> None:
+    with pytest.raises(ValueError, match=r"fit|no value"):
+        to_variant(value, kind)
+
+
+def told(tag: str, value: int, source_s: float | None) -> Reading:
+    return Reading(tag, value, Quality.GOOD, None if source_s is None else AT + timedelta(seconds=source_s), AT)
+
+
+def shape(batches: list[list[Reading]]) -> list[list[tuple[str, Value]]]:
+    return [[(reading.tag, reading.value) for reading in batch] for batch in batches]
+
+
+def test_one_value_a_tag_is_one_batch() -> None:
+    assert shape(in_sequence([told("a", 1, 2), told("b", 2, 1)])) == [[("a", 1), ("b", 2)]]
+    assert in_sequence([]) == []
+
+
+def test_several_values_of_a_tag_are_put_in_the_order_of_the_machine() -> None:
+    readings = [told("parts", 1, 1), told("parts", 2, 4), told("parts", 3, 5), told("running", 0, 2), told("running", 1, 3)]
+    assert shape(in_sequence(readings)) == [[("parts", 1), ("running", 0)], [("running", 1), ("parts", 2)], [("parts", 3)]]
+
+
+@pytest.mark.parametrize("times", [(1, None, 2), (5, 1, 2)])
+def test_without_usable_source_times_each_tags_own_order_is_kept(times: tuple[float | None, ...]) -> None:
+    first, second, third = times
+    readings = [told("parts", 1, first), told("parts", 2, second), told("running", 1, third)]
+    assert shape(in_sequence(readings)) == [[("parts", 1), ("running", 1)], [("parts", 2)]]

@@ -27,6 +27,7 @@ BATCH_ROWS = 200
 _BUSY_CAP_S = 60.0
 _SHORTEST_PAUSE_S = 0.2
 _MUTE_S = 1.0
+_HANG_UP_S = 2.0
 
 
 class JournalReader(Protocol):
@@ -87,6 +88,10 @@ class Forwarder:
         self._scan = self._cursor
         self._quarantined: dict[int, None] = {}
         self._refused_topics: set[tuple[str | None, str]] = set()
+        """Work unit and event type of quarantined rows: later ones are refused too, each gets one try and holds nobody up."""
+        self._refused_at = float("-inf")
+        self._hung_up = self._hangs_up = False
+        """Some brokers close the connection after a refusal: the last one ended so, and this peer is known to do it."""
         self._holds = Holds()
         self._again: int | None = None
         """A replay: the row behind which it goes on."""
@@ -184,11 +189,14 @@ class Forwarder:
                 ended = await asyncio.gather(serving, pumping, return_exceptions=True)
             _raise_worst(ended)
         finally:
+            self._hung_up = self._clock.monotonic() - self._refused_at < _HANG_UP_S
+            self._hangs_up = self._hangs_up or self._hung_up
             await self._uplink.close()
 
     async def _pump(self) -> None:
         self._begin()
-        await self._retry_quarantined()
+        if not self._hung_up:
+            await self._retry_quarantined()
         while True:
             self._wake.clear()
             moved = await self._step()
@@ -200,8 +208,6 @@ class Forwarder:
         self._connections += 1
         if self._connections > 1:
             self._metrics.reconnects.labels(self.name).inc()
-        self._holds.clear()
-        self._refused_topics.clear()
         self._resend.reset()
         if self._consumers:
             self._handover.begin_again(self._cursor)
@@ -247,12 +253,19 @@ class Forwarder:
         read = await self._reader.entries(self._scan, BATCH_ROWS, without=self._holds.units)
         if not read:
             return False
-        batch = [entry for entry in read if self._handover.wants(entry.position)]
+        batch = [entry for entry in read if self._handover.wants(entry.position) and not self._is_given_up(entry)]
         self._scan = read[-1].position
         if batch and not await self._deliver(batch):
             # Rows without an answer come again, in order, before any later one of their work unit.
             self._scan = self._handover.position
         return True
+
+    def _is_given_up(self, entry: Entry) -> bool:
+        """A row that would be refused and cost the connection is quarantined without a try."""
+        given_up = self._hangs_up and (entry.work_unit, entry.type) in self._refused_topics
+        if given_up:
+            self._set_apart(entry, "the peer closes the connection over such rows", QUARANTINED)
+        return given_up
 
     async def _send_again(self, up_to: int) -> None:
         """A round of rows that the peer took and the consumers did not acknowledge."""
@@ -292,6 +305,7 @@ class Forwarder:
         """Hand rows over that go out for the first time on this connection. True: each was answered."""
         receipt = await self._uplink.deliver(batch)
         now = self._clock.monotonic()
+        self._note_refusals(receipt)
         by_position = {entry.position: entry for entry in batch}
         for position, reason in receipt.parked.items():
             self._set_apart(by_position[position], reason, PARKED)
@@ -346,11 +360,11 @@ class Forwarder:
         receipt = await self._uplink.deliver([hold.entry])
         entry = hold.entry
         now = self._clock.monotonic()
+        self._note_refusals(receipt)
         self._pause_if_busy(receipt)
         if entry.position in receipt.refused:
             if not self._holds.refused_again(hold, receipt.refused[entry.position], now):
                 return
-            self._refused_topics.add((entry.work_unit, entry.type))
             self._set_apart(entry, hold.reason, QUARANTINED)
         elif entry.position in receipt.parked:
             self._set_apart(entry, receipt.parked[entry.position], PARKED)
@@ -364,39 +378,44 @@ class Forwarder:
     async def _retry_quarantined(self) -> None:
         """Each new connection is one more try for what was refused before: rights may have been granted meanwhile."""
         waiting = list(self._quarantined)
-        while waiting:
-            rows = await self._reader.entries_at(waiting[:BATCH_ROWS])
-            kept = {entry.position for entry in rows}
-            for position in waiting[:BATCH_ROWS]:
-                if position not in kept:
-                    self._quarantined.pop(position, None)
-            rows = [entry for entry in rows if (entry.work_unit, entry.type) not in self._refused_topics]
-            waiting = waiting[BATCH_ROWS:]
-            while rows:
-                rows = await self._retry(rows)
+        refused: set[tuple[str | None, str]] = set()
+        for start in range(0, len(waiting), BATCH_ROWS):
+            positions = waiting[start : start + BATCH_ROWS]
+            rows = await self._reader.entries_at(positions)
+            for gone in set(positions) - {entry.position for entry in rows}:
+                self._quarantined.pop(gone, None)
+            while rows := [entry for entry in rows if (entry.work_unit, entry.type) not in refused]:
+                receipt = await self._uplink.deliver(rows)
+                self._note_refusals(receipt)
+                self._go_through(rows, receipt)
+                refused |= {(entry.work_unit, entry.type) for entry in rows if entry.position in receipt.refused}
+                self._refused_topics |= refused
+                answered = receipt.accepted | set(receipt.refused) | set(receipt.parked)
+                if not answered:
+                    # Busy, or gone: the next new connection is another chance.
+                    self._pause_if_busy(receipt)
+                    return
+                rows = [entry for entry in rows if entry.position not in answered]
 
-    async def _retry(self, rows: Sequence[Entry]) -> list[Entry]:
-        """Returns the rows that still have to be tried."""
-        receipt = await self._uplink.deliver(rows)
-        by_position = {entry.position: entry for entry in rows}
-        for position in receipt.accepted:
-            self._quarantined.pop(position, None)
-            self._writer.unpark(self.name, position)
-            self._handover.apart.discard(position)
-            self._alerts.taken_after_all(by_position[position].work_unit)
+    def _go_through(self, rows: Sequence[Entry], receipt: Receipt) -> None:
+        """Quarantined rows that the peer took after all."""
+        for entry in rows:
+            if entry.position in receipt.accepted:
+                self._quarantined.pop(entry.position, None)
+                self._refused_topics.discard((entry.work_unit, entry.type))
+                self._hangs_up = False
+                self._writer.unpark(self.name, entry.position)
+                self._handover.apart.discard(entry.position)
+                self._alerts.taken_after_all(entry.work_unit)
         self._handover.take_all(receipt.accepted)
         self._metrics.resent.labels(self.name).inc(len(receipt.accepted))
-        self._refused_topics.update((by_position[position].work_unit, by_position[position].type) for position in receipt.refused)
-        answered = receipt.accepted | set(receipt.refused) | set(receipt.parked)
-        if not answered:
-            return []
-        return [entry for entry in rows if entry.position not in answered and (entry.work_unit, entry.type) not in self._refused_topics]
 
     def _set_apart(self, entry: Entry, reason: str, state: str) -> None:
         self._writer.park(self.name, entry.position, reason, state)
         self._handover.set_apart(entry.position)
         if state == QUARANTINED:
             self._quarantined[entry.position] = None
+            self._refused_topics.add((entry.work_unit, entry.type))
         self._metrics.parked.labels(self.name).inc()
         self._log.warning("row_set_apart", id=entry.id, type=entry.type, state=state, reason=reason)
         if entry.type != RowParked.type:
@@ -413,6 +432,10 @@ class Forwarder:
                 self._busy.reset()
             return
         self._not_before = self._clock.monotonic() + (receipt.retry_after_s or max(self._busy.next_delay(), _SHORTEST_PAUSE_S))
+
+    def _note_refusals(self, receipt: Receipt) -> None:
+        if receipt.refused:
+            self._refused_at = self._clock.monotonic()
 
     def _pause_if_mute(self, receipt: Receipt) -> None:
         """A peer that says nothing about any row must not be asked again in a tight loop."""

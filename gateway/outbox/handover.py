@@ -73,9 +73,6 @@ class Holds:
     def units(self) -> frozenset[str | None]:
         return frozenset(self._by_unit)
 
-    def clear(self) -> None:
-        self._by_unit.clear()
-
     def hold(self, entry: Entry, reason: str, now: float) -> None:
         """The peer refused `entry`; of several rows of one unit the first counts."""
         present = self._by_unit.get(entry.work_unit)

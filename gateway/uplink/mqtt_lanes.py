@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
@@ -93,14 +94,16 @@ class TelemetryRow(Protocol):
     def body(self) -> bytes: ...
 
 
-class TelemetrySource(Protocol):
-    """The journal's telemetry, oldest dropped when nobody fetches it."""
+@dataclass(frozen=True)
+class TelemetrySource:
+    """The journal's telemetry; the oldest goes when nobody fetches it.
 
-    def telemetry(self, limit: int) -> Awaitable[Sequence[TelemetryRow]]:
-        """The oldest rows, in order; those that are done may still be among them for a moment."""
+    `fetch(limit)`: the oldest rows, in order; rows that are done may still be among them for a moment. `done(id)`: everything up to
+    this id has been delivered.
+    """
 
-    def telemetry_done(self, last_id: int) -> None:
-        """Everything up to this id has been delivered."""
+    fetch: Callable[[int], Awaitable[Sequence[TelemetryRow]]]
+    done: Callable[[int], None]
 
 
 class TelemetryLane:
@@ -122,7 +125,7 @@ class TelemetryLane:
     async def pump(self, connection: Connection) -> None:
         while not connection.lost.done():
             self._wake.clear()
-            rows = [row for row in await self._source.telemetry(_TELEMETRY_BATCH) if row.id > self._done_id]
+            rows = [row for row in await self._source.fetch(_TELEMETRY_BATCH) if row.id > self._done_id]
             if rows:
                 await self._send(connection, rows)
                 continue
@@ -157,4 +160,4 @@ class TelemetryLane:
         await idle.wait()
         if sent:
             self._done_id = rows[-1].id
-            self._source.telemetry_done(self._done_id)
+            self._source.done(self._done_id)

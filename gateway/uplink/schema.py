@@ -61,7 +61,7 @@ def _kpi_window() -> dict[str, Any]:
             "kind": {"enum": ["hour", "shift", "job", "range"]},
             "name": {"type": "string"},
             "from": _TIME,
-            "to": _TIME,
+            "to": {"anyOf": [_TIME, {"type": "null"}], "description": "null while the window has no end yet"},
         },
         "required": ["kind", "name", "from", "to"],
     }

@@ -1,0 +1,67 @@
+"""Builders for the uplinks under test."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.clock import SystemClock
+from gateway.metrics import Metrics
+from gateway.uplink.mqtt import MqttUplink
+from gateway.uplink.settings import MqttSettings
+from gateway.uplink.topics import Topics
+from tests.uplink.brokers import Mosquitto, StubBroker
+from tests.uplink.doubles import GATEWAY, Alerts, Ledger
+
+UNITS = {"press-07": "stamping/line-3/press-07", "packer-02": "packing/line-3/packer-02"}
+SITE = "lineside/v1/acme/lyon"
+UNIT = f"{SITE}/stamping/line-3/press-07"
+OWN = f"{SITE}/_gateway/{GATEWAY}"
+
+
+def topics() -> Topics:
+    return Topics(root="lineside/v1", enterprise="acme", site="lyon", gateway_id=GATEWAY, units=UNITS)
+
+
+def mqtt_uplink(*urls: str, ledger: Ledger | None = None, alerts: Alerts | None = None, **changes: Any) -> MqttUplink:
+    """An uplink on these addresses; `changes` go to its settings, or to its constructor (`on_ack`, `on_replay`, `telemetry`)."""
+    wiring: dict[str, Any] = {"on_ack": lambda *_: None, "on_replay": lambda *_: None, "telemetry": None, "clock": SystemClock()}
+    wiring.update({key: changes.pop(key) for key in list(changes) if key in wiring})
+    return MqttUplink(
+        "plant",
+        MqttSettings(type="mqtt", urls=urls, **changes),
+        gateway_id=GATEWAY,
+        topics=topics(),
+        metrics=Metrics(),
+        secrets=lambda secret: "secret",
+        alerts=alerts or Alerts(),
+        on_command=(ledger or Ledger()).handle,
+        about=lambda: {"version": "0.1.0"},
+        **wiring,
+    )
+
+
+@pytest.fixture
+async def mosquitto(tmp_path: Path) -> AsyncIterator[Mosquitto]:
+    broker = Mosquitto(tmp_path / "broker")
+    await broker.start()
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+async def stubs() -> AsyncIterator[Callable[..., Any]]:
+    """Makes stub brokers that are stopped at the end."""
+    made: list[StubBroker] = []
+
+    async def make(broker: StubBroker | None = None) -> StubBroker:
+        made.append(broker or StubBroker())
+        await made[-1].start()
+        return made[-1]
+
+    yield make
+    for broker in made:
+        await broker.stop()

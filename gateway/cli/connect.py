@@ -8,9 +8,13 @@ from dataclasses import dataclass
 
 from drivers import make_driver
 from drivers.base import DriverError, LinkError, Quality, Reading
+from drivers.modbus_settings import ModbusSettings
+from drivers.opcua_settings import OpcUaSettings
+from drivers.recording import RecordingError, load_recording
+from drivers.replay import ReplaySettings
 from gateway.clock import SystemClock
 from gateway.config import Config, SecretError, read_secret
-from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings
+from gateway.config.schema import AnyUplinkSettings
 from gateway.uplink.settings import HttpSettings, peer_of
 
 _DEVICE_TIMEOUT_S = 20.0
@@ -39,21 +43,34 @@ async def try_links(config: Config) -> list[Trial]:
     for unit, references in config.unit_tags.items():
         for device, tag in (config.resolve(unit, reference) for reference in references):
             used.setdefault(device, set()).add(tag)
-    devices = [_device(name, settings, sorted(used.get(name, ()))) for name, settings in config.devices.items()]
+    devices = [
+        _recording(name, settings, used.get(name, set())) if isinstance(settings, ReplaySettings) else _device(name, settings)
+        for name, settings in config.devices.items()
+    ]
     uplinks = [_address(name, settings, *place) for name, settings in config.uplinks.items() for place in _places(settings)]
     return list(await asyncio.gather(*devices, *uplinks))
 
 
-async def _device(name: str, settings: AnyDeviceSettings, used: list[str]) -> Trial:
+async def _recording(name: str, settings: ReplaySettings, used: set[str]) -> Trial:
+    """A recording has no link: the file must be readable and hold the tags that work units use."""
+    try:
+        rows = load_recording(settings.file)
+    except RecordingError as error:
+        return Trial(name, settings.peer, False, str(error))
+    device = settings.device or name
+    missing = sorted((used | set(settings.tags)) - {row.tag for row in rows if row.device == device})
+    details = tuple(f"tag {tag}: not in the recording for device {device}; check both names" for tag in missing)
+    return Trial(name, settings.peer, not missing, f"{len(rows)} reading{'s' if len(rows) != 1 else ''}", details)
+
+
+async def _device(name: str, settings: OpcUaSettings | ModbusSettings) -> Trial:
     clock = SystemClock()
-    # A recording lists no tags of its own: those that work units use are looked for in it.
-    tags = list(settings.tags) or used
     try:
         driver = make_driver(settings, clock, name=name, secrets=read_secret)
         try:
             async with clock.timeout(_DEVICE_TIMEOUT_S):
                 await driver.connect()
-                readings = await driver.read(tags)
+                readings = await driver.read(list(settings.tags))
         finally:
             await driver.close()
     except LinkError as error:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any
 
 from gateway.config import config_schema
 from gateway.uplink import schema as wire
 
-_SCHEMAS = {"config": config_schema, "messages": wire.messages_schema, "asyncapi": wire.asyncapi}
+_SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {"config": config_schema, "messages": wire.messages_schema, "asyncapi": wire.asyncapi}
 
 
 def add_parser(subparsers: Any) -> None:

@@ -57,7 +57,7 @@ class Story:
         if state in {"AllowedToStart", "NotAllowedToStart"} and data.get("previous") is None:
             yield f"order {order} taken from the ERP, it waits for {unit}"
         elif state == "Running":
-            yield f"order {order} started on {unit}"
+            yield f"order {order} {'taken from the ERP and started at once' if data.get('previous') is None else 'started'} on {unit}"
         elif state in {"Ended", "Aborted"} and order not in self._ended:
             self._ended.add(order)
             totals = self._totals.get(order, {})
@@ -76,7 +76,8 @@ class Story:
 
     def _promise(self, unit: str, order: str, data: Mapping[str, Any]) -> Iterator[str]:
         words = {"at_risk": "may be late", "late": "will be late", "on_time": "will be on time"}
-        if data["verdict"] in words:
+        first_good_news = data["verdict"] == "on_time" and data.get("previous") in (None, "unknown")
+        if data["verdict"] in words and not first_good_news:
             yield f"order {order} {words[data['verdict']]} for its customer, likely done {_clock_time(data['eta_likely'])} UTC"
 
     def _quality(self, unit: str, order: str, data: Mapping[str, Any]) -> Iterator[str]:

@@ -37,6 +37,11 @@ def test_an_order_is_told_from_taken_to_finished() -> None:
     ]
 
 
+def test_an_order_for_an_idle_machine_starts_at_once() -> None:
+    told = tell(Story(), event("job.changed", subject="OF-1", state="Running", previous=None))
+    assert told == ["order OF-1 taken from the ERP and started at once on press-07"]
+
+
 def test_a_fault_is_told_with_its_reason_and_its_end() -> None:
     told = tell(
         Story(),
@@ -62,13 +67,16 @@ def test_failed_measurements_promises_and_alerts_are_told_the_good_ones_are_not(
         Story(),
         event("quality.result", value=12.0, result="Pass", **quality),
         event("quality.result", value=12.03, result="Fail", **quality),
-        event("promise.changed", subject="OF-1", verdict="late", eta_likely="2026-11-25T04:30:00Z"),
-        event("promise.changed", subject="OF-1", verdict="unknown", eta_likely=None),
+        event("promise.changed", subject="OF-1", verdict="on_time", previous=None, eta_likely="2026-11-25T04:20:00Z"),
+        event("promise.changed", subject="OF-1", verdict="late", previous="on_time", eta_likely="2026-11-25T04:30:00Z"),
+        event("promise.changed", subject="OF-1", verdict="on_time", previous="late", eta_likely="2026-11-25T04:25:00Z"),
+        event("promise.changed", subject="OF-1", verdict="unknown", previous="on_time", eta_likely=None),
         event("alert.raised", severity="warning", **text),
         event("alert.raised", severity="info", **text),
     )
     assert told == [
         "press-07 bore diameter 12.03 MMT is outside 11.98 to 12.02: fail",
         "order OF-1 will be late for its customer, likely done 04:30:00 UTC",
+        "order OF-1 will be on time for its customer, likely done 04:25:00 UTC",
         "warning: Link lost. Check the cable.",
     ]

@@ -22,10 +22,13 @@ class ChangeFilter:
         last = self._last
         for reading in readings:
             known = last.get(reading.tag)
-            if known is not None and known.quality is reading.quality:
-                # The usual case first: most polls bring the very same small number or bit.
-                if (known.value is reading.value and known.detail == reading.detail) or not self._moved(known, reading):
-                    continue
+            # The usual case first: most polls bring the very same small number or bit.
+            if (
+                known is not None
+                and known.quality is reading.quality
+                and ((known.value is reading.value and known.detail == reading.detail) or not self._moved(known, reading))
+            ):
+                continue
             last[reading.tag] = reading
             passed.append(reading)
         return passed

@@ -6,6 +6,7 @@ socket is closed, because a late reply would shift all later ones.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,9 @@ from drivers.base import Clock, Quality, Reading, TagError, Value
 from drivers.modbus_codec import BIT_TABLES, Block, encode, plan, split
 from drivers.modbus_settings import FUNCTIONS, ModbusSettings
 from drivers.settings import Secret
+
+# The library logs every failed try: here an outage is told once, by whoever keeps the link alive.
+logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 EXCEPTIONS = {
     1: "IllegalFunction", 2: "IllegalDataAddress", 3: "IllegalDataValue", 4: "ServerDeviceFailure", 5: "Acknowledge",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -23,6 +24,9 @@ from cryptography.exceptions import InvalidSignature
 
 from drivers import remedies
 from drivers.base import Clock, LinkError
+
+# The library logs every failed try, with a traceback: here an outage is told once, by whoever keeps the link alive.
+logging.getLogger("asyncua").setLevel(logging.CRITICAL)
 
 # A killed gateway's session must not occupy one of a small PLC's ten for long.
 SESSION_TIMEOUT_S = 30

@@ -172,7 +172,7 @@ def _code(text: str) -> list[str]:
 
 
 def lineside_commands(text: str) -> set[str]:
-    return {match for code in _code(text) for match in re.findall(r"(?:^|[\s/$])lineside ([a-z]+)\b", code)}
+    return {match for code in _code(text) for match in re.findall(r"(?:^|[\s/$])lineside ([a-z]+)(?![\w./-])", code)}
 
 
 def test_each_command_a_document_names_exists(capsys: pytest.CaptureFixture[str]) -> None:

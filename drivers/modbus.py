@@ -24,7 +24,7 @@ from drivers.modbus_settings import FUNCTIONS, ModbusSettings
 from drivers.settings import Secret
 
 # The library logs every failed try: here an outage is told once, by whoever keeps the link alive.
-logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
 
 EXCEPTIONS = {
     1: "IllegalFunction", 2: "IllegalDataAddress", 3: "IllegalDataValue", 4: "ServerDeviceFailure", 5: "Acknowledge",

@@ -26,7 +26,7 @@ from drivers import remedies
 from drivers.base import Clock, LinkError
 
 # The library logs every failed try, with a traceback: here an outage is told once, by whoever keeps the link alive.
-logging.getLogger("asyncua").setLevel(logging.CRITICAL)
+logging.getLogger("asyncua.client").setLevel(logging.CRITICAL)
 
 # A killed gateway's session must not occupy one of a small PLC's ten for long.
 SESSION_TIMEOUT_S = 30

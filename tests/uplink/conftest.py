@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 
+from drivers.settings import Secret
 from gateway.clock import SystemClock
 from gateway.metrics import Metrics
+from gateway.uplink.erp.http import HttpUplink
 from gateway.uplink.mqtt import MqttUplink
-from gateway.uplink.settings import MqttSettings
+from gateway.uplink.settings import HttpSettings, MqttSettings
 from gateway.uplink.topics import Topics
 from tests.uplink.brokers import Mosquitto, StubBroker
 from tests.uplink.doubles import GATEWAY, Alerts, Ledger
+from tests.uplink.erp_server import Erp
 
 UNITS = {"press-07": "stamping/line-3/press-07", "packer-02": "packing/line-3/packer-02"}
 SITE = "lineside/v1/acme/lyon"
@@ -65,3 +68,32 @@ async def stubs() -> AsyncIterator[Callable[..., Any]]:
     yield make
     for broker in made:
         await broker.stop()
+
+
+def http_uplink(
+    url: str, *, ledger: Ledger | None = None, alerts: Alerts | None = None, cursor: str | None = None, **changes: Any
+) -> HttpUplink:
+    """An uplink to this ERP; `cursor`: the one that the journal holds."""
+
+    async def order_cursor(uplink: str) -> str | None:
+        return cursor
+
+    return HttpUplink(
+        "erp",
+        HttpSettings(type="http", url=url, token=Secret(credential="erp"), **{"interval": 0.05, **changes}),
+        gateway_id=GATEWAY,
+        clock=SystemClock(),
+        metrics=Metrics(),
+        secrets=lambda secret: "secret",
+        alerts=alerts or Alerts(),
+        on_orders=(ledger or Ledger()).handle_batch,
+        order_cursor=order_cursor,
+    )
+
+
+@pytest.fixture
+async def erp() -> AsyncIterator[Erp]:
+    server = Erp()
+    await server.start()
+    yield server
+    await server.stop()

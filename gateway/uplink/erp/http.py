@@ -35,6 +35,8 @@ _AGAIN_S = (0.3, 1.0)
 _FASTEST_POLL_S = 0.05
 """Even an ERP whose cursor always moves is asked at most 20 times a second."""
 _LONGEST_WAIT_S = 3600.0
+_LOST = (aiohttp.ClientError, TimeoutError, OSError, ValueError)
+"""No reply came back. ValueError: what came is no HTTP, or no name server takes the address."""
 _RETRIED = frozenset({401, 403, 408, 429})
 _NOT_THERE = frozenset({404, 405})
 
@@ -259,19 +261,18 @@ class HttpUplink:
         headers: Mapping[str, str] | None = None,
     ) -> _Answer:
         """One request, repeated as it is while its reply gets lost. Raises UplinkError after three tries."""
-        for pause in (*_AGAIN_S, None):
+        async with self._one_at_a_time:
+            # The tries of one request follow each other: another in between could meet every good moment of an ERP that has bad ones.
+            for pause in _AGAIN_S:
+                try:
+                    return await self._request(method, path, params, data, headers)
+                except _LOST:
+                    await self._clock.sleep(pause)
             try:
-                async with self._one_at_a_time:
-                    answer = await self._request(method, path, params, data, headers)
-            except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-                # ValueError: a reply that is no HTTP, or an address that no name server takes.
-                if pause is None:
-                    text = str(error) or type(error).__name__
-                    raise UplinkError(f"{method} {path}: {text}", silent=isinstance(error, TimeoutError), remedy=_ADDRESS) from error
-                await self._clock.sleep(pause)
-                continue
-            return answer
-        raise AssertionError("unreachable: the last try returns or raises")
+                return await self._request(method, path, params, data, headers)
+            except _LOST as error:
+                text = str(error) or type(error).__name__
+                raise UplinkError(f"{method} {path}: {text}", silent=isinstance(error, TimeoutError), remedy=_ADDRESS) from error
 
     async def _request(
         self, method: str, path: str, params: Mapping[str, str] | None, data: bytes | None, headers: Mapping[str, str] | None

@@ -175,7 +175,7 @@ class TagStream:
         self._polled: list[str] = []
         self._suspects: dict[str, float] = {}
         self._items: MonitoredTags | None = None
-        self._heard_at = self._poll_at = self._refresh_at = 0.0
+        self._heard_at = self._alive_at = self._poll_at = self._refresh_at = 0.0
         self._looked_at = -math.inf
 
     async def first(self, tags: Sequence[str]) -> Sequence[Reading]:
@@ -186,7 +186,8 @@ class TagStream:
     async def open(self, session: UaSession) -> bool:
         """False: the server has no subscription for us, everything is polled (`refusal` says why)."""
         now = self._clock.monotonic()
-        self._heard_at, self._poll_at, self._refresh_at = now, now + self._interval_s, now + REFRESH_S
+        self._heard_at = self._alive_at = now
+        self._poll_at, self._refresh_at = now + self._interval_s, now + REFRESH_S
         items = MonitoredTags(session, self._interval_s)
         try:
             await items.open()
@@ -215,7 +216,7 @@ class TagStream:
         """The next batches; an empty one for a keep-alive; none when the monotonic clock reached `until`. Raises LinkError."""
         items = self._items
         if items is not None and not items.publishes.waiting:
-            await self._wait(items, min(until, self._heard_at + self._silence_s, self._next_look()))
+            await self._wait(items, min(until, self._alive_at + self._silence_s, self._next_look()))
         elif items is None:
             await self._clock.sleep(max(0.0, self._poll_at - self._clock.monotonic()))
         now = self._clock.monotonic()
@@ -224,9 +225,9 @@ class TagStream:
             if len(items.publishes.waiting) > MAX_WAITING:
                 raise remedies.silent(self._peer, now - self._heard_at)
             for result in items.publishes.take():
-                self._heard_at = now
+                self._heard_at = self._alive_at = now
                 batches += self._of(items, result)
-            if now - self._heard_at >= self._silence_s:
+            if now - self._alive_at >= self._silence_s:
                 await self._outlast_silence(items, now, batches)
         if self._polled and now >= self._poll_at:
             self._poll_at = max(self._poll_at + self._interval_s, now)
@@ -281,7 +282,7 @@ class TagStream:
     async def _refresh(self, now: float) -> list[Reading]:
         self._refresh_at = now + REFRESH_S
         readings = await self._read(self._tags)
-        self._looked_at = now
+        self._looked_at = self._alive_at = now
         self._looked = {reading.tag: reading.source_time for reading in readings if reading.source_time is not None}
         news = self._news(readings)
         self._suspects.update((reading.tag, now) for reading in news if reading.tag not in self._polled)

@@ -94,7 +94,7 @@ FilePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file),
 class Secret(Settings):
     """Where a secret is kept; it is read when its link is opened, never stored in the file."""
 
-    credential: str | None = None
+    credential: str | None = Field(default=None, min_length=1)
     file: FilePath | None = None
 
     @model_validator(mode="before")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from drivers.base import Quality, Reading
 from gateway.acquisition.poller import Poller
@@ -18,7 +19,7 @@ from simulators.faults import Fault, FaultProxy, Kind
 from simulators.loopback import HOST
 from tests.drivers.devices import TAGS, Device, ModbusDevice, OpcUaDevice, SubscribedDevice, within
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
 class Watched:
@@ -52,20 +53,28 @@ class Watched:
         return sum(1 for batch in self.batches if batch and all(reading.detail == "link lost" for reading in batch))
 
 
-@pytest.fixture(params=(ModbusDevice, OpcUaDevice, SubscribedDevice), ids=lambda kind: kind.__name__)
-async def watched(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Watched]:
-    device: Device = request.param(tmp_path)
+@pytest_asyncio.fixture(
+    scope="module", loop_scope="module", params=(ModbusDevice, OpcUaDevice, SubscribedDevice), ids=lambda kind: kind.__name__
+)
+async def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Device]:
+    device: Device = request.param(tmp_path_factory.mktemp("device"))
     await device.start()
-    proxy = FaultProxy(HOST, device.port)
+    yield device
+    await device.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def watched(running: Device) -> AsyncIterator[Watched]:
+    await running.reset()
+    proxy = FaultProxy(HOST, running.port)
     await proxy.start()
-    found = Watched(device, proxy)
+    found = Watched(running, proxy)
     task = asyncio.create_task(found.poller.run())
     await within(3, lambda: found.counts(70_000))
     yield found
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     await proxy.stop()
-    await device.stop()
 
 
 async def test_a_restarted_server_is_seen_again_within_two_seconds(watched: Watched) -> None:

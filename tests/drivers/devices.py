@@ -28,6 +28,9 @@ TAGS = ("parts", "running", "weight", "absent")
 """What every device here shows; `absent` is configured, but the device does not have it."""
 
 
+INITIAL: dict[str, Value] = {"parts": 70_000, "running": True, "weight": 12.5}
+
+
 class Device(ABC):
     """One device under test. `values`: what it shows of TAGS but absent."""
 
@@ -37,7 +40,12 @@ class Device(ABC):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.port = free_port()
-        self.values: dict[str, Value] = {"parts": 70_000, "running": True, "weight": 12.5}
+        self.values: dict[str, Value] = dict(INITIAL)
+
+    async def reset(self) -> None:
+        """Show the first values again."""
+        for tag, value in INITIAL.items():
+            await self.show(tag, value)
 
     @abstractmethod
     async def start(self) -> None: ...
@@ -176,7 +184,11 @@ class RecordedDevice(Device):
 
     reconnects = writes = False
 
+    async def reset(self) -> None:
+        await self.start()
+
     async def start(self) -> None:
+        self.values = dict(INITIAL)
         self.at = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
         self.rows = ["at,device,tag,value,quality"]
         for tag, value in self.values.items():

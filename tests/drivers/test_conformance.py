@@ -5,28 +5,35 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from drivers.base import Driver, LinkError, Quality, Refusing, Subscribing, TagError
 from gateway.clock import SystemClock
 from tests.drivers.devices import TAGS, Device, ModbusDevice, OpcUaDevice, RecordedDevice, SubscribedDevice, by_tag
 
-pytestmark = pytest.mark.slow
+# One server for all tests of a device: asyncua's takes a second to start.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 ALL: tuple[type[Device], ...] = (ModbusDevice, OpcUaDevice, SubscribedDevice, RecordedDevice)
 
 
-@pytest.fixture(params=ALL, ids=lambda kind: kind.__name__)
-async def device(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Device]:
-    found: Device = request.param(tmp_path)
+@pytest_asyncio.fixture(scope="module", loop_scope="module", params=ALL, ids=lambda kind: kind.__name__)
+async def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Device]:
+    found: Device = request.param(tmp_path_factory.mktemp("device"))
     await found.start()
     yield found
     await found.stop()
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="module")
+async def device(running: Device) -> Device:
+    await running.reset()
+    return running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
 async def driver(device: Device) -> AsyncIterator[Driver]:
     found = device.driver()
     await found.connect()
@@ -53,11 +60,10 @@ async def connect_and_read(driver: Driver) -> None:
 
 
 async def test_a_constructor_opens_nothing(device: Device) -> None:
-    await device.stop()
-    driver = device.driver()
+    # Outside any event loop: nothing can have been opened.
+    driver = await asyncio.to_thread(device.driver)
     assert isinstance(driver, Driver)
     await driver.close()
-    await device.start()
 
 
 async def test_values_come_with_quality_and_time(device: Device, driver: Driver) -> None:

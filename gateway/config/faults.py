@@ -36,6 +36,7 @@ _NEEDS = {
     "list_type": "it must be a list; write [ ... ]",
     "union_tag_not_found": "it must be a map with this choice in it",
 }
+_NUMBER_OR_TEXT = "it must be a whole number or text; correct it"
 
 
 def problems_of(error: ValidationError, node: Node, base: Path, root: Mapping[str, Any]) -> list[Problem]:
@@ -51,7 +52,9 @@ def problems_of(error: ValidationError, node: Node, base: Path, root: Mapping[st
 
 
 def _joined(first: Problem, other: Problem) -> Problem:
-    return Problem(first.file, first.line, first.path, first.value, first.text, f"{first.expert}; {other.expert}")
+    either = first.text == _NEEDS["int_type"] and other.text == _NEEDS["string_type"]
+    text = _NUMBER_OR_TEXT if either else first.text
+    return Problem(first.file, first.line, first.path, first.value, text, f"{first.expert}; {other.expert}")
 
 
 def _problem(details: ErrorDetails, node: Node, base: Path, root: Mapping[str, Any]) -> Problem:
@@ -93,16 +96,31 @@ def _among(words: list[str]) -> str:
     return f", one of {', '.join(words)}" if words else ""
 
 
+_CHOICES = ("driver", "type", "from")
+"""Keys that choose between models; pydantic puts their value into the path as one more step."""
+
+
 def _follow(node: Node, parts: tuple[str | int, ...]) -> tuple[Path, Node, Node]:
     """As far down as the file goes: the path, the node that carries the line, the value. Steps of the models only are left out."""
     path: list[str | int] = []
     carrier, value = node, node
+    chosen = False
     for part in parts:
+        # `state: {from: codes, codes: {...}}`: the first `codes` of the path is the choice, only a second one the key.
+        if not chosen and part in _choices(value):
+            chosen = True
+            continue
         below = step(value, part)
         if below is not None:
             carrier, value = below
             path.append(part)
+            chosen = False
     return tuple(path), carrier, value
+
+
+def _choices(value: Node) -> set[str]:
+    chosen = (below[1] for below in map(entries(value).get, _CHOICES) if below is not None)
+    return {node.value for node in chosen if isinstance(node, ScalarNode)}
 
 
 def _is_secret(path: Path) -> bool:

@@ -23,6 +23,8 @@ TagRef = Annotated[
 ]
 Number = Annotated[Decimal, Field(allow_inf_nan=False)]
 Ideal = Annotated[Duration, Field(gt=0.0)]
+Code = Annotated[int, Field(ge=-(2**63), lt=2**64)] | Annotated[str, Field(min_length=1, max_length=128)]
+"""A state, fault or recipe as a device gives it: an integer of at most 64 bits, or text."""
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?")
 
 
@@ -107,7 +109,9 @@ class CodesState(Section):
 
     from_: Literal["codes"] = Field(alias="from")
     tag: TagRef
-    codes: dict[str, str] = Field(min_length=1, description=f"Value of the tag -> {', '.join(STATE_NAMES)}, or a stop reason.")
+    codes: dict[Annotated[str, Field(max_length=128)], str] = Field(
+        min_length=1, description=f"Value of the tag -> {', '.join(STATE_NAMES)}, or a stop reason."
+    )
     fault: TagRef | None = Field(default=None, description="Fault number or text while stopped; 0 or empty is no fault.")
 
 
@@ -244,6 +248,13 @@ class WorkUnitSettings(Section):
     cost: CostSettings | None = None
     calendar: Name | None = Field(default=None, description="A name of `calendars:`; without it every moment is required time.")
 
+    @field_validator("area")
+    @classmethod
+    def _not_reserved(cls, value: str) -> str:
+        if value == "_gateway":
+            raise ValueError("`_gateway` is the level of the gateway's own topics; choose another name")
+        return value
+
 
 class BothLanguages(Section):
     fr: str | None = Field(default=None, min_length=1)
@@ -261,11 +272,11 @@ class ReasonSettings(Section):
 
     class_: Literal["own", "induced", "setup", "planned"] = Field(alias="class")
     text: BothLanguages | None = None
-    faults: dict[Name, tuple[int | str, ...]] = Field(default={}, description="Work unit -> the fault codes that mean this reason.")
+    faults: dict[Name, tuple[Code, ...]] = Field(default={}, description="Work unit -> the fault codes that mean this reason.")
 
 
 class ProductSettings(Section):
-    recipe: int | str | None = Field(default=None, description="What the `product` tag says while this product runs.")
+    recipe: Code | None = Field(default=None, description="What the `product` tag says while this product runs.")
     pieces_per_cycle: int | None = Field(default=None, ge=1, le=100_000)
     ideal_cycle_time: dict[Name, Ideal] = Field(default={}, description="Work unit -> ideal time per piece.")
 

@@ -6,6 +6,7 @@ between pieces (`gateway.domain.tracker`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -23,6 +24,8 @@ from gateway.domain.equipment import (
 from gateway.domain.sample import Input, SampleValue
 
 FaultCode = int | str
+# Digits of 64 bits: what a string tag says beyond that (`--5`, `²`, a page of digits) is text, never an error.
+_INTEGER = re.compile(r"-?[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ def code_of(value: SampleValue) -> FaultCode | None:
         return None
     if isinstance(value, str):
         text = value.strip()
-        return int(text) if text.lstrip("-").isdigit() else text
+        return int(text) if _INTEGER.fullmatch(text) else text
     return int(value) if float(value).is_integer() else str(value)
 
 

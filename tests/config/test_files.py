@@ -149,3 +149,22 @@ def test_one_wrong_entry_hides_no_other(tmp_path: Path) -> None:
         "devices.plc.url",
         "work_units.m-1.counts.reject",
     ]
+
+
+def test_the_word_that_chooses_a_model_is_not_taken_for_its_key(tmp_path: Path) -> None:
+    text = BASE.replace("{from: bits, running: running}", "{from: codes, codes: {0: running}, tag: 'no tag', fault: state}")
+    assert [problem.path for problem in problems(write(tmp_path, text))] == ["work_units.m-1.state.tag"]
+
+
+@pytest.mark.parametrize(
+    ("faults", "path", "wrong"),
+    [
+        ("[null]", "reasons.jam.faults.m-1[0]", "a whole number or text"),
+        ("7", "reasons.jam.faults.m-1", "must be a list"),
+        (f"[{10**30}]", "reasons.jam.faults.m-1[0]", "less than"),
+    ],
+)
+def test_fault_codes_are_numbers_or_text(tmp_path: Path, faults: str, path: str, wrong: str) -> None:
+    (problem,) = problems(write(tmp_path, BASE + f"reasons: {{jam: {{class: own, faults: {{m-1: {faults}}}}}}}\n"))
+    assert problem.path == path
+    assert wrong in problem.text or wrong in problem.expert

@@ -30,6 +30,10 @@ def test_a_right_configuration_fits_one_screen(capsys: pytest.CaptureFixture[str
     assert len(out.splitlines()) <= 24
 
 
+OPCUA = "url: opc.tcp://192.0.2.3:4840, tags: {a: {node: ns=2;i=1}}"
+SECURED = "{policy: Basic256Sha256, mode: SignAndEncrypt}"
+
+
 @pytest.mark.parametrize(
     ("change", "note"),
     [
@@ -38,6 +42,8 @@ def test_a_right_configuration_fits_one_screen(capsys: pytest.CaptureFixture[str
         (("time_zone: Europe/Paris", "time_zone: UTC, listen: '0.0.0.0:8080'"), "open to the network"),
         (("    device: plc", "    device: plc"), "other: no work unit uses this device"),
         (("devices:", "uplinks: {erp: {type: http, url: 'http://erp.lan/x', insecure: true}}\ndevices:"), "erp: secrets and data cross"),
+        (("  other:", f"  press: {{driver: opcua, {OPCUA}, security: {{insecure: true}}}}\n  other:"), "press: no security"),
+        (("  other:", f"  press: {{driver: opcua, {OPCUA}, security: {SECURED}}}\n  other:"), "press: no server_certificate"),
         (("devices:", "uplinks: {erp: {type: http, url: 'https://erp.lan/x'}}\ndevices:"), "erp: no token"),
         (("devices:", "uplinks: {p: {type: mqtt, urls: ['mqtt://broker'], insecure: true}}\ndevices:"), "p: secrets and data cross"),
     ],

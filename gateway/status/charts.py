@@ -104,7 +104,7 @@ def strip(view: UnitView, now: datetime, formats: Formats, letters: Mapping[str,
     scale = Scale(view.shift_from, max(view.shift_to, view.shift_from + timedelta(minutes=1)))
     boxes: list[Box] = []
     runs: list[tuple[float, float]] = []
-    for interval in _until_lost(view.intervals, lost_at):
+    for interval in _told(view.intervals, scale.start, now, lost_at):
         css = _css(interval, alarmed=alarmed)
         x = scale.x(interval.from_)
         width = round(scale.x(interval.to or now) - x, 2)
@@ -120,8 +120,11 @@ def strip(view: UnitView, now: datetime, formats: Formats, letters: Mapping[str,
     return Strip(ticks(scale, formats), kept, _runs(runs), _micro(view.micro_stops, scale), scale.x(now))
 
 
-def _until_lost(intervals: Sequence[Interval], lost_at: datetime | None) -> Iterable[Interval]:
-    """What the machine said last holds until its link was lost, not longer."""
+def _told(intervals: Sequence[Interval], start: datetime, now: datetime, lost_at: datetime | None) -> Sequence[Interval]:
+    """Before the first reading nothing is known; what the machine said last holds until its link was lost, not longer."""
+    if not intervals or intervals[0].from_ > start:
+        until = intervals[0].from_ if intervals else min(lost_at or now, now)
+        intervals = [Interval(start, until, "unknown"), *intervals]
     if lost_at is None:
         return intervals
     kept = [interval for interval in intervals if interval.from_ < lost_at]

@@ -34,6 +34,13 @@ _UNITS = {
 }
 
 
+def unbroken(french: str) -> str:
+    """French sets a space before `:` `;` `?` `!` and `%`; a line never breaks there."""
+    for sign in ":;?!%":
+        french = french.replace(f" {sign}", f"{SPACE}{sign}")
+    return french
+
+
 @dataclass(frozen=True)
 class Formats:
     """`language` fr or en; `zone` the site's IANA time zone."""

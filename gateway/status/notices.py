@@ -14,6 +14,8 @@ from gateway.status.sentences import FAULT_SHEET, Said, aged, say
 
 NO_REASON = Text("sans motif", "no reason given")
 _STANDING = frozenset({"stopped", "starved", "blocked"})
+_UNKNOWN_AFTER_S = 10.0
+"""A link that has just come up still has to say how the machine is."""
 _PIECES_WITHOUT_ORDER = 10
 """The last pieces of an order that ends by hand are no reason to call anybody."""
 
@@ -99,6 +101,9 @@ def _of_unit(board: Board, unit: UnitStatus, now: datetime) -> Iterator[Notice]:
         )  # fmt: skip
         severity = "warning" if induced else "critical"
         yield _notice(f"unit.stopped:{view.work_unit}", severity, said, view.since, now, zone, path)
+    elif seen(board.link(unit.device)) and view.state == "unknown" and (now - view.since).total_seconds() > _UNKNOWN_AFTER_S:
+        said = say("state_unknown", zone, {"unit": view.work_unit, "since": view.since})
+        yield _notice(f"unit.unknown:{view.work_unit}", "warning", said, view.since, now, zone, path)
     if view.without_order >= _PIECES_WITHOUT_ORDER and view.job is None:
         said = say("without_order", zone, {"unit": view.work_unit, "count": view.without_order})
         yield _notice(f"unit.without_order:{view.work_unit}", "info", said, view.since, now, zone, path)

@@ -185,7 +185,8 @@ def _machine(board: Board, unit: UnitStatus | None, reader: Reader, screen: Scre
     slower = found.slower if found is not None else None
     job, quantity = view.job, view.job.order.quantity if view.job else None
     return {
-        "row": row, "trend": found, "line": screens.line_of(unit), "cascade": cascade(row.losses) if row.losses else (),
+        "row": row, "alarmed": row.chip.css in ("stop", "ind"), "trend": found,
+        "line": screens.line_of(unit), "cascade": cascade(row.losses) if row.losses else (),
         "remedy": remedy(board, unit), "link": board.link(unit.device), "job": job,
         "slower_words": _slower(slower, reader) if slower else "", "stopped_s": sum(found.duration_s for found in view.stop_reasons),
         "pareto_words": [_pareto_word(unit, found_.stop, reader) for found_ in row.pareto],

@@ -12,13 +12,15 @@ from gateway.domain.events import Text
 from gateway.domain.view import JobView
 from gateway.status.board import Board, UnitStatus, UplinkStatus, seen
 from gateway.status.charts import Strip, spread, strip
-from gateway.status.formats import Formats
+from gateway.status.formats import Formats, unbroken
 from gateway.status.losses import Losses, ParetoRow, losses, pareto
 from gateway.status.notices import due, reason_text, standing
 from gateway.supervise import LinkState, LinkStatus
 
 OLD_PERIODS = 3
 """Data older than this many periods of their device are marked as old."""
+OLD_AT_LEAST_S = 2.0
+"""A quiet subscription is heard of by its keep-alive only, about once a second."""
 FROZEN_AFTER_S = 15.0
 """A board older than this means that nothing is committed any more."""
 _IDLE = frozenset({"setup", "maintenance", "break", "not_planned"})
@@ -34,7 +36,7 @@ class Reader:
     now: datetime
 
     def text(self, text: Text) -> str:
-        return text.fr if self.language == "fr" else text.en
+        return unbroken(text.fr) if self.language == "fr" else text.en
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,8 @@ def row(board: Board, unit: UnitStatus, reader: Reader) -> Row:
     reasons = pareto(view.stop_reasons)
     letters = {found.key: found.letter for found in reasons if found.key and found.letter}
     of, line = losses_of(unit), line_of(unit)
-    seen_line, seen_icon, old = _seen_line(unit, link, reader)
+    asked_at = reader.now if frozen(board, reader.now) else board.at  # between two boards a reading does not get older
+    seen_line, seen_icon, old = _seen_line(unit, link, reader, asked_at)
     known = of is not None and of.useful_s is not None
     band = strip(view, reader.now, formats, letters, alarmed=standing(unit, reader.now), lost_at=_lost_at(link))
     return Row(
@@ -174,7 +177,7 @@ def _why(unit: UnitStatus, visible: bool, reader: Reader) -> str:
     return f"{words['last_piece']} {reader.formats.age(view.last_piece_at, reader.now)} {words['ago']}".strip()
 
 
-def _seen_line(unit: UnitStatus, link: LinkStatus | None, reader: Reader) -> tuple[str, str, bool]:
+def _seen_line(unit: UnitStatus, link: LinkStatus | None, reader: Reader, asked_at: datetime) -> tuple[str, str, bool]:
     """The words, the icon, and whether the data are old."""
     words, formats = reader.words, reader.formats
     if link is None:
@@ -182,8 +185,8 @@ def _seen_line(unit: UnitStatus, link: LinkStatus | None, reader: Reader) -> tup
     protocol = _protocol(link.peer)
     if not seen(link):
         return f"{words['not_seen']} {formats.age(link.last_good or link.since, reader.now)} · {protocol}", "warn", True
-    age = (reader.now - (link.last_good or link.since)).total_seconds()
-    old = age > max(OLD_PERIODS * unit.interval_s, 1.0)
+    age = (asked_at - (link.last_good or link.since)).total_seconds()
+    old = age > max(OLD_PERIODS * unit.interval_s, OLD_AT_LEAST_S)
     shown = formats.duration(age)
     if old:
         return f"{words['seen_by']} {protocol}, {words['old']}, {shown}", "warn", True
@@ -302,7 +305,9 @@ def devices_box(board: Board, reader: Reader) -> FlowBox:
 
 def journal_box(board: Board, reader: Reader) -> FlowBox:
     words, formats, journal = reader.words, reader.formats, board.journal
-    ago = f"{words['last_write']} {formats.age(journal.last_commit_at, reader.now)} {words['ago']}".strip()
+    ago = (
+        f"{words['last_write']} {formats.age(journal.last_commit_at, reader.now)} {words['ago']}".strip() if journal.last_commit_at else "–"
+    )
     if not journal.committing or journal.disk in ("full", "read_only"):
         return FlowBox(words["local_journal"], "crit", words["not_written"], ago, "crit")
     value = f"{words['written']} {formats.number(journal.dropped)} {words['dropped']}"

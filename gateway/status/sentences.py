@@ -44,6 +44,11 @@ SENTENCES: Mapping[str, Sentence] = {
         Text("Rien à faire, sauf si cela dure : vérifier automate et câble.", "Nothing to do unless it lasts: check PLC and cable."),
         "{error} {peer} try {attempt}",
     ),
+    "state_unknown": Sentence(
+        Text("{unit} : état inconnu depuis {age}.", "{unit}: state unknown for {age}."),
+        Text("Vérifier le signal d’état de la machine.", "Check the machine's state signal."),
+        "state=unknown since={since}",
+    ),
     "tag_unknown": Sentence(
         Text("{unit} : {tag} inconnue.", "{unit}: {tag} unknown."),
         Text("Vérifier le capteur.", "Check the sensor."),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from gateway.status.formats import unbroken
+
 _WORDS: Mapping[str, tuple[str, str]] = {
     # screens
     "overview": ("Vue d’ensemble", "Overview"),
@@ -274,5 +276,6 @@ def words(language: str) -> Mapping[str, str]:
 
 
 _BY_LANGUAGE: Mapping[str, Mapping[str, str]] = {
-    language: MappingProxyType({key: pair[index] for key, pair in _WORDS.items()}) for index, language in enumerate(("fr", "en"))
+    "fr": MappingProxyType({key: unbroken(pair[0]) for key, pair in _WORDS.items()}),
+    "en": MappingProxyType({key: pair[1] for key, pair in _WORDS.items()}),
 }

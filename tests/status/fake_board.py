@@ -64,9 +64,11 @@ def kpi(kind: str = "shift", **changes: Any) -> dict[str, Any]:
 
 
 def null_kpi() -> dict[str, Any]:
-    nulls = dict.fromkeys(("availability", "effectiveness", "quality_ratio", "oee", "trs", "trg", "tre", "loss_cost"))
-    zeros = dict.fromkeys(("total_s", "opening_s", "planned_s", "run_s", "setup_s", "unknown_s", "stop_s", "micro_stop_s", "slow_s"), 0.0)
-    return kpi(**nulls, **zeros, produced=Decimal(0), good=Decimal(0), scrap=Decimal(0), late=Decimal(0), degraded=False)
+    nulls: dict[str, Any] = dict.fromkeys(("availability", "effectiveness", "quality_ratio", "oee", "trs", "trg", "tre", "loss_cost"))
+    zeros: dict[str, Any] = dict.fromkeys(
+        ("total_s", "opening_s", "planned_s", "run_s", "setup_s", "unknown_s", "stop_s", "micro_stop_s", "slow_s"), 0.0
+    )
+    return kpi(**(nulls | zeros), produced=Decimal(0), good=Decimal(0), scrap=Decimal(0), late=Decimal(0), degraded=False)
 
 
 def job(job_order_id: str = "OF-48213", **changes: Any) -> JobView:
@@ -251,7 +253,11 @@ def normal() -> Board:
 
 def link_lost() -> Board:
     whole = board()
-    return replace(whole, links=(lost(whole.links[0]), *whole.links[1:]))
+    cut = Alert(
+        "link.lost:press_plc", "critical", Text("press-07 non vue depuis {age}.", "press-07 not seen for {age}."),
+        Text("Vérifier automate et câble.", "Check PLC and cable."), NOW - timedelta(minutes=3), "press-07", "timeout 192.168.10.21:4840 try 12",
+    )  # fmt: skip
+    return replace(whole, links=(lost(whole.links[0]), *whole.links[1:]), alerts=(cut, ERP_MUTE))
 
 
 def no_orders() -> Board:

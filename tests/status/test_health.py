@@ -1,0 +1,196 @@
+"""The registry of alerts: one event per transition, whoever noticed it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
+from gateway.status.board import JournalStatus, UplinkStatus
+from gateway.status.formats import SPACE
+from gateway.status.health import Alerts
+from gateway.status.sentences import SENTENCES, aged, say
+from gateway.supervise import LinkState, LinkStatus
+from tests.manual_clock import ManualClock
+
+ZONE = "Europe/Paris"
+
+
+class Ledger:
+    """What was emitted, and the clock it was emitted by."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.clock = ManualClock()
+        self.alerts = Alerts(self.events.append, self.clock, ZONE)
+
+    def types(self) -> list[str]:
+        return [event.type for event in self.events]
+
+    def link(self, kind: str = "device", **changes: Any) -> LinkStatus:
+        name = "press_plc" if kind == "device" else "erp"
+        link = LinkStatus(name, kind, "OPC UA 10.0.4.11:4840", LinkState.CONNECTED, self.clock.now())
+        return replace(link, **changes)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    return Ledger()
+
+
+def test_raised_once_and_cleared_once(ledger: Ledger) -> None:
+    for _ in range(3):
+        ledger.alerts.raise_("x", "warning", Text("a", "b"), Text("c", "d"), "press-07", "detail")
+    ledger.alerts.clear("x")
+    ledger.alerts.clear("x")
+    raised, cleared = ledger.events
+    assert isinstance(raised, AlertRaised)
+    assert (raised.alert, raised.severity, raised.text, raised.remedy, raised.work_unit) == (
+        "x", "warning", Text("a", "b"), Text("c", "d"), "press-07",
+    )  # fmt: skip
+    assert isinstance(cleared, AlertCleared)
+    assert cleared.alert == "x"
+    assert ledger.alerts.active() == ()
+
+
+def test_a_worse_severity_is_a_transition(ledger: Ledger) -> None:
+    ledger.alerts.raise_("x", "info", Text("a", "a"), Text("", ""))
+    ledger.alerts.raise_("x", "critical", Text("a", "a"), Text("", ""))
+    assert ledger.types() == ["alert.raised", "alert.raised"]
+    with pytest.raises(ValueError, match="severity is one of"):
+        ledger.alerts.raise_("y", "loud", Text("a", "a"), Text("", ""))
+
+
+def test_what_others_told_the_ledger_is_shown_and_not_repeated(ledger: Ledger) -> None:
+    at = ledger.clock.now()
+    glitch = AlertRaised(
+        work_unit="press-07", at=at, alert="counter.glitch:parts", severity="warning", text=Text("x", "y"), remedy=Text("", "")
+    )
+    ledger.alerts.observe(glitch)
+    assert [alert.key for alert in ledger.alerts.active()] == ["counter.glitch:parts"]
+    ledger.alerts.observe(
+        AlertCleared(work_unit="press-07", at=at, alert="counter.glitch:parts", severity="warning", text=glitch.text, remedy=glitch.remedy)
+    )
+    assert ledger.alerts.active() == ()
+    assert ledger.events == []
+
+
+def test_active_is_worst_first_then_oldest(ledger: Ledger) -> None:
+    now = ledger.clock.now()
+    for key, severity, minutes in (("a", "info", 9), ("b", "critical", 1), ("c", "warning", 2), ("d", "warning", 5)):
+        ledger.alerts.raise_(key, severity, Text("", ""), Text("", ""), since=now - timedelta(minutes=minutes))
+    assert [alert.key for alert in ledger.alerts.active()] == ["b", "d", "c", "a"]
+
+
+def test_restored_alerts_keep_their_age_and_are_not_raised_again(ledger: Ledger) -> None:
+    since = ledger.clock.now() - timedelta(hours=3)
+    ledger.alerts.raise_("link.lost:erp", "warning", Text("", ""), Text("", ""), since=since)
+    after = Alerts(ledger.events.append, ledger.clock, ZONE)
+    after.restore(ledger.alerts.active())
+    after.raise_("link.lost:erp", "warning", Text("", ""), Text("", ""))
+    assert after.active()[0].since == since
+    assert ledger.types() == ["alert.raised"]
+
+
+async def test_a_device_is_missed_at_once_an_uplink_after_ten_seconds(ledger: Ledger) -> None:
+    down: dict[str, Any] = {"state": LinkState.DISCONNECTED, "attempt": 1, "error": "timeout"}
+    links = [ledger.link(**down), ledger.link("uplink", **down)]
+    ledger.alerts.watch_links(links, {"press_plc": "press-07"})
+    assert [alert.key for alert in ledger.alerts.active()] == ["link.lost:press_plc"]
+    assert ledger.alerts.active()[0].text.fr == "press-07 non vue depuis {age}."
+    assert ledger.alerts.active()[0].work_unit == "press-07"
+    await ledger.clock.advance(10)
+    ledger.alerts.watch_links(links, {"press_plc": "press-07"})
+    erp = ledger.alerts.active()[1]
+    assert (erp.key, erp.severity) == ("link.lost:erp", "warning")
+    assert "rien n’est perdu" in erp.text.fr
+    ledger.alerts.watch_links([ledger.link(), ledger.link("uplink")], {"press_plc": "press-07"})
+    assert ledger.alerts.active() == ()
+    assert ledger.types() == ["alert.raised", "alert.raised", "alert.cleared", "alert.cleared"]
+
+
+async def test_nothing_is_called_saved_while_nothing_is_recorded(ledger: Ledger) -> None:
+    link = ledger.link("uplink", state=LinkState.DISCONNECTED, attempt=3)
+    await ledger.clock.advance(60)
+    ledger.alerts.watch_links([link], {}, saved=False)
+    assert "perdu" not in ledger.alerts.active()[0].text.fr
+    event = ledger.events[0]
+    assert isinstance(event, AlertRaised)
+    assert event.text.fr == f"erp muet depuis 1{SPACE}min."
+
+
+def test_a_link_that_is_only_just_being_opened_is_not_lost(ledger: Ledger) -> None:
+    ledger.alerts.watch_links([ledger.link(state=LinkState.CONNECTING), ledger.link(state=LinkState.DISCONNECTED)], {})
+    assert ledger.events == []
+
+
+def test_silence_and_refused_tags_have_their_own_words(ledger: Ledger) -> None:
+    ledger.alerts.watch_links([ledger.link(state=LinkState.SILENT, remedy=Text("r", "s"))], {})
+    assert "n’envoie rien" in ledger.alerts.active()[0].text.fr
+    assert ledger.alerts.active()[0].remedy == Text("r", "s")
+    ledger.alerts.watch_links([ledger.link(state=LinkState.DEGRADED, refused_tags=("bore",))], {"press_plc": "press-07"})
+    (alert,) = ledger.alerts.active()
+    assert alert.text.en == "press-07: bore unknown."
+    assert ledger.types() == ["alert.raised", "alert.cleared", "alert.raised"]
+
+
+def test_parked_rows_and_a_filling_journal(ledger: Ledger) -> None:
+    ledger.alerts.watch_uplinks([UplinkStatus("erp", "http", 1, 100, None, 2)])
+    assert ledger.alerts.active()[0].text.en == "erp refuses 2 report(s)."
+    ledger.alerts.watch_uplinks([UplinkStatus("erp", "http", 0, 0)])
+    assert ledger.alerts.active() == ()
+    ledger.events.clear()
+
+    def filled(share: int) -> list[tuple[str, str]]:
+        ledger.alerts.watch_journal(JournalStatus(share, 100, hours_left=9.4))
+        return [(alert.key, alert.severity) for alert in ledger.alerts.active()]
+
+    assert filled(79) == []
+    assert filled(80) == [("journal.filling", "info")]
+    assert filled(91) == [("journal.filling", "warning")]
+    assert ledger.alerts.active()[0].text == Text("Journal plein à 91 %, reste 9 h.", "Journal 91% full, 9 h left.")
+    assert filled(96) == [("journal.filling", "critical")]
+    assert filled(79) == [("journal.filling", "info")]
+    assert filled(77) == []
+    assert ledger.types() == ["alert.raised"] * 4 + ["alert.cleared"]
+
+
+@pytest.mark.parametrize(
+    ("journal", "key"),
+    [
+        (JournalStatus(1, 100, "read_only"), "disk.blocked"),
+        (JournalStatus(1, 100, "full"), "disk.blocked"),
+        (JournalStatus(1, 100, committing=False), "disk.blocked"),
+        (JournalStatus(1, 100, "low"), "disk.low"),
+    ],
+)
+def test_the_disk(ledger: Ledger, journal: JournalStatus, key: str) -> None:
+    ledger.alerts.watch_journal(journal)
+    assert [alert.key for alert in ledger.alerts.active()] == [key]
+    ledger.alerts.watch_journal(JournalStatus(1, 100))
+    assert ledger.alerts.active() == ()
+
+
+def test_sentences_speak_both_languages_and_fill_every_placeholder() -> None:
+    said = say(
+        "counter_glitch",
+        ZONE,
+        {"unit": "Presse 4", "count": 9400, "gap": timedelta(seconds=2), "tag": "parts", "previous": 1, "value": 9401},
+    )
+    assert said.text.fr == f"Presse 4 : +9\u202f400 pièces en 2,0{SPACE}s, non comptées."
+    assert said.text.en == f"Presse 4: +9,400 pieces in 2.0{SPACE}s, not counted."
+    assert said.detail == "glitch parts 1→9401"
+    assert len(SENTENCES) >= 16
+    for sentence in SENTENCES.values():
+        assert sentence.text.fr != sentence.text.en
+    with pytest.raises(KeyError):
+        say("no_such_sentence", ZONE, {})
+
+
+def test_braces_of_foreign_text_are_left_alone() -> None:
+    clock = ManualClock()
+    text = Text('{"a": 1} depuis {age}', "{age}")
+    assert aged(text, clock.now() - timedelta(minutes=11), clock.now(), ZONE).fr == f'{{"a": 1}} depuis 11{SPACE}min'

@@ -122,6 +122,7 @@ class Connection:
             client.username_pw_set(access.user, access.password)
         if access.tls is not None:
             client.tls_set_context(access.tls)
+        client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -315,6 +316,11 @@ class Connection:
             _cut(client)
         else:
             client.loop_start()
+
+    def _on_socket_open(self, _c: paho.Client, _u: Any, _socket: Any) -> None:
+        if self._abandoned:
+            # A CONNECT that leaves now would take the session away from the connection that came after this one.
+            raise ConnectionAbortedError("given up meanwhile")
 
     def _on_connect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         self._post(self._is_connected, reason, properties)

@@ -170,9 +170,10 @@ def seen(link: LinkStatus | None) -> bool:
 def parts(board: Board) -> dict[str, object]:
     """The parts that can change on their own, by the names the event stream tells: what each is made of, to be compared."""
     orders = tuple((unit.view.job, unit.view.queue, unit.view.recent) for unit in board.units)
+    wrong = (board.alerts, board.links, board.uplinks, tuple(unit.view for unit in board.units))
     made: dict[str, object] = {
-        "top": (board.at, board.alerts, board.links),
-        "alerts": (board.alerts, board.links, tuple(unit.view for unit in board.units), board.uplinks),
+        "top": (board.at, wrong),
+        "alerts": wrong,
         "flow": (board.links, board.uplinks, board.journal, board.readings_per_s),
         "orders": orders,
         "links": (board.links, board.uplinks, board.tasks),

@@ -275,7 +275,8 @@ class TagStream:
 
     async def _outlast_silence(self, items: MonitoredTags, now: float, batches: list[Sequence[Reading]]) -> None:
         """A server may insist on rarer keep-alives than the watchdog waits for: then a read tells whether it is alive."""
-        if now - self._heard_at >= max(self._silence_s, 3 * items.keep_alive_s) or items.keep_alive_s < self._silence_s:
+        is_rare = 1.5 * items.keep_alive_s > self._silence_s
+        if not is_rare or now - self._heard_at >= 3 * items.keep_alive_s:
             raise remedies.silent(self._peer, now - self._heard_at)
         batches.append(await self._refresh(now))
 

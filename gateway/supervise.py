@@ -122,11 +122,6 @@ class Link:
     def is_up(self) -> bool:
         return self._status.state in UP
 
-    @property
-    def in_outage(self) -> bool:
-        """An outage began and has not ended; false before the first try."""
-        return self._outage_at is not None
-
     def connecting(self) -> None:
         self._step(LinkState.CONNECTING, next_try_at=None)
 

@@ -69,7 +69,10 @@ class StopEnded(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantityCounted(Event):
-    """Deltas of one reading. `late`: made while nobody was looking, since `since`. `while_stopped`: counted while not running."""
+    """Deltas of one reading. `late`: made while nobody was looking, since `since`. `while_stopped`: counted while not running.
+
+    `reassigned`: told earlier under another order (or none); taken away there by one event, given here by another.
+    """
 
     type: ClassVar[str] = "quantity.counted"
     produced: Decimal
@@ -80,6 +83,7 @@ class QuantityCounted(Event):
     late: bool
     since: datetime | None = None
     while_stopped: bool = False
+    reassigned: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

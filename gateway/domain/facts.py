@@ -10,8 +10,9 @@ from gateway.domain.job import Job
 from gateway.domain.job_order import Answer, Fact, FactVerb, JobState, Problem, ReturnStatus
 from gateway.domain.machine import MachineTime
 from gateway.domain.material import LoadedLot
+from gateway.domain.orders import ZERO
 from gateway.domain.problems import return_status
-from gateway.domain.production import ZERO, Production
+from gateway.domain.production import Production
 from gateway.domain.windows import KEEP
 
 _NOT_BEGUN = (JobState.NOT_ALLOWED_TO_START, JobState.ALLOWED_TO_START)
@@ -100,7 +101,7 @@ class Facts:
         if fact.material_id is None or fact.lot_id is None:
             return Problem("missing_field", "material_id and lot_id are required")
         lot = LoadedLot(instant(fact.at), fact.lot_id, fact.quantity, fact.unit)
-        return self._production.material_lots.load_lot(fact.material_id, lot)
+        return self._production.material.lots.load_lot(fact.material_id, lot)
 
     def _record_quality(self, fact: Fact) -> Problem | None:
         if fact.characteristic is None or fact.value is None:
@@ -111,7 +112,7 @@ class Facts:
             if isinstance(named, Problem):
                 return named
             job = named
-        if not self._production.judge(fact.characteristic, fact.value, job, lot_id=fact.lot_id):
+        if not self._production.inspection.judge(fact.characteristic, fact.value, job, lot_id=fact.lot_id):
             return Problem("unknown_characteristic", f"nobody asks for {fact.characteristic} on {self._machine.unit.name}")
         return None
 

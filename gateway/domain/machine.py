@@ -7,19 +7,21 @@ explained nor longer than the threshold is not decided, so its time waits, and s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import asdict
 from typing import Any
 
 from gateway.domain.equipment import StateFromCounts, WorkUnit
-from gateway.domain.events import Event, StateChanged, StopEnded, WindowClosed
-from gateway.domain.instants import SECOND, Instant, moment, seconds, timestamp
-from gateway.domain.oee import Category, Window, kpi_line
+from gateway.domain.events import Event, StateChanged, WindowClosed
+from gateway.domain.instants import SECOND, Instant, moment
+from gateway.domain.job_times import JobTimes
+from gateway.domain.oee import Category, kpi_line
 from gateway.domain.pace import Pace
 from gateway.domain.standstill import Standstill, StandstillBook, dump_stop, load_stop
 from gateway.domain.state import RUNNING, UNKNOWN, Condition, FaultCode, condition
+from gateway.domain.timeline import Stretch, Timeline
 from gateway.domain.windows import KEEP, WindowBook
 
-_CATEGORY = {
+CATEGORY_OF_STATE = {
     "running": Category.RUN, "setup": Category.SETUP, "unknown": Category.UNKNOWN, "maintenance": Category.PLANNED,
     "break": Category.PLANNED, "not_planned": Category.PLANNED,
 }  # fmt: skip
@@ -27,16 +29,7 @@ _KIND = {Category.RUN: "run", Category.SETUP: "setup", Category.UNKNOWN: "unknow
          Category.STOP: "stop", Category.UNLOADED: "no_order", Category.MICRO: "run"}  # fmt: skip
 
 
-@dataclass
-class Stretch:
-    """A stretch of the timeline that page and reports draw; micro-stops are inside `run`."""
-
-    start: Instant
-    end: Instant
-    kind: str
-    reason: str | None = None
-    fault: FaultCode | None = None
-    induced: bool = False
+_RECENT_PRUNED = 64
 
 
 class MachineTime:
@@ -55,16 +48,15 @@ class MachineTime:
         self.since: Instant = 0
         self.stand: Standstill | None = None
         self.recent: list[Standstill] = []
-        self.timeline: list[Stretch] = []
+        self.timeline = Timeline()
         self.changed_stops: dict[Instant, Standstill] = {}
-        self.changed_stretches: dict[Instant, Stretch] = {}
         self.ideal_us: float | None = None
         self.per_cycle = 1
         self.last_piece: Instant | None = None
         self._gap_from: Instant | None = None
         self._pace_from: Instant = 0
         self._candidate: tuple[Condition, Instant] | None = None
-        self._jobs: list[tuple[Instant, str | None]] = [(0, None)]
+        self.jobs = JobTimes()
         self._announced: tuple[str, str, str, str | None, FaultCode | None] = ("NotAvailable", "None", "unknown", None, None)
 
     def begin(self, at: Instant) -> None:
@@ -76,30 +68,20 @@ class MachineTime:
 
     @property
     def job(self) -> str | None:
-        return self._jobs[-1][1]
+        """The running job."""
+        return self.jobs.present
 
     def set_job(self, job: str | None) -> None:
         """From now on time belongs to `job` (None: no order is running)."""
         if job != self.job:
             self.flush_pace(finished=True)
-            self._jobs = [j for i, j in enumerate(self._jobs) if i + 1 == len(self._jobs) or self._jobs[i + 1][0] > self.settled]
-            self._jobs.append((self.now, job))
+            self.jobs.change(self.now, job, forget_before=self.settled)
 
     def set_ideal(self, seconds_per_piece: float | None, pieces_per_cycle: int) -> None:
         ideal = None if seconds_per_piece is None else seconds_per_piece * SECOND
         if (ideal, pieces_per_cycle) != (self.ideal_us, self.per_cycle):
             self.flush_pace(finished=True)
             self.ideal_us, self.per_cycle = ideal, pieces_per_cycle
-
-    def _by_job(self, start: Instant, end: Instant) -> list[tuple[Instant, Instant, str | None]]:
-        """[start, end) cut where the running job changed."""
-        cuts = []
-        for index, (since, job) in enumerate(self._jobs):
-            until = self._jobs[index + 1][0] if index + 1 < len(self._jobs) else end
-            low, high = max(start, since), min(end, until)
-            if high > low:
-                cuts.append((low, high, job))
-        return cuts
 
     # --- time passes ----------------------------------------------------------------------------------------------
 
@@ -108,11 +90,13 @@ class MachineTime:
         due = self.windows.boundary
         if self._candidate is not None:
             due = min(due, self._candidate[1] + self._hold(self._candidate[0]))
-        if self.stand is not None:
-            if not self.stand.decided:
-                due = min(due, self.stand.start + self.stops.threshold + 1)
-        elif self._gap_from is not None and self.condition.state == "running":
-            due = min(due, self._gap_from + self._cycle_us() + self.stops.threshold + 1)
+        stand = self.stand
+        if stand is not None:
+            # A restart that may still be chatter leaves open whether the stop goes on: nothing more falls due before that is known.
+            if not stand.decided and (self._candidate is None or self.stops.too_long(stand, self._candidate[1])):
+                due = min(due, stand.start + self.stops.threshold + 1)
+        elif self.open_gap_from is not None:
+            due = min(due, self.cycle_end + self.stops.threshold + 1)
         return due
 
     def fire(self) -> None:
@@ -121,10 +105,8 @@ class MachineTime:
         if self._candidate is not None and now >= self._candidate[1] + self._hold(self._candidate[0]):
             (adopted, at), self._candidate = self._candidate, None
             self._adopt(adopted, at)
-        if self.stand is None and self._gap_from is not None and self.condition.state == "running":
-            begin = self._gap_from + self._cycle_us()
-            if now - begin > self.stops.threshold:
-                self._adopt(condition("stopped"), begin)
+        if self.stand is None and self.open_gap_from is not None and now - self.cycle_end > self.stops.threshold:
+            self._adopt(condition("stopped"), self.cycle_end)
         self.settle(now)
         if now >= self.windows.boundary:
             self.flush_pace(finished=False)
@@ -137,11 +119,11 @@ class MachineTime:
             at = min(at, self._candidate[1])
         stand = self.stand
         if stand is None:
-            if self._gap_from is not None and self.condition.state == "running":
-                at = min(at, self._gap_from + self._cycle_us())
+            if self.open_gap_from is not None:
+                at = min(at, self.cycle_end)
             self._book(at)
             return
-        self._extend(stand, at)
+        self.extend(stand, at)
         if not stand.decided and self.stops.too_long(stand, at):
             stand.long = True
             self.changed_stops[stand.start] = stand
@@ -149,28 +131,39 @@ class MachineTime:
             self.stops.book(stand, at)
             self.settled = max(self.settled, at)
 
-    def _extend(self, stand: Standstill, at: Instant) -> None:
+    def extend(self, stand: Standstill, at: Instant) -> None:
+        """The machine stood until `at`."""
         last = stand.parts[-1].end if stand.parts else stand.start
-        for _, end, job in self._by_job(last, at):
+        for _, end, job in self.jobs.cut(last, at):
             stand.extend(end, job)
 
     def _book(self, end: Instant) -> None:
         start = self.settled
         if end <= start:
             return
-        category = _CATEGORY[self.condition.state]
-        for low, high, job in self._by_job(start, end):
+        category = CATEGORY_OF_STATE[self.condition.state]
+        for low, high, job in self.jobs.cut(start, end):
             self.windows.book(low, high, category, job)
         if category is Category.RUN:
             self._pace_until(end)
-        self._draw(Stretch(start, end, _KIND[category]))
+        self.timeline.draw(Stretch(start, end, _KIND[category]))
         self.settled = end
 
     def _pace_until(self, at: Instant) -> None:
-        """Running time up to `at` counts into the present gap, booked or not."""
+        """Running time up to `at` counts into the present gap, booked or not.
+
+        A change that may still be chatter is taken for real: its pieces end gaps like any others.
+        """
+        begin, candidate = self._pace_from, self._candidate
         if self.condition.state == "running":
-            self.pace.run(max(self._pace_from, self.since), at)
-        self._pace_from = max(self._pace_from, at)
+            begin = max(begin, self.since)
+            at = at if candidate is None else min(at, candidate[1])
+        elif candidate is not None and candidate[0].state == "running":
+            begin = max(begin, candidate[1])
+        else:
+            return
+        self.pace.run(begin, at)
+        self._pace_from = max(begin, at)
 
     def close_windows(self) -> None:
         """Announce windows whose time is all decided, and closed ones that changed."""
@@ -183,16 +176,23 @@ class MachineTime:
     def report(self, said: Condition) -> None:
         """The machine's condition as read at `now`; chatter is held back until it has lasted long enough."""
         if said == self.condition:
-            self._candidate = None
+            self._drop_candidate()
             return
         hold = self._hold(said)
         if hold == 0 or said.stands == self.condition.stands:
-            self._candidate = None
+            self._drop_candidate()
             self._adopt(said, self.now)
         elif self._candidate is None or self._candidate[0].stands != said.stands:
             self._candidate = (said, self.now)
         else:
             self._candidate = (said, self._candidate[1])
+
+    def _drop_candidate(self) -> None:
+        """The change was chatter. Running that was none is taken out of the present gap again."""
+        if self._candidate is not None and self._candidate[0].state == "running":
+            self.pace.cut(self._candidate[1])
+            self._pace_from = self._candidate[1]
+        self._candidate = None
 
     def _hold(self, said: Condition) -> int:
         """How long a change must last: a stop `ignore_under`, a run after a stop `min_run`; anything else counts at once."""
@@ -211,26 +211,30 @@ class MachineTime:
             self._pace_until(at)
         stand = self.stand
         before, self.condition = self.condition, said
-        self._pace_from = at
-        if stand is not None and said.stands and said.induced in (None, stand.induced):
+        self._pace_from = max(self._pace_from, at)
+        if stand is not None and said.stands and (stand.transition or said.induced in (None, stand.induced)):
             self._explain_open(stand, said, at)
         else:
             if stand is not None:
                 self._end_stand(at)
             if said.stands:
                 self._begin_stand(at, said)
-            elif not (before.state == said.state):
+            elif before.state != said.state:
                 self.since = at
         if said.state == "unknown":
             self.pace.lose()
         self._announce()
 
     def _begin_stand(self, at: Instant, said: Condition) -> None:
-        self.stand = Standstill(at, bool(said.induced), said.reason, said.fault, booked_until=at)
+        self.stand = Standstill(at, bool(said.induced), said.reason, said.fault, booked_until=at, transition=said.induced is None)
         self.since = at
 
     def _explain_open(self, stand: Standstill, said: Condition, at: Instant) -> None:
         """The first reason explains back to the start; a second, different one begins a new stop; none changes nothing."""
+        if stand.transition and said.induced is not None:
+            self.stops.unbook(stand)
+            stand.induced, stand.transition = said.induced, False
+            self.settle(at)
         if said.reason is None or said.reason == stand.reason:
             return
         if stand.reason is not None:
@@ -247,39 +251,33 @@ class MachineTime:
         self.stand = None
         if at <= stand.start:
             return
-        self._extend(stand, at)
-        stand.truncate(at)
-        stand.end = at
-        if not stand.long and self.stops.too_long(stand, at):
-            stand.long = True
-        elif stand.long and not self.stops.too_long(stand, at):
+        self.extend(stand, at)
+        long = self.stops.too_long(stand, at)
+        if stand.booked_until > at or stand.long != long:
             # Pieces that came together show that the restart was earlier than it looked.
             self.stops.unbook(stand)
-            stand.long = False
+        stand.truncate(at)
+        stand.end, stand.long = at, long
         self.stops.book(stand, at)
-        self.settled = max(self.settled, at)
-        self.recent = [s for s in self.recent if (s.end or at) > at - KEEP]
+        self.settled = at
         self.recent.append(stand)
+        if len(self.recent) % _RECENT_PRUNED == 0:
+            self.recent = [s for s in self.recent if (s.end or at) > at - KEEP]
         self.announce_stop(stand)
-        self._draw_stop(stand)
+        self.timeline.draw(self._stretch(stand, at))
 
     def announce_stop(self, stand: Standstill) -> None:
         """`stop.ended`, again with a higher revision when its explanation changed."""
         assert stand.end is not None
         stand.revision += 1
         self.changed_stops[stand.start] = stand
-        job = next((p.job for p in stand.parts if p.job), None)
-        self._emit(
-            StopEnded(
-                work_unit=self.unit.name, at=moment(self.now), job_order_id=job, stop_id=self.stop_id(stand), revision=stand.revision,
-                class_=stand.class_, from_=moment(stand.start), to=moment(stand.end), duration_s=seconds(stand.end - stand.start),
-                reason=stand.reason, reason_class=self.stops.reason_class(stand.reason), fault=stand.fault,
-                induced=self.stops.induced(stand),
-            )
-        )  # fmt: skip
+        self._emit(self.stops.ended(stand, self.now))
 
-    def stop_id(self, stand: Standstill) -> str:
-        return f"{self.unit.name}/{timestamp(moment(stand.start))}"
+    def _stretch(self, stand: Standstill, end: Instant) -> Stretch:
+        kind = _KIND[self.stops.category(stand, stand.parts[0].job if stand.parts else None)]
+        if kind == "run":
+            return Stretch(stand.start, end, kind)
+        return Stretch(stand.start, end, kind, stand.reason, stand.fault, self.stops.induced(stand))
 
     def _announce(self) -> None:
         said, stand = self.condition, self.stand
@@ -298,12 +296,9 @@ class MachineTime:
 
     def lose(self) -> None:
         """The state link is gone: unknown from now on."""
-        self._candidate = None
-        if self.by_gap:
-            self._gap_from, at = None, self.now
-            self._adopt(UNKNOWN, at)
-        else:
-            self._adopt(UNKNOWN, self.now)
+        self._drop_candidate()
+        self._gap_from = None
+        self._adopt(UNKNOWN, self.now)
 
     def explain(self, stand: Standstill, reason: str, fault: FaultCode | None = None) -> None:
         """A person's reason for a stop, open or ended: all of it, wherever its time was booked."""
@@ -315,7 +310,7 @@ class MachineTime:
         else:
             self.stops.book(stand, stand.end)
             self.announce_stop(stand)
-            self._redraw(stand)
+            self.timeline.replace(self._stretch(stand, stand.end))
 
     def stop_at(self, at: Instant) -> Standstill | None:
         """The standstill that holds `at`, the open one or one of the last 48 hours."""
@@ -323,10 +318,12 @@ class MachineTime:
             return self.stand
         return next((s for s in reversed(self.recent) if s.start <= at < (s.end or at)), None)
 
-    # --- pieces and gaps ------------------------------------------------------------------------------------------
+    def still_since(self) -> Instant | None:
+        """Since when the machine says that it does not run; None while it runs, perhaps runs, or nobody knows."""
+        runs = self.by_gap or self._candidate is not None or self.condition.state in ("running", "unknown")
+        return None if runs or self.condition.item_state == "Executing" else self.since
 
-    def _cycle_us(self) -> int:
-        return round((self.ideal_us or 0) * self.per_cycle)
+    # --- pieces and gaps ------------------------------------------------------------------------------------------
 
     def piece(self, pieces: int, *, judge: bool) -> None:
         """`pieces` were counted at `now`. `judge` False: late, a baseline or around a bad counter, so this gap says nothing."""
@@ -334,18 +331,44 @@ class MachineTime:
             self._gap_piece(pieces, judge=judge)
         if pieces:
             self.last_piece = self.now
-        self._pace_until(self.now)
         if not judge:
+            self._pace_until(self.now)
             self.pace.restart()
         elif pieces:
+            self._pace_until(self.now)
             self.windows.book_slow(self.pace.piece(self.now, pieces, self.ideal_us, self.per_cycle), self.job)
 
     def gap_unjudged(self) -> None:
         """A counter that could not be trusted: the gap around it is not judged."""
         self.pace.lose()
-        if self.by_gap and self._gap_from is not None and self.stand is None:
+        if self.open_gap_from is not None and self.stand is None:
             self._gap_from = self.now
             self.settle(self.now)
+
+    def flush_pace(self, *, finished: bool) -> None:
+        """Judge waiting gaps before their job, product or window ends."""
+        self.windows.book_slow(self.pace.flush(finished=finished), self.job)
+
+    @property
+    def open_gap_from(self) -> Instant | None:
+        """`from: counts` and running: the last piece, whose gap is still open."""
+        return self._gap_from if self.condition.state == "running" else None
+
+    def cycle_us(self) -> int:
+        """Microseconds of one ideal cycle (all its pieces); 0 without an ideal time."""
+        return round((self.ideal_us or 0) * self.per_cycle)
+
+    @property
+    def cycle_end(self) -> Instant:
+        """Where a standstill in the open gap would begin; what is booked as run already stays so when the ideal time changes."""
+        return max((self._gap_from or 0) + self.cycle_us(), self.settled)
+
+    def gap_stands(self, gap: int, pieces: int) -> bool:
+        """Whether a gap that ends with `pieces` is more than slow, so that its excess is a standstill."""
+        cycle, rules = self.cycle_us(), self.unit.cycles
+        expected = max(round(pieces * (self.ideal_us or 0)), cycle)
+        slow = max(rules.micro_factor * expected, rules.micro_min_s * SECOND)
+        return bool(cycle) and gap > max(slow, expected * (1 + rules.slow_tolerance))
 
     def _gap_piece(self, pieces: int, *, judge: bool) -> None:
         """State from the gap between pieces alone: run for their ideal time, then a micro-stop or a stop of the excess."""
@@ -356,117 +379,46 @@ class MachineTime:
             return
         if not pieces:
             return
-        cycle = self._cycle_us()
-        expected = max(round(pieces * (self.ideal_us or 0)), cycle)
-        rules = self.unit.cycles
-        slow = max(rules.micro_factor * expected, rules.micro_min_s * SECOND)
-        restart = now - (expected - cycle)
+        restart = max(now - max(round((pieces - self.per_cycle) * (self.ideal_us or 0)), 0), self.settled)
+        stands = self.gap_stands(now - last, pieces)
         if self.stand is not None:
-            self._adopt(RUNNING, max(restart, self.stand.start + 1))
-        elif cycle and now - last > max(slow, expected * (1 + rules.slow_tolerance)):
-            self.settle(last + cycle)
-            self._pace_until(last + cycle)
-            self._silent_stand(last + cycle, restart)
+            if (stands and restart > self.stand.start) or not self.cycle_us():
+                self._adopt(RUNNING, restart)
+            else:
+                self._undo_stand()
+        elif stands and restart > self.cycle_end:
+            self._silent_stand(self.cycle_end, restart)
         self._gap_from = now
         self.settle(now)
 
     def _silent_stand(self, start: Instant, end: Instant) -> None:
         """A micro-stop that shows only when it is over: no state change is announced for it."""
+        self.settle(start)
+        self._pace_until(start)
         since = self.since
         self._begin_stand(start, condition("stopped"))
         self._end_stand(end)
         self.since, self._pace_from = since, end
 
-    def flush_pace(self, *, finished: bool) -> None:
-        """Judge waiting gaps before their job, product or window ends."""
-        self.windows.book_slow(self.pace.flush(finished=finished), self.job)
-
-    # --- pictures -------------------------------------------------------------------------------------------------
-
-    def pending_windows(self) -> list[Window]:
-        """Copies of the open and closing windows with all time up to `now` booked as it looks at `now`."""
-        copy = WindowBook(self.unit.calendar, self.unit.time_zone)
-        copy.open = {k: w.copy() for k, w in self.windows.open.items()}
-        copy.closing = [w.copy() for w in self.windows.closing]
-        stops = StandstillBook(self.unit, copy)
-        now, start = self.now, self.settled
+    def _undo_stand(self) -> None:
+        """Pieces that came together show that the machine did not stand at all."""
         stand = self.stand
-        if stand is None and self.by_gap and self._gap_from is not None and self.condition.state == "running":
-            stand = self._open_gap(copy)
-            start = stand.start if stand else now
-        if stand is not None:
-            seen = load_stop(dump_stop(stand))
-            self._extend(seen, now)
-            seen.long = seen.long or stops.too_long(seen, now)
-            stops.book(seen, now)
-        elif start < now:
-            for low, high, job in self._by_job(start, now):
-                copy.book(low, high, _CATEGORY[self.condition.state], job)
-        return [*copy.open.values(), *copy.closing]
-
-    def _open_gap(self, copy: WindowBook) -> Standstill | None:
-        """The gap since the last piece judged by its length so far, booked into `copy` as far as it is run."""
-        assert self._gap_from is not None
-        cycle, rules, gap = self._cycle_us(), self.unit.cycles, self.now - self._gap_from
-        slow = max(rules.micro_factor * cycle, rules.micro_min_s * SECOND)
-        stands = bool(cycle) and gap > max(slow, cycle * (1 + rules.slow_tolerance))
-        until = min(self.now, self._gap_from + cycle) if stands else self.now
-        for low, high, job in self._by_job(self.settled, until):
-            copy.book(low, high, Category.RUN, job)
-        if stands:
-            return Standstill(until, induced=False, booked_until=until)
-        if cycle and gap > cycle * (1 + rules.slow_tolerance):
-            copy.book_slow([(self._gap_from + cycle, self.now)], self.job)
-        return None
-
-    # --- the timeline ---------------------------------------------------------------------------------------------
-
-    def _draw(self, stretch: Stretch) -> None:
-        last = self.timeline[-1] if self.timeline else None
-        same = last is not None and last.kind == stretch.kind and last.end == stretch.start
-        if last is not None and same and stretch.kind != "stop":
-            last.end = stretch.end
-            stretch = last
-        else:
-            self.timeline.append(stretch)
-            if len(self.timeline) % 64 == 0:
-                self.timeline = [s for s in self.timeline if s.end > stretch.end - KEEP]
-        self.changed_stretches[stretch.start] = stretch
-
-    def _draw_stop(self, stand: Standstill) -> None:
-        assert stand.end is not None
-        kind = _KIND[self.stops.category(stand, stand.parts[0].job if stand.parts else None)]
-        shown = (stand.reason, stand.fault, self.stops.induced(stand)) if kind != "run" else (None, None, False)
-        self._draw(Stretch(stand.start, stand.end, kind, *shown))
-
-    def _redraw(self, stand: Standstill) -> None:
-        """The stop's explanation changed after it was drawn; a micro-stop that became a stop gets its own stretch."""
-        assert stand.end is not None
-        kind = _KIND[self.stops.category(stand, stand.parts[0].job if stand.parts else None)]
-        new = Stretch(stand.start, stand.end, kind, stand.reason, stand.fault, self.stops.induced(stand))
-        pieces: list[Stretch] = []
-        for old in self.timeline:
-            if old.end <= stand.start or old.start >= stand.end:
-                pieces.append(old)
-                continue
-            if old.start < stand.start:
-                pieces.append(Stretch(old.start, stand.start, old.kind, old.reason, old.fault, old.induced))
-            if not pieces or pieces[-1] is not new:
-                pieces.append(new)
-            if old.end > stand.end:
-                pieces.append(Stretch(stand.end, old.end, old.kind, old.reason, old.fault, old.induced))
-        self.timeline = pieces
-        self.changed_stretches.update({s.start: s for s in pieces if s.start <= stand.end and s.end >= stand.start})
+        assert stand is not None
+        self.stops.unbook(stand)
+        self.stand, self.condition = None, RUNNING
+        self.changed_stops.pop(stand.start, None)
+        self.settled = self.since = self._pace_from = stand.start
+        self._announce()
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
     def dump(self) -> dict[str, Any]:
         return {
-            "now": self.now, "settled": self.settled, "since": self.since, "condition": _dump_condition(self.condition),
-            "candidate": None if self._candidate is None else [_dump_condition(self._candidate[0]), self._candidate[1]],
+            "now": self.now, "settled": self.settled, "since": self.since, "condition": asdict(self.condition),
+            "candidate": None if self._candidate is None else [asdict(self._candidate[0]), self._candidate[1]],
             "stand": None if self.stand is None else dump_stop(self.stand), "windows": self.windows.dump(), "pace": self.pace.dump(),
             "ideal_us": self.ideal_us, "per_cycle": self.per_cycle, "last_piece": self.last_piece, "gap_from": self._gap_from,
-            "pace_from": self._pace_from, "jobs": self._jobs, "announced": self._announced,
+            "pace_from": self._pace_from, "jobs": self.jobs.dump(), "announced": self._announced,
         }  # fmt: skip
 
     def load(
@@ -481,15 +433,8 @@ class MachineTime:
         self.windows.load(state["windows"], closed)
         self.pace.load(state["pace"])
         self._gap_from, self._pace_from = state["gap_from"], state["pace_from"]
-        self._jobs = [(since, job) for since, job in state["jobs"]]
+        self.jobs.load(state["jobs"])
         item, mode, word, reason, fault = state["announced"]
         self._announced = (item, mode, word, reason, fault)
         self.recent = sorted((s for s in map(load_stop, stops) if s.end is not None), key=lambda s: s.start)
-        self.timeline = sorted((Stretch(**t) for t in timeline), key=lambda s: s.start)
-
-
-def _dump_condition(said: Condition) -> dict[str, Any]:
-    return {
-        "state": said.state, "reason": said.reason, "fault": said.fault, "induced": said.induced, "item_state": said.item_state,
-        "operation_mode": said.operation_mode, "unmapped": said.unmapped,
-    }  # fmt: skip
+        self.timeline.load(timeline)

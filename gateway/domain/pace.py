@@ -91,6 +91,10 @@ class Pace:
                 first[0] = second[1] - (first[1] - first[0] + second[1] - second[0])
                 first[1] = second[1]
 
+    def cut(self, at: Instant) -> None:
+        """What looked like running from `at` on was none."""
+        self._runs = [[start, min(end, at)] for start, end in self._runs if start < at]
+
     def lose(self) -> None:
         """Unknown time, or a counter that could not be trusted: this gap is not judged."""
         self._watching = False

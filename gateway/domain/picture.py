@@ -12,6 +12,7 @@ from gateway.domain.job_order import JobState
 from gateway.domain.load import day_loads
 from gateway.domain.machine import MachineTime
 from gateway.domain.oee import Window, kpi_line
+from gateway.domain.outlook import pending_windows
 from gateway.domain.pace import CycleTimes
 from gateway.domain.production import Production
 from gateway.domain.view import CycleBin, Interval, MicroStop, StopReason, UnitView
@@ -22,15 +23,15 @@ _RECENT = 8 * 3600 * SECOND
 def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> UnitView:
     """Reads only; everything in it is immutable."""
     now = machine.now
-    pending = machine.pending_windows()
+    pending = pending_windows(machine)
     shift = next((w for w in pending if w.kind == "shift" and not w.closed and w.covers(now)), None)
     start = shift.start if shift is not None else now - _RECENT
     end = shift.end if shift is not None and shift.end is not None else now
     running = production.ledger.running
     shown = running or next(iter(production.ledger.interrupted), None)
     said, stand = machine.condition, machine.stand
-    ideal, _ = production.ideal_for(running)
-    queue = production.ledger.queue()
+    ideal, _ = production.orders.ideal_for(running)
+    queue = (*production.ledger.queue(), *(j for j in production.ledger.interrupted if j is not shown))
     busy = [j for j in (running, *queue) if j is not None and j.state in (JobState.RUNNING, JobState.ALLOWED_TO_START)]
     free_from = _free_from([j.promise.eta_likely if j.promise else None for j in busy], now)
     window = shift or next((w for w in pending if w.kind == "hour" and w.covers(now)), None)
@@ -58,7 +59,7 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
         late_count=window.late if window else Decimal(0),
         without_order=window.without_order if window else Decimal(0),
         ideal_cycle_time_s=None if ideal is None else float(ideal),
-        quality=tuple(production.last_quality.values()),
+        quality=tuple(production.inspection.last.values()),
         capacity_free_from=free_from,
         load=day_loads(unit.calendar, moment(now), free_from, waiting=bool(busy)),
     )
@@ -77,7 +78,7 @@ def _lines(pending: Iterable[Window], unit: WorkUnit, job: str | None, now: Inst
 def _intervals(machine: MachineTime, start: Instant) -> tuple[Interval, ...]:
     done = [
         Interval(moment(max(s.start, start)), moment(s.end), s.kind, s.reason, s.fault, s.induced)
-        for s in machine.timeline
+        for s in machine.timeline.stretches
         if s.end > start
     ]
     stand = machine.stand

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -18,7 +18,10 @@ _LOTS = 200
 
 @dataclass(frozen=True)
 class Counted:
-    """What the counters of one sample say together, in pieces; `counter` is the raw value of the leading counter."""
+    """What the counters of one sample say together, in pieces; `counter` is the raw value of the leading counter.
+
+    `late`: pieces (or, where none were made, marks) from a time when nobody was looking, `since` then.
+    """
 
     produced: Decimal
     scrap: Decimal
@@ -32,6 +35,8 @@ class Counted:
     """A counter that makes produced pieces was read good and accepted (also without a delta)."""
     baseline: bool
     """The leading counter's first reading."""
+    lost: bool
+    """The leading counter was read, and bad or no number: nobody knows what is being made."""
 
 
 class PieceCounters:
@@ -42,10 +47,12 @@ class PieceCounters:
         self.readers = {role: CounterReader(counter) for role, counter in wanted.items() if counter is not None}
         self.tags = frozenset(r.tag for r in self.readers.values())
         self.leading = next((role for role in ("total", "cycles", "good") if role in self.readers), None)
+        self._makers = ("good", "reject", "rework") if self.leading == "good" else ("total", "cycles")
 
     def read(self, inputs: Mapping[str, Input], at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int) -> Counted | None:
         """None when the sample has no counter at all."""
         counts: dict[str, Count] = {}
+        lost: set[str] = set()
         for role, reader in self.readers.items():
             held = inputs.get(reader.tag)
             if held is None:
@@ -53,6 +60,7 @@ class PieceCounters:
             value = None if held.bad else number(held.value)
             if value is None:
                 reader.lose()
+                lost.add(role)
                 continue
             weight = pieces_per_cycle if role == "cycles" else 1
             count = reader.read(value, at, seconds_per_piece, pieces_per_cycle, weight)
@@ -62,9 +70,9 @@ class PieceCounters:
                 for other, follower in self.readers.items():
                     if other != role:
                         follower.rebase()
-        return self._together(counts, pieces_per_cycle) if counts else None
+        return self._together(counts, pieces_per_cycle, lost=self.leading in lost) if counts or lost else None
 
-    def _together(self, counts: Mapping[str, Count], pieces_per_cycle: int) -> Counted:
+    def _together(self, counts: Mapping[str, Count], pieces_per_cycle: int, *, lost: bool) -> Counted:
         def delta(role: str) -> Decimal:
             count = counts.get(role)
             return ZERO if count is None or count.delta is None else Decimal(count.delta)
@@ -76,10 +84,9 @@ class PieceCounters:
             produced = delta("cycles") * pieces_per_cycle
         else:
             produced = delta("total")
-        if self.leading != "good" and "good" in counts and "reject" not in self.readers:
-            scrap = max(ZERO, produced - delta("good") - rework)
         lead = counts.get(self.leading) if self.leading else None
-        late = [c for c in counts.values() if c.late and c.delta]
+        makers = [counts[role] for role in self._makers if role in counts]
+        late = [c for c in (makers if produced else counts.values()) if c.late and c.delta]
         return Counted(
             produced=produced,
             scrap=scrap,
@@ -88,8 +95,9 @@ class PieceCounters:
             late=bool(late),
             since=min((c.since for c in late if c.since is not None), default=None),
             gaps=tuple((self.readers[role].tag, c) for role, c in counts.items() if c.kind or c.undone),
-            seen=lead is not None and (lead.delta is not None or lead.baseline),
+            seen=any(c.delta is not None for c in makers) or (lead is not None and lead.baseline),
             baseline=lead is not None and lead.baseline,
+            lost=lost,
         )
 
     def raw(self, role: str | None) -> Decimal | None:
@@ -113,18 +121,22 @@ class PieceCounters:
                 reader.load(state[role])
 
 
-@dataclass
+@dataclass(eq=False)
 class Lot:
-    """Good pieces of one order, product and set of windows that a later reject can still mark."""
+    """Pieces of one order, product and set of windows that a later reject, declaration or correction can still reach."""
 
     windows: tuple[str, ...]
     job: str | None
     ideal_s: Decimal | None
-    good: Decimal
+    good: Decimal = ZERO
+    scrap: Decimal = ZERO
+    rework: Decimal = ZERO
 
 
 @dataclass(frozen=True)
 class Mark:
+    """`quantity` pieces of `lot` changed; negative: a mark was taken back."""
+
     lot: Lot
     quantity: Decimal
 
@@ -135,44 +147,74 @@ class PieceLots:
     def __init__(self) -> None:
         self._lots: list[Lot] = []
 
-    def add(self, windows: tuple[str, ...], job: str | None, ideal_s: Decimal | None, good: Decimal) -> None:
+    def add(self, windows: tuple[str, ...], job: str | None, ideal_s: Decimal | None, good: Decimal, scrap: Decimal = ZERO) -> None:
         last = self._lots[-1] if self._lots else None
-        if last is not None and (last.windows, last.job, last.ideal_s) == (windows, job, ideal_s):
-            last.good += good
-        else:
-            self._lots.append(Lot(windows, job, ideal_s, good))
+        if last is None or (last.windows, last.job, last.ideal_s) != (windows, job, ideal_s):
+            last = Lot(windows, job, ideal_s)
+            self._lots.append(last)
             del self._lots[:-_LOTS]
+        last.good += good
+        last.scrap += scrap
 
-    def mark(self, quantity: Decimal, job: str | None = None, *, prefer: Collection[str] = (), orphans: bool = False) -> list[Mark]:
-        """Take `quantity` good pieces from the latest lots (of `job` alone when given, of none with `orphans`).
+    def mark(self, what: str, quantity: Decimal, job: str | None = None, *, prefer: Collection[str] = ()) -> list[Mark]:
+        """Good pieces of the latest lots (of `job` alone when given) become `what`; a negative quantity makes such pieces good again.
 
-        Lots made in one of the windows `prefer` come first; what is not there is not marked.
+        Lots made in the windows `prefer` come first; what is not there is not marked.
         """
-        marks: list[Mark] = []
-        chosen = [lot for lot in reversed(self._lots) if (lot.job is None if orphans else job in (None, lot.job))]
+        source, target = ("good", what) if quantity > 0 else (what, "good")
+        marks = self._take(source, abs(quantity), self._latest(job, prefer))
+        for mark in marks:
+            setattr(mark.lot, target, getattr(mark.lot, target) + mark.quantity)
+        return marks if quantity > 0 else [Mark(mark.lot, -mark.quantity) for mark in marks]
+
+    def withdraw(self, what: str, quantity: Decimal, job: str, *, prefer: Collection[str]) -> list[Mark]:
+        """`quantity` pieces that are `what` (good or scrap) were never made."""
+        return self._take(what, quantity, self._latest(job, prefer))
+
+    def hand_over(self, quantity: Decimal, job: str, window: str | None, *, prefer: Collection[str]) -> list[Lot]:
+        """`quantity` pieces without an order become the job's (and belong to its `window` too): the lots they make.
+
+        They keep their place among the others, so that later rejects still find the latest pieces first.
+        """
+        moved: list[Lot] = []
+        for lot in [one for one in self._latest(None, prefer) if one.job is None]:
+            share = Lot((*lot.windows, window) if window is not None else lot.windows, job, lot.ideal_s)
+            for what in ("good", "scrap", "rework"):
+                taken = min(getattr(lot, what), quantity)
+                quantity -= taken
+                setattr(lot, what, getattr(lot, what) - taken)
+                setattr(share, what, taken)
+            if share.good or share.scrap or share.rework:
+                self._lots.insert(self._lots.index(lot) + 1, share)
+                moved.append(share)
+        return moved
+
+    def _latest(self, job: str | None, prefer: Collection[str]) -> list[Lot]:
+        chosen = [lot for lot in reversed(self._lots) if job in (None, lot.job)]
         if prefer:
             chosen.sort(key=lambda lot: -sum(window in prefer for window in lot.windows))
-        for lot in chosen:
-            if quantity <= 0:
-                break
-            taken = min(lot.good, quantity)
+        return chosen
+
+    @staticmethod
+    def _take(what: str, quantity: Decimal, lots: Iterable[Lot]) -> list[Mark]:
+        marks: list[Mark] = []
+        for lot in lots:
+            taken = min(getattr(lot, what), quantity)
             if taken > 0:
-                lot.good -= taken
+                setattr(lot, what, getattr(lot, what) - taken)
                 quantity -= taken
                 marks.append(Mark(lot, taken))
+            if quantity <= 0:
+                break
         return marks
 
-    def unmark(self, quantity: Decimal, job: str | None, *, prefer: Collection[str] = ()) -> list[Mark]:
-        """Make `quantity` marked pieces of the job's latest lot (made in one of `prefer` first) good again: a correction."""
-        chosen = [lot for lot in reversed(self._lots) if job in (None, lot.job)]
-        chosen.sort(key=lambda lot: -sum(window in prefer for window in lot.windows))
-        if not chosen:
-            return []
-        chosen[0].good += quantity
-        return [Mark(chosen[0], -quantity)]
-
     def dump(self) -> list[list[Any]]:
-        return [[list(lot.windows), lot.job, None if lot.ideal_s is None else str(lot.ideal_s), str(lot.good)] for lot in self._lots]
+        return [
+            [list(lot.windows), lot.job, None if lot.ideal_s is None else str(lot.ideal_s), str(lot.good), str(lot.scrap), str(lot.rework)]
+            for lot in self._lots
+        ]
 
     def load(self, state: list[list[Any]]) -> None:
-        self._lots = [Lot(tuple(w), j, None if c is None else Decimal(c), Decimal(g)) for w, j, c, g in state]
+        self._lots = [
+            Lot(tuple(windows), job, None if ideal is None else Decimal(ideal), *map(Decimal, made)) for windows, job, ideal, *made in state
+        ]

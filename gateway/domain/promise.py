@@ -257,6 +257,11 @@ class PromiseKeeper:
         previous, self.announced, self._candidate, self._first = self.announced, promise.verdict, None, False
         return previous
 
+    @property
+    def pending(self) -> bool:
+        """A new verdict waits to show whether it lasts."""
+        return self._candidate is not None
+
     def dump(self) -> dict[str, Any]:
         """JSON-able."""
         return {"announced": self.announced, "candidate": self._candidate, "since": self._since, "first": self._first}

@@ -62,7 +62,9 @@ class Signals:
     def standing(self, at: Instant) -> list[AlertRaised]:
         """What stands, as the events that raised it; after a restart the alert board takes them over."""
         return [
-            AlertRaised(work_unit=self._work_unit, at=moment(at), alert=f"{key}@{self._work_unit}", severity=severity, text=text, remedy=remedy)
+            AlertRaised(
+                work_unit=self._work_unit, at=moment(at), alert=f"{key}@{self._work_unit}", severity=severity, text=text, remedy=remedy
+            )
             for key, (_, severity, text, remedy) in self._standing.items()
         ]
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from gateway.domain.calendar import Calendar
 from gateway.domain.equipment import WorkUnit
-from gateway.domain.instants import SECOND, Instant
+from gateway.domain.events import StopEnded
+from gateway.domain.instants import SECOND, Instant, moment, seconds, timestamp
 from gateway.domain.oee import Category, Window, required_overlap
 from gateway.domain.state import FaultCode
 from gateway.domain.windows import WindowBook
@@ -25,7 +26,7 @@ class Part:
 
 @dataclass
 class Standstill:
-    """`end` None: still standing. `booked_until`: its time before that is in the windows, as `booked_as`'s class says."""
+    """`end` None: still standing. `booked_until`: its time before that is in the windows, in the category it has now."""
 
     start: Instant
     induced: bool
@@ -37,6 +38,8 @@ class Standstill:
     booked_until: Instant = 0
     long: bool = False
     """Longer than the threshold (so far)."""
+    transition: bool = False
+    """So far only a transition between states was seen: the first real state decides whether it is induced."""
     counted: dict[str, str] = field(default_factory=dict)
     """Window key -> tally (stop or micro) in which this standstill was counted."""
 
@@ -140,6 +143,16 @@ class StandstillBook:
             if overlap and row is not None:
                 row[0] -= overlap
 
+    def ended(self, stop: Standstill, now: Instant) -> StopEnded:
+        """The event of a stop that has ended; the order is the first one it kept waiting."""
+        assert stop.end is not None
+        return StopEnded(
+            work_unit=self._unit.name, at=moment(now), job_order_id=next((p.job for p in stop.parts if p.job), None),
+            stop_id=f"{self._unit.name}/{timestamp(moment(stop.start))}", revision=stop.revision, class_=stop.class_,
+            from_=moment(stop.start), to=moment(stop.end), duration_s=seconds(stop.end - stop.start), reason=stop.reason,
+            reason_class=self.reason_class(stop.reason), fault=stop.fault, induced=self.induced(stop),
+        )  # fmt: skip
+
     def _row(self, stop: Standstill, category: Category) -> str:
         return f"{category.value}|{stop.reason or ''}|{int(self.induced(stop))}"
 
@@ -160,7 +173,7 @@ def dump_stop(stop: Standstill) -> dict[str, Any]:
     return {
         "start": stop.start, "induced": stop.induced, "reason": stop.reason, "fault": stop.fault, "end": stop.end,
         "revision": stop.revision, "parts": [[p.start, p.end, p.job] for p in stop.parts], "booked_until": stop.booked_until,
-        "long": stop.long, "counted": stop.counted,
+        "long": stop.long, "transition": stop.transition, "counted": stop.counted,
     }  # fmt: skip
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.domain.equipment import (
     STATE_NAMES,
@@ -76,15 +76,21 @@ def condition(state: str, *, reason: str | None = None, fault: FaultCode | None 
 
 RUNNING = condition("running")
 
+
+def unmapped(code: SampleValue) -> Condition:
+    """Unknown time, because the machine says something that nobody told us the meaning of."""
+    return replace(UNKNOWN, unmapped=code_of(code))
+
+
 # PackML state numbers (OPC 30050): None = transition, belongs to its neighbour; True = induced (Suspended); False = own stop.
 _PACKML_INDUCED: Mapping[int, bool | None] = {
     1: None, 2: False, 3: None, 4: False, 5: True, 7: False, 8: False, 9: False, 10: False, 11: False, 12: False,
     13: True, 14: True, 15: None, 16: None, 17: False,
 }  # fmt: skip
 _PACKML_NAMES = (
-    "Clearing Stopped Starting Idle Suspended Execute Stopping Aborting Aborted Holding Held Unholding Suspending "
-    "Unsuspending Resetting Completing Complete"
-).split()
+    "Clearing", "Stopped", "Starting", "Idle", "Suspended", "Execute", "Stopping", "Aborting", "Aborted", "Holding", "Held", "Unholding",
+    "Suspending", "Unsuspending", "Resetting", "Completing", "Complete",
+)  # fmt: skip
 _PACKML_EXECUTE = 6
 _PACKML_MODES = {"Invalid": 0, "Produce": 1, "Production": 1, "Maintenance": 2, "Manual": 3}
 _ITEM_STATES = ("NotAvailable", "OutOfService", "NotExecuting", "Executing")
@@ -92,7 +98,7 @@ _OPERATION_MODES = ("None", "Maintenance", "Setup", "Processing")
 
 
 def code_of(value: SampleValue) -> FaultCode | None:
-    """A tag's value as a code: whole numbers as int, text stripped; None for none."""
+    """A tag's value as a code: whole numbers as int, also when written as text; other text stripped; None for none."""
     if value is None:
         return None
     if isinstance(value, str):
@@ -158,7 +164,7 @@ class StateReader:
             return UNKNOWN
         word = source.codes.get(code)
         if word is None:
-            return Condition("unknown", item_state="NotAvailable", operation_mode="None", unmapped=code)
+            return unmapped(code)
         if word not in STATE_NAMES:
             return condition("stopped", reason=word)
         if word == "stopped":
@@ -206,33 +212,35 @@ _MODE_NUMBERS = {name: number for number, name in enumerate(_OPERATION_MODES)}
 
 def _from_packml(source: StateFromPackML, inputs: Mapping[str, Input]) -> Condition:
     raw = _value(source.state, inputs)
-    number = _number(raw, _PACKML_NUMBERS)
-    mode: int | None = 1
-    if source.mode:
-        mode = _number(_value(source.mode, inputs), _PACKML_MODES)
-    if raw is None or mode is None:
+    said_mode: SampleValue = _value(source.mode, inputs) if source.mode else 1
+    if raw is None or said_mode is None:
         return UNKNOWN
+    # A machine builder may add modes of his own, by number or name: none of them is production.
+    mode = _number(said_mode, _PACKML_MODES)
     if mode == 2:
         return condition("maintenance")
     if mode != 1:
         return condition("not_planned")
+    number = _number(raw, _PACKML_NUMBERS)
     if number == _PACKML_EXECUTE:
         return RUNNING
     if number is None or number not in _PACKML_INDUCED:
-        return Condition("unknown", item_state="NotAvailable", operation_mode="None", unmapped=code_of(raw))
+        return unmapped(raw)
     return Condition("stopped", induced=_PACKML_INDUCED[number])
 
 
 def _from_machinery(source: StateFromMachinery, inputs: Mapping[str, Input]) -> Condition:
     raw = _value(source.state, inputs)
-    number = _number(raw, _ITEM_NUMBERS)
-    mode: int | None = 3
-    if source.mode:
-        mode = _number(_value(source.mode, inputs), _MODE_NUMBERS)
-    if raw is None or mode is None or number == 0:
+    said_mode: SampleValue = _value(source.mode, inputs) if source.mode else 3
+    if raw is None or said_mode is None:
         return UNKNOWN
-    if number not in (1, 2, 3) or mode not in (0, 1, 2, 3):
-        return Condition("unknown", item_state="NotAvailable", operation_mode="None", unmapped=code_of(raw))
+    number, mode = _number(raw, _ITEM_NUMBERS), _number(said_mode, _MODE_NUMBERS)
+    if number == 0:
+        return UNKNOWN
+    if number not in (1, 2, 3):
+        return unmapped(raw)
+    if mode not in (0, 1, 2, 3):
+        return unmapped(said_mode)
     item, word = _ITEM_STATES[number], _OPERATION_MODES[mode]
     state = {1: "maintenance", 2: "setup"}.get(mode) or ("running" if number == 3 else "stopped")
     return Condition(state, item_state=item, operation_mode=word)

@@ -15,6 +15,7 @@ from gateway.domain.job import dump_job
 from gateway.domain.job_order import Answer, Fact, JobCommand
 from gateway.domain.machine import MachineTime
 from gateway.domain.oee import dump_window, kpi_line
+from gateway.domain.outlook import pending_windows
 from gateway.domain.picture import unit_view
 from gateway.domain.production import Production
 from gateway.domain.sample import Input, Sample
@@ -109,7 +110,7 @@ class Tracker:
         self.machine.settle(self.machine.now)
         outcome = self.production.ledger.apply(command, moment(self.machine.now))
         if outcome.answer.accepted:
-            self.production.moved(outcome.transitions)
+            self.production.orders.moved(outcome.transitions)
         return outcome.answer, self._done()
 
     def fact(self, fact: Fact, at: datetime) -> tuple[Answer, list[Event]]:
@@ -131,7 +132,7 @@ class Tracker:
     @property
     def deadline(self) -> Instant:
         """The next instant at which something happens by itself."""
-        due = [self.machine.deadline(), self.production.deadline(), self.signals.deadline()]
+        due = [self.machine.deadline(), self.production.orders.deadline(), self.signals.deadline()]
         return min(d for d in due if d is not None)
 
     def _go(self, at: Instant) -> None:
@@ -140,7 +141,7 @@ class Tracker:
         while (due := self.deadline) <= at:
             machine.now = max(machine.now, due)
             machine.fire()
-            self.production.fire()
+            self.production.orders.fire()
             self.signals.fire(machine.now)
         machine.now = max(machine.now, at)
 
@@ -153,7 +154,7 @@ class Tracker:
     def _unmapped(self, code: Any) -> None:
         self.signals.raise_once(
             f"state.code:{code}", "warning",
-            Text(f"Code d'état {code} inconnu : temps compté comme inconnu.", f"State code {code} is not known: its time counts as unknown."),
+            Text(f"Code d'état {code} inconnu : temps compté comme inconnu.", f"State code {code} is not known: its time is unknown."),
             Text("Ajouter ce code dans `state.codes` de la configuration.", "Add this code to `state.codes` in the configuration."),
             self.machine.now,
         )  # fmt: skip
@@ -171,7 +172,7 @@ class Tracker:
 
     def lines(self) -> list[dict[str, Any]]:
         """KPI lines of the windows that are not closed, as they stand at the last instant."""
-        return [kpi_line(w, self.unit) for w in self.machine.pending_windows()]
+        return [kpi_line(w, self.unit) for w in pending_windows(self.machine)]
 
     def view(self) -> UnitView:
         return unit_view(self.unit, self.machine, self.production)
@@ -198,19 +199,17 @@ class Tracker:
             add("window", window.key, window.end or window.start, dump_window(window))
         for stop in machine.changed_stops.values():
             add("stop", str(stop.start), stop.start, dump_stop(stop))
-        for stretch in machine.changed_stretches.values():
+        for stretch in machine.timeline.take_changed():
             add("interval", str(stretch.start), stretch.start, vars(stretch))
         for cycle_bin in machine.pace.finished:
             add("bin", str(cycle_bin.start), cycle_bin.start, vars(cycle_bin))
-        for at, quantity in production.new_orphans:
+        for at, quantity in production.take_changed_orphans():
             add("orphan", str(at), at, {"at": at, "quantity": str(quantity)})
         for job in production.ledger.take_touched():
             ended = job.ended_at if job.is_over else None
             add("job", job.job_order_id, _OPEN if ended is None else instant(ended), dump_job(job))
         machine.changed_stops.clear()
-        machine.changed_stretches.clear()
         machine.pace.keep_finished()
-        production.new_orphans.clear()
         return rows
 
     def restore(self, snapshot: Snapshot, records: Sequence[Record]) -> None:

@@ -121,7 +121,7 @@ class UnitView:
     job: JobView | None
     """The running (or interrupted) job."""
     queue: tuple[JobView, ...]
-    """AllowedToStart first, in dispatch order, then NotAllowedToStart."""
+    """AllowedToStart first, in dispatch order, then NotAllowedToStart, then interrupted ones while another job is shown."""
     recent: tuple[JobView, ...]
     """Ended and aborted lately, latest first."""
     windows: Mapping[str, Mapping[str, Any]]

@@ -108,16 +108,11 @@ class WindowBook:
         ]  # fmt: skip
 
     def at(self, at: Instant, job: str | None) -> list[Window]:
-        """Windows that a piece made at `at` for `job` belongs to."""
+        """Windows that a piece made at `at` for `job` belongs to; the job's own one whenever it was made."""
         windows = self.open.values() if not self.closing and not (self.closed and at < self._closed_end) else self.all()
-        found = []
-        for window in windows:
-            if window.kind == "job":
-                if window.name == job and window.start <= at:
-                    found.append(window)
-            elif window.covers(at):
-                found.append(window)
-        return found
+        found = [w for w in windows if w.kind != "job" and w.covers(at)]
+        own = self.job(job)
+        return found if own is None else [*found, own]
 
     def by_key(self, keys: Iterable[str]) -> list[Window]:
         wanted = set(keys)

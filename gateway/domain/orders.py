@@ -1,0 +1,227 @@
+"""The order side of a work unit: which job runs, what is told about it, and the dates promised for it and the queue behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+from gateway.domain.equipment import WorkUnit
+from gateway.domain.events import Event, JobChanged, JobProgress, PromiseChanged
+from gateway.domain.instants import SECOND, Instant, moment
+from gateway.domain.job import Job
+from gateway.domain.job_order import JobState
+from gateway.domain.ledger import Ledger, Transition
+from gateway.domain.machine import MachineTime
+from gateway.domain.material_use import MaterialUse
+from gateway.domain.oee import Category, Window
+from gateway.domain.outlook import pending_windows
+from gateway.domain.promise import Promise, PromiseVerdict, RateLearner, Work, estimate_queue
+
+ZERO = Decimal(0)
+PROGRESS_EVERY = 10 * SECOND
+"""Progress and consumption are told at once, then at most this often while pieces come; the end of a job tells the rest."""
+PROMISE_EVERY = 30 * SECOND
+_LEARNERS = 20
+"""Products whose rate is remembered; the snapshot carries them all."""
+_NO_DATE = {
+    JobState.INTERRUPTED: Promise(None, None, PromiseVerdict.UNKNOWN, "interrupted: no date before it is resumed"),
+    JobState.NOT_ALLOWED_TO_START: Promise(None, None, PromiseVerdict.UNKNOWN, "not released: no date before it is"),
+}
+
+
+class Orders:
+    """Reads `machine.now` as the present instant; the tracker moves it."""
+
+    def __init__(self, unit: WorkUnit, machine: MachineTime, ledger: Ledger, material: MaterialUse, emit: Callable[[Event], None]) -> None:
+        self._unit = unit
+        self._machine = machine
+        self._ledger = ledger
+        self._material = material
+        self._emit = emit
+        self.product_id: str | None = None
+        """What the product tag says; an order's own product wins."""
+        self._learners: dict[str, RateLearner] = {}
+        self._untold: set[str] = set()
+        self._told_at: Instant = 0
+        self._promise_at: Instant = 0
+        self._watched = False
+        """Whether there is a date that moves with time, or a verdict that must still show whether it lasts."""
+        self.set_ideal()
+
+    # --- what runs ------------------------------------------------------------------------------------------------
+
+    def ideal_for(self, job: Job | None) -> tuple[Decimal | None, int]:
+        """(seconds per piece, pieces per cycle): the order's, else the product's, else the unit's."""
+        order = job.order if job is not None else None
+        product_id = order.product_id if order is not None and order.product_id else self.product_id
+        product = self._unit.products.get(product_id) if product_id else None
+        ideal = (order.ideal_cycle_time_s if order else None) or (product.ideal_cycle_time_s if product else None)
+        cavities = (order.pieces_per_cycle if order else None) or (product.pieces_per_cycle if product else None)
+        return ideal or self._unit.ideal_cycle_time_s, cavities or self._unit.pieces_per_cycle
+
+    def set_ideal(self) -> None:
+        """Order or product changed: the machine is judged by another ideal time from now on."""
+        ideal, cavities = self.ideal_for(self._ledger.running)
+        self._machine.set_ideal(None if ideal is None else float(ideal), cavities)
+
+    def at_quantity(self) -> None:
+        job = self._ledger.running
+        if job is not None:
+            transitions = self._ledger.on_good(job.good, moment(self._machine.now))
+            if transitions:
+                self.moved(transitions)
+
+    def moved(self, transitions: Iterable[Transition]) -> None:
+        """Job orders changed (also without a change of state): windows begin and end, ideal times change, and everybody is told."""
+        now = self._machine.now
+        for step in transitions:
+            job = self._ledger.get(step.job_order_id)
+            if step.previous is JobState.RUNNING:
+                self._machine.set_job(None)
+                if job is not None:
+                    self._learner(job).suspend()
+            if step.state is JobState.RUNNING:
+                self._machine.set_job(step.job_order_id)
+                self._machine.windows.start_job(step.job_order_id, now)
+            if step.state in (JobState.ENDED, JobState.ABORTED) and job is not None:
+                if job.started_at is not None:
+                    self._untold.add(step.job_order_id)
+                    self.tell_progress()
+                self._machine.windows.end_job(step.job_order_id, now)
+            self._emit(
+                JobChanged(
+                    work_unit=self._unit.name, at=moment(now), job_order_id=step.job_order_id, state=step.state.value,
+                    previous=step.previous.value if step.previous else None, command_id=step.command_id, problem=None,
+                )
+            )  # fmt: skip
+            if step.state is JobState.RUNNING and job is not None:
+                self._learner(job).observe(now, ZERO)
+        self.set_ideal()
+        self.promise()
+
+    # --- time passes ----------------------------------------------------------------------------------------------
+
+    def deadline(self) -> Instant | None:
+        due = [self._told_at + PROGRESS_EVERY] if self._untold else []
+        if self._watched:
+            due.append(self._promise_at + PROMISE_EVERY)
+        return min(due, default=None)
+
+    def fire(self) -> None:
+        now = self._machine.now
+        if self._untold and now >= self._told_at + PROGRESS_EVERY:
+            self.tell_progress()
+        if self._watched and now >= self._promise_at + PROMISE_EVERY:
+            self.promise()
+
+    # --- progress -------------------------------------------------------------------------------------------------
+
+    def add(self, job: Job, produced: Decimal, good: Decimal, scrap: Decimal, rework: Decimal) -> None:
+        """More (or, corrected, fewer) pieces of the job; told soon."""
+        job.produced += produced
+        job.good += good
+        job.scrap += scrap
+        job.rework += rework
+        self._ledger.touch(job)
+        if job is self._ledger.running:
+            self._learner(job).observe(self._machine.now, good)
+        self._untold.add(job.job_order_id)
+        if job.is_over or self._machine.now >= self._told_at + PROGRESS_EVERY:
+            self.tell_progress()
+
+    def tell_progress(self) -> None:
+        """`job.progress` with cumulative totals and the delta, and the material that goes with it."""
+        machine = self._machine
+        machine.settle(machine.now)
+        untold, self._untold = sorted(self._untold), set()
+        self._told_at = machine.now
+        pending = {w.name: w for w in pending_windows(machine) if w.kind == "job"}
+        for job_id in untold:
+            job = self._ledger.get(job_id)
+            if job is not None:
+                self._material.backflush(job)
+                self._progress(job, pending.get(job_id) or machine.windows.job(job_id))
+        self.promise()
+
+    def _progress(self, job: Job, window: Window | None) -> None:
+        now, order, unit = self._machine.now, job.order, self._unit
+        totals = (job.produced, job.good, job.scrap, job.rework)
+        names = ("produced", "good", "scrap", "rework")
+        delta = {name: total - told for name, total, told in zip(names, totals, job.told, strict=True)}
+        job.told = totals
+        self._ledger.touch(job)
+        spent = window.required if window is not None else dict.fromkeys(Category, 0)
+        run = spent[Category.RUN] + (spent[Category.MICRO] if unit.oee.micro_stop_bucket == "performance" else 0)
+        shift = unit.calendar.shift_at(now)
+        self._emit(
+            JobProgress(
+                work_unit=unit.name, at=moment(now), job_order_id=job.job_order_id, produced=job.produced, good=job.good,
+                scrap=job.scrap, rework=job.rework, target=order.quantity, unit=order.unit, delta=delta, run_s=run / SECOND,
+                setup_s=spent[Category.SETUP] / SECOND, stop_s=spent[Category.STOP] / SECOND, shift=shift.name if shift else None,
+                shift_date=shift.day.isoformat() if shift else None, final=job.is_over, properties=dict(order.properties),
+                order_id=order.order_id, operation_id=order.operation_id, lot_id=order.lot_id,
+            )
+        )  # fmt: skip
+
+    # --- the promise ----------------------------------------------------------------------------------------------
+
+    def _learner(self, job: Job) -> RateLearner:
+        key = job.order.product_id or job.job_order_id
+        if key not in self._learners:
+            if len(self._learners) >= _LEARNERS:
+                del self._learners[next(iter(self._learners))]
+            self._learners[key] = RateLearner(self._unit.calendar)
+        return self._learners[key]
+
+    def _work(self, job: Job) -> Work:
+        ideal, _ = self.ideal_for(job)
+        known = self._learners.get(job.order.product_id or job.job_order_id)
+        return Work(job.order, job.remaining, known.rate if known else None, None if ideal is None else float(ideal))
+
+    def promise(self) -> None:
+        """Estimate the running job and the released queue behind it; a change of verdict that lasts is told."""
+        now = self._machine.now
+        self._promise_at = now
+        running, queue = self._ledger.running, self._ledger.queue()
+        jobs = ([running] if running else []) + [j for j in queue if j.state is JobState.ALLOWED_TO_START]
+        if running is not None:
+            self._learner(running).observe(now, ZERO)
+        promises = estimate_queue(now, [self._work(j) for j in jobs], self._unit.calendar)
+        # A date given earlier does not hold for a job that was taken out of the queue since.
+        waiting = [j for j in (*self._ledger.interrupted, *queue) if j.state in _NO_DATE and j.promise is not None]
+        dated = [*zip(jobs, promises, strict=True), *((j, _NO_DATE[j.state]) for j in waiting)]
+        for job, promise in dated:
+            self._give(job, promise, now)
+        self._watched = bool(jobs) or any(job.keeper.pending for job in waiting)
+
+    def _give(self, job: Job, promise: Promise, now: Instant) -> None:
+        changed = job.promise != promise
+        job.promise = promise
+        previous = job.keeper.update(promise, now)
+        if changed or previous is not None:
+            self._ledger.touch(job)
+        if previous is not None:
+            self._emit(
+                PromiseChanged(
+                    work_unit=self._unit.name, at=moment(now), job_order_id=job.job_order_id, eta_likely=promise.eta_likely,
+                    eta_safe=promise.eta_safe, verdict=promise.verdict.value, previous=previous.value, basis=promise.basis,
+                )
+            )  # fmt: skip
+
+    # --- memory ---------------------------------------------------------------------------------------------------
+
+    def dump(self) -> dict[str, Any]:
+        return {
+            "product_id": self.product_id, "learners": {key: learner.dump() for key, learner in self._learners.items()},
+            "untold": sorted(self._untold), "told_at": self._told_at, "promise_at": self._promise_at, "watched": self._watched,
+        }  # fmt: skip
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.product_id = state["product_id"]
+        for key, learned in state["learners"].items():
+            self._learners[key] = RateLearner(self._unit.calendar)
+            self._learners[key].load(learned)
+        self._untold = set(state["untold"])
+        self._told_at, self._promise_at, self._watched = state["told_at"], state["promise_at"], state["watched"]
+        self.set_ideal()

@@ -66,17 +66,23 @@ class Scale:
         return round(100 * min(max(share, 0.0), 1.0), 2)
 
 
+_STEPS_MIN = (1, 2, 5, 10, 15, 30, 60, 120, 180, 240, 360, 720)
+_TICKS = 9
+
+
 def ticks(scale: Scale, formats: Formats) -> tuple[Tick, ...]:
-    """Full hours of the site's clock, about eight of them, and both ends."""
-    hours = (scale.end - scale.start).total_seconds() / 3600
-    step = next((step for step in (1, 2, 3, 4, 6, 12) if hours / step <= 9), 24)
-    first = formats.local(scale.start).replace(minute=0, second=0, microsecond=0)
+    """Round times of the site's clock, about eight of them, and both ends."""
+    whole = (scale.end - scale.start).total_seconds() / 60
+    step = next((step for step in _STEPS_MIN if whole / step <= _TICKS), 24 * 60)
+    stride = min(step, 60)
+    start = formats.local(scale.start)
+    first = scale.start - timedelta(minutes=start.minute % stride, seconds=start.second, microseconds=start.microsecond)
     made = [Tick(0.0, formats.clock(scale.start), "first")]
-    edge, inner = 100 * 0.45 * step / max(hours, step), 0
-    for count in range(int(hours) + 2):
-        at = scale.start + (first - formats.local(scale.start)) + timedelta(hours=count)
-        x = scale.x(at)
-        if formats.local(at).hour % step or not edge < x < 100 - edge or not scale.start < at < scale.end:
+    edge, inner = min(100 * 0.45 * step / max(whole, step), 7.0), 0
+    for count in range(int(whole / stride) + 2):
+        at = first + timedelta(minutes=count * stride)
+        local, x = formats.local(at), scale.x(at)
+        if (local.hour * 60 + local.minute) % step or not edge < x < 100 - edge or not scale.start < at < scale.end:
             continue
         inner += 1
         made.append(Tick(x, formats.clock(at), "odd" if inner % 2 else ""))
@@ -273,13 +279,17 @@ class PromiseChart:
     now: float
 
 
+_NEAREST = timedelta(minutes=5)
+"""The least stretch a promise is drawn on."""
+
+
 def promise(job: JobView, due: datetime | None, now: datetime, formats: Formats) -> PromiseChart | None:
     """None while no end can be told."""
     if job.eta_likely is None or job.eta_safe is None:
         return None
     customer = job.order.customer
     opens = customer.delivery_from if customer else None
-    reach = max(moment for moment in (job.eta_safe, due, now + timedelta(hours=1)) if moment is not None)
+    reach = max(moment for moment in (job.eta_safe, due, now + _NEAREST) if moment is not None)
     scale = Scale(now - (reach - now) / 30, reach + (reach - now) / 12)
     window = None
     if due is not None:

@@ -71,7 +71,8 @@ def _stop(data: Data, reader: Reader) -> str:
 
 def _count(data: Data, reader: Reader) -> str:
     quantity, words = reader.formats.quantity, reader.words
-    parts = [f"+{quantity(data.get('produced'))}", f"{quantity(data.get('good'))} {words['good'].lower()}"]
+    one = abs(float(data.get("good") or 0)) < 2
+    parts = [f"+{quantity(data.get('produced'))}", f"{quantity(data.get('good'))} {words['good_one' if one else 'good'].lower()}"]
     if data.get("scrap"):
         parts.append(f"{quantity(data['scrap'])} {words['scrap'].lower()}")
     late = reader.text(Text("relevé après coup", "counted late")) if data.get("late") else ""

@@ -29,7 +29,7 @@ _UNITS = {
     "SEC": "s",
     "BAR": "bar",
     "KWH": "kWh",
-    "LTR": "l",
+    "LTR": "L",
     "P1": "%",
 }
 

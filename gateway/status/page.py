@@ -180,7 +180,8 @@ def _flow(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen)
 
 def _machine(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) -> Context:
     assert unit is not None
-    row, view = screens.row(board, unit, reader), unit.view
+    row = screens.row(board, unit, reader)
+    view = row.unit.view
     found = trend(view, reader.now, reader.formats, unit.slow_tolerance)
     slower = found.slower if found is not None else None
     job, quantity = view.job, view.job.order.quantity if view.job else None
@@ -190,7 +191,7 @@ def _machine(board: Board, unit: UnitStatus | None, reader: Reader, screen: Scre
         "remedy": remedy(board, unit), "link": board.link(unit.device), "job": job,
         "slower_words": _slower(slower, reader) if slower else "", "stopped_s": sum(found.duration_s for found in view.stop_reasons),
         "pareto_words": [_pareto_word(unit, found_.stop, reader) for found_ in row.pareto],
-        "basis": basis_words(job.basis, reader.language) if job else "",
+        "has_shift": bool(view.windows.get("shift")), "basis": basis_words(job.basis, reader.language) if job else "",
         "promise": promise(job, due(job), reader.now, reader.formats) if job else None,
         "left": reader.formats.quantity(max(quantity - job.good, 0 * quantity)) if job and quantity is not None else "–",
         "without_order": say("without_order", board.gateway.time_zone, {"unit": view.work_unit, "count": view.without_order}).text,

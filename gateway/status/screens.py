@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from gateway.domain.events import Text
-from gateway.domain.view import JobView
+from gateway.domain.view import JobView, UnitView
 from gateway.status.board import Board, UnitStatus, UplinkStatus, seen
 from gateway.status.charts import Strip, spread, strip
 from gateway.status.formats import Formats, unbroken
@@ -23,6 +23,8 @@ OLD_AT_LEAST_S = 2.0
 """A quiet subscription is heard of by its keep-alive only, about once a second."""
 FROZEN_AFTER_S = 15.0
 """A board older than this means that nothing is committed any more."""
+SHORTEST_FRAME = timedelta(minutes=5)
+"""A gateway that has just started still draws something to look at."""
 _IDLE = frozenset({"setup", "maintenance", "break", "not_planned"})
 
 
@@ -121,7 +123,16 @@ def loss_scale(board: Board) -> float:
     return max(lost, default=0.0)
 
 
+def framed(view: UnitView, now: datetime) -> UnitView:
+    """The view over the stretch that its charts show: the shift, or without one what has been seen lately."""
+    if view.windows.get("shift"):
+        return view
+    start = max(view.shift_from, view.intervals[0].from_) if view.intervals else view.shift_from
+    return replace(view, shift_from=min(start, now - SHORTEST_FRAME), shift_to=max(view.shift_to, now))
+
+
 def row(board: Board, unit: UnitStatus, reader: Reader) -> Row:
+    unit = replace(unit, view=framed(unit.view, reader.now))
     view, words, formats = unit.view, reader.words, reader.formats
     link = board.link(unit.device)
     visible = seen(link)
@@ -252,7 +263,7 @@ def _loss_words(of: Losses | None, reader: Reader) -> tuple[LossWord, ...]:
     )
 
 
-_VERDICT_ICONS = {"on_time": "ok", "at_risk": "warn", "late": "crit", "unknown": "unk"}
+_VERDICT_ICONS = {"on_time": "ok", "at_risk": "warn", "late": "warn", "unknown": "unk"}
 
 
 def order_line(job: JobView, reader: Reader) -> OrderLine:

@@ -86,6 +86,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "job.Ended": ("Terminé", "Ended"),
     "job.Aborted": ("Abandonné", "Aborted"),
     "good": ("Bonnes", "Good"),
+    "good_one": ("Bonne", "Good"),
     "ordered": ("Commandées", "Ordered"),
     "left": ("Restent", "Left"),
     "scrap": ("Rebut", "Scrap"),

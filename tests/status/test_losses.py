@@ -19,6 +19,7 @@ from gateway.status.charts import promise, strip, trend
 from gateway.status.formats import Formats
 from gateway.status.losses import cascade, largest_remainder, losses, pareto
 from gateway.status.notices import due
+from gateway.status.screens import SHORTEST_FRAME, framed
 from tests.status.fake_board import END, NOW, START, at, cycles, job, kpi, null_kpi, press
 
 FR = Formats("fr", "Europe/Paris")
@@ -196,3 +197,17 @@ def test_a_promise_of_days_names_days() -> None:
 def test_the_basis_is_told_in_french(basis: str, french: str) -> None:
     assert basis_words(basis, "fr") == french
     assert basis_words(basis, "en") == basis
+
+
+def test_without_a_shift_the_charts_begin_with_what_was_seen() -> None:
+    lately = press(
+        windows={"hour": kpi("hour")},
+        shift_from=NOW - timedelta(hours=8),
+        shift_to=NOW,
+        intervals=(Interval(NOW - timedelta(minutes=9), None, "run"),),
+    )
+    assert framed(lately, NOW).shift_from == NOW - timedelta(minutes=9)
+    band = strip(framed(lately, NOW), NOW, FR, {}, alarmed=False, lost_at=None)
+    assert [tick.label for tick in band.ticks][:3] == ["10:03", "10:05", "10:06"]
+    assert framed(press(), NOW) == press()
+    assert framed(replace(lately, intervals=(Interval(NOW, None, "run"),)), NOW).shift_from == NOW - SHORTEST_FRAME

@@ -198,7 +198,7 @@ def test_links_and_journal_tell_what_to_type() -> None:
     assert "lineside outbox list -c /etc/lineside/gateway.yaml" in journal
     for event in (
         "Arrêt · overload · F217",
-        "+2, 1 bonnes, 1 rebut",
+        "+2, 1 bonne, 1 rebut",
         "c-9 · refusée · no such order",
         "reset · parts 48 213 → 12",
         "a.later.kind",

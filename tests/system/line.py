@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import shutil
-import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -83,17 +83,16 @@ class Line:
 
     async def kill_daemon(self) -> None:
         """SIGKILL: the process has no say in it."""
-        assert self.daemon is not None
-        assert self.daemon.returncode is None, f"the daemon had ended by itself:\n{self.log('gateway')}"
-        self.daemon.kill()
-        await self.daemon.wait()
+        daemon = self._alive()
+        daemon.kill()
+        await daemon.wait()
 
     async def stop_daemon(self) -> int:
         """SIGTERM, as systemd does; its exit code."""
-        assert self.daemon is not None
-        self.daemon.terminate()
+        daemon = self._alive()
+        daemon.terminate()
         async with asyncio.timeout(20):
-            return await self.daemon.wait()
+            return await daemon.wait()
 
     async def ready(self) -> None:
         await eventually(self._is_ready, 30)
@@ -114,6 +113,7 @@ class Line:
 
         async def equal() -> bool:
             nonlocal last
+            self._alive()
             state = await self.get("/state")
             try:
                 last = reconcile(state, self.state_dir), state
@@ -140,11 +140,16 @@ class Line:
         return "\n".join((self.folder / f"{name}.log").read_text("utf-8", "replace").splitlines()[-30:])
 
     async def end(self) -> None:
+        """Leave nothing running, whatever went wrong; the daemon gets a chance to say so in its log."""
+        if self.daemon is not None and self.daemon.returncode is None:
+            self.daemon.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(8):
+                    await self.daemon.wait()
         for process in (self.daemon, self._plant, self.broker):
             if process is not None and process.returncode is None:
-                process.send_signal(signal.SIGKILL if process is not self.daemon else signal.SIGTERM)
-                async with asyncio.timeout(20):
-                    await process.wait()
+                process.kill()
+                await process.wait()
 
     async def _spawn(self, name: str, *command: str) -> asyncio.subprocess.Process:
         with (self.folder / f"{name}.log").open("ab") as log:
@@ -158,9 +163,13 @@ class Line:
         writer.close()
         return True
 
-    async def _is_ready(self) -> bool:
+    def _alive(self) -> asyncio.subprocess.Process:
         assert self.daemon is not None
-        assert self.daemon.returncode is None, f"the daemon ended with {self.daemon.returncode}:\n{self.log('gateway')}"
+        assert self.daemon.returncode is None, f"the daemon ended by itself with {self.daemon.returncode}:\n{self.log('gateway')}"
+        return self.daemon
+
+    async def _is_ready(self) -> bool:
+        self._alive()
         try:
             async with self._http.get(f"{self.page}/readyz") as response:
                 return response.status == 200
@@ -168,6 +177,7 @@ class Line:
             return False
 
     async def _counters_are_read(self) -> bool:
+        self._alive()
         retained = await self.get("/mes/retained")
         return all((retained.get(topic) or {}).get("quality") == "good" for topic in COUNTERS)
 

@@ -18,6 +18,8 @@ from gateway.domain.production import Production
 from gateway.domain.view import CycleBin, Interval, MicroStop, StopReason, UnitView
 
 _RECENT = 8 * 3600 * SECOND
+_AT_LEAST = 600 * SECOND
+"""A gateway that has just begun to look draws ten minutes, not eight empty hours."""
 
 
 def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> UnitView:
@@ -25,7 +27,7 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
     now = machine.now
     pending = pending_windows(machine)
     shift = next((w for w in pending if w.kind == "shift" and not w.closed and w.covers(now)), None)
-    start = shift.start if shift is not None else now - _RECENT
+    start = shift.start if shift is not None else _without_shift(machine)
     end = shift.end if shift is not None and shift.end is not None else now
     running = production.ledger.running
     shown = running or next(iter(production.ledger.interrupted), None)
@@ -63,6 +65,12 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
         capacity_free_from=free_from,
         load=day_loads(unit.calendar, moment(now), free_from, waiting=bool(busy)),
     )
+
+
+def _without_shift(machine: MachineTime) -> Instant:
+    """Where the picture begins when no shift is running: 8 hours ago, or when this memory begins."""
+    known = machine.timeline[0].start if machine.timeline else machine.since
+    return max(machine.now - _RECENT, min(known, machine.now - _AT_LEAST))
 
 
 def _lines(pending: Iterable[Window], unit: WorkUnit, job: str | None, now: Instant) -> dict[str, dict[str, object]]:

@@ -69,7 +69,7 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
 
 def _without_shift(machine: MachineTime) -> Instant:
     """Where the picture begins when no shift is running: 8 hours ago, or when this memory begins."""
-    known = machine.timeline[0].start if machine.timeline else machine.since
+    known = machine.timeline.stretches[0].start if machine.timeline.stretches else machine.since
     return max(machine.now - _RECENT, min(known, machine.now - _AT_LEAST))
 
 

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
+from drivers.opcua_settings import OpcUaSettings
 from gateway import logs
 from gateway.acquisition.poller import Poller
 from gateway.app.line import Line, UnitCommands, raised, sources
@@ -36,6 +38,7 @@ from gateway.status.server import ListenError, StatusServer
 from gateway.status.settings import Address
 from gateway.supervise import LinkStatus
 from gateway.systemd import Notifier, WatchdogGuard
+from gateway.uplink.settings import is_loopback
 
 DRAIN_S = 2.0
 """How long the shutdown waits for the last commit; the rest of its five seconds is for closing links."""
@@ -145,6 +148,7 @@ class Daemon:
                 for event in raised(tracker):
                     self._alerts.observe(event)
                 self._line.record(tracker.lost_events())
+        self._tell_insecure()
         if self._store.moved_aside is not None:
             self._alerts.raise_(
                 "journal.damaged", "critical",
@@ -152,6 +156,17 @@ class Daemon:
                 Text("Prévenir l'informatique : garder les fichiers mis de côté.", "Tell IT: keep the files that were moved aside."),
                 detail=str(self._store.moved_aside),
             )  # fmt: skip
+
+    def _tell_insecure(self) -> None:
+        """The permanent alert of a machine link that is allowed to go unencrypted beyond this machine."""
+        for name, settings in self._config.devices.items():
+            if isinstance(settings, OpcUaSettings) and settings.security.insecure and not is_loopback(urlsplit(settings.url).hostname or ""):
+                self._alerts.raise_(
+                    f"device.insecure:{name}", "warning",
+                    Text(f"La liaison avec {name} n'est pas chiffrée.", f"The link to {name} is not encrypted."),
+                    Text("Choisir une politique de sécurité et retirer `insecure`.", "Choose a security policy and remove `insecure`."),
+                    detail=settings.peer,
+                )  # fmt: skip
 
     def _about(self) -> dict[str, Any]:
         return {"version": importlib.metadata.version("lineside"), "epoch": self._store.epoch, "work_units": list(self._config.work_units)}

@@ -102,7 +102,7 @@ class Line:
         for event in events:
             if event.work_unit is not None:
                 self.changed.add(event.work_unit)
-            if isinstance(event, QuantityCounted):
+            if isinstance(event, QuantityCounted) and not event.reassigned:
                 self._count(event)
             for listener in self._listeners:
                 listener(event)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from drivers.base import Clock
 from drivers.settings import Secret
 from gateway.domain.events import Text
 from gateway.domain.inbound import Inbound
@@ -41,6 +42,39 @@ class ReplayHandler(Protocol):
     """Send again from `from_sequence`. Returns why it was refused, None when it was applied."""
 
     def __call__(self, epoch: str, from_sequence: int) -> str | None: ...
+
+
+class Complaint:
+    """An alert about answers that come and go.
+
+    It is raised after `patience_s` of nothing but bad answers and cleared once the last bad one is `calm_s` ago: an alert is itself an
+    event that goes to the peer, and one that came and went with every answer would never end.
+    """
+
+    def __init__(self, alerts: AlertBoard, clock: Clock, key: str, text: Text, remedy: Text, *, patience_s: float, calm_s: float) -> None:
+        self._alerts = alerts
+        self._clock = clock
+        self._key = key
+        self._text = text
+        self._remedy = remedy
+        self._patience_s = patience_s
+        self._calm_s = calm_s
+        self._bad_since: float | None = None
+        self._last_bad = 0.0
+        self._is_up = False
+
+    def bad(self, detail: str) -> None:
+        self._last_bad = self._clock.monotonic()
+        self._bad_since = self._last_bad if self._bad_since is None else self._bad_since
+        if not self._is_up and self._last_bad - self._bad_since >= self._patience_s:
+            self._is_up = True
+            self._alerts.raise_(self._key, "warning", self._text, self._remedy, detail=detail)
+
+    def good(self) -> None:
+        self._bad_since = None
+        if self._is_up and self._clock.monotonic() - self._last_bad >= self._calm_s:
+            self._is_up = False
+            self._alerts.clear(self._key)
 
 
 def tls_context(tls: Tls | None) -> ssl.SSLContext:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from drivers.base import Clock
 from drivers.settings import Secret
 from gateway.clock import SystemClock
 from gateway.metrics import Metrics
@@ -71,7 +72,13 @@ async def stubs() -> AsyncIterator[Callable[..., Any]]:
 
 
 def http_uplink(
-    url: str, *, ledger: Ledger | None = None, alerts: Alerts | None = None, cursor: str | None = None, **changes: Any
+    url: str,
+    *,
+    ledger: Ledger | None = None,
+    alerts: Alerts | None = None,
+    cursor: str | None = None,
+    clock: Clock | None = None,
+    **changes: Any,
 ) -> HttpUplink:
     """An uplink to this ERP; `cursor`: the one that the journal holds."""
 
@@ -82,13 +89,23 @@ def http_uplink(
         "erp",
         HttpSettings(type="http", url=url, token=Secret(credential="erp"), **{"interval": 0.05, **changes}),
         gateway_id=GATEWAY,
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         metrics=Metrics(),
         secrets=lambda secret: "secret",
         alerts=alerts or Alerts(),
         on_orders=(ledger or Ledger()).handle_batch,
         order_cursor=order_cursor,
     )
+
+
+class LeapingClock(SystemClock):
+    """The machine's clock, which a test may let leap ahead."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
 
 
 @pytest.fixture

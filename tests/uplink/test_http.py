@@ -15,7 +15,7 @@ from gateway.domain.job_order import JobCommand
 from gateway.seams import Receipt, UplinkError
 from gateway.uplink.erp.http import HttpUplink
 from tests.uplink.brokers import until
-from tests.uplink.conftest import http_uplink
+from tests.uplink.conftest import LeapingClock, http_uplink
 from tests.uplink.doubles import EPOCH, GATEWAY, Alerts, Ledger, entry
 from tests.uplink.erp_server import Erp
 
@@ -112,7 +112,7 @@ async def test_a_schedule_that_cannot_be_read_is_told_and_polling_goes_on(erp: E
         await until(lambda: bool(ledger.taken))
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-    assert alerts.told[:2] == ["+uplink.orders:erp", "-uplink.orders:erp"]
+    assert alerts.told == ["+uplink.orders:erp"]
 
 
 async def test_events_are_booked_under_the_id_of_the_last(erp: Erp) -> None:
@@ -203,11 +203,14 @@ async def test_without_names_the_batch_is_halved_until_the_culprit_stands_alone(
 
 @pytest.mark.parametrize(("status", "header", "wait"), [(429, "7", 7.0), (503, "3", 3.0), (500, None, 0.0), (408, "1", 1.0)])
 async def test_a_busy_erp_is_asked_again_later(erp: Erp, status: int, header: str | None, wait: float) -> None:
-    alerts = Alerts()
+    alerts, clock = Alerts(), LeapingClock()
     headers = {"Retry-After": header} if header else None
-    erp.fault = lambda method, count: web.Response(status=status, headers=headers) if method == "POST" and len(erp.posts) == 1 else None
-    async with connected(http_uplink(erp.url, alerts=alerts)) as uplink:
+    erp.fault = lambda method, count: web.Response(status=status, headers=headers) if method == "POST" and len(erp.posts) < 3 else None
+    async with connected(http_uplink(erp.url, alerts=alerts, clock=clock)) as uplink:
         assert await uplink.deliver(rows(1, 3)) == Receipt(retry_after_s=wait)
+        assert not alerts.up, "a moment of it is nobody's business"
+        clock.ahead_s += 10
+        await uplink.deliver(rows(1, 3))
         assert list(alerts.up) == ["uplink.work-performance:erp"]
         assert (await uplink.deliver(rows(1, 3))).accepted == {1, 2, 3}
         assert not alerts.up
@@ -249,14 +252,16 @@ async def test_retry_after_may_be_a_date(erp: Erp) -> None:
     ],
 )
 async def test_an_answer_that_cannot_be_trusted_retires_nothing(erp: Erp, answer: dict[str, object]) -> None:
-    alerts = Alerts()
+    alerts, clock = Alerts(), LeapingClock()
     erp.fault = lambda method, count: web.json_response(answer) if method == "POST" and len(erp.posts) == 1 else None
-    async with connected(http_uplink(erp.url, alerts=alerts)) as uplink:
+    async with connected(http_uplink(erp.url, alerts=alerts, clock=clock)) as uplink:
         assert await uplink.deliver(rows(1, 3)) == Receipt(retry_after_s=0.0)
         assert "uplink.answer:erp" in alerts.up
         assert (await uplink.deliver(rows(1, 3))).accepted == {1, 2, 3}
+        assert len(set(erp.posts)) == 1
+        clock.ahead_s += 60
+        await uplink.deliver(rows(4, 5))
         assert not alerts.up
-    assert len(set(erp.posts)) == 1
 
 
 async def test_a_wrong_address_parks_nothing(erp: Erp) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from gateway.seams import UplinkError
 from gateway.uplink.mqtt import MqttUplink
 from gateway.uplink.mqtt_lanes import TelemetrySource
 from tests.uplink.brokers import Behaviour, Listener, Mosquitto, StubBroker, until
+from tests.uplink.certificates import certificates
 from tests.uplink.conftest import OWN, UNIT, mqtt_uplink
 from tests.uplink.doubles import Alerts, Ledger, entry
 
@@ -352,6 +355,42 @@ async def test_window_keeps_to_the_brokers_receive_maximum(stubs: Callable[..., 
     assert len(receipt.accepted) == 100
     assert 1 <= broker.most_in_flight <= 3
     await uplink.close()
+
+
+async def test_live_values_do_not_wait_behind_ledger_rows_without_an_answer(stubs: Callable[..., Any]) -> None:
+    broker = await stubs(StubBroker(Behaviour(reason=lambda topic, count: None if "/event/" in topic else 0)))
+    running = await serving(mqtt_uplink(broker.url))
+    delivering = asyncio.create_task(running.uplink.deliver([entry(n) for n in range(1, 101)]))
+    await until(lambda: sum("/event/" in topic for topic, _ in broker.published) >= 12)
+    for count in range(5):
+        value = str(count).encode()
+        running.uplink.set_live("stamping/line-3/press-07/state", value, retain=True, qos=1)
+        await until(partial(lambda value: broker.published[-1][1] == value, value), 2)
+    assert not delivering.done()
+    await running.stop()
+    with pytest.raises(UplinkError):
+        await delivering
+
+
+# paho leaves the socket of a failed handshake to the garbage collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_mqtts_checks_the_brokers_certificate(tmp_path: Path) -> None:
+    ca, certificate, key = certificates(tmp_path)
+    broker = Mosquitto(tmp_path / "broker", f"certfile {certificate}", f"keyfile {key}")
+    await broker.start()
+    uplink = mqtt_uplink(f"mqtts://localhost:{broker.port}", tls={"ca": str(ca)})
+    try:
+        await uplink.connect()
+        assert (await uplink.deliver([entry(1)])).accepted == {1}
+        await uplink.close()
+        with pytest.raises(UplinkError, match="CERTIFICATE_VERIFY_FAILED"):
+            await mqtt_uplink(f"mqtts://localhost:{broker.port}").connect()
+        with pytest.raises(UplinkError, match="TLS files"):
+            await mqtt_uplink(f"mqtts://localhost:{broker.port}", tls={"ca": str(tmp_path / "missing.pem")}).connect()
+        gc.collect()
+    finally:
+        await uplink.close()
+        broker.kill()
 
 
 async def test_a_busy_broker_is_left_alone_and_the_rest_stays(stubs: Callable[..., Any]) -> None:

@@ -23,7 +23,7 @@ from gateway.domain.problems import return_status
 from gateway.metrics import Metrics
 from gateway.seams import AlertBoard, Receipt, UplinkError
 from gateway.supervise import Backoff
-from gateway.uplink.base import BatchHandler, SecretReader, tls_context, warn_plain_text
+from gateway.uplink.base import BatchHandler, Complaint, SecretReader, tls_context, warn_plain_text
 from gateway.uplink.erp.posting import Posting, PostingPlan, Untrusted
 from gateway.uplink.messages import MAX_PAYLOAD_BYTES, NotAMessage, command_from, read_object
 from gateway.uplink.settings import HttpSettings
@@ -42,10 +42,14 @@ _NOT_THERE = frozenset({404, 405})
 
 _SCHEDULE = "work-schedule"
 _PERFORMANCE = "work-performance"
+# What can be wrong with an ERP that answers: text, seconds of it before a person is told, seconds without it before it is over.
 _COMPLAINTS = {
-    _SCHEDULE: ("L'ERP ne donne pas d'ordres.", "The ERP gives no orders."),
-    _PERFORMANCE: ("L'ERP ne prend pas les comptes rendus.", "The ERP takes no reports."),
+    _SCHEDULE: (Text("L'ERP ne donne pas d'ordres.", "The ERP gives no orders."), 10.0, 0.0),
+    _PERFORMANCE: (Text("L'ERP ne prend pas les comptes rendus.", "The ERP takes no reports."), 10.0, 0.0),
+    "orders": (Text("Les ordres de l'ERP sont illisibles.", "The orders of the ERP cannot be read."), 0.0, 60.0),
+    "answer": (Text("La réponse de l'ERP n'est pas fiable.", "The ERP's answer cannot be trusted."), 0.0, 60.0),
 }
+_ADMINISTRATOR = Text("Prévenir l'administrateur de l'ERP.", "Tell the ERP's administrator.")
 
 _ADDRESS = Text("Vérifier l'adresse de l'ERP et le réseau.", "Check the ERP's address and the network.")
 _TOKEN = Text("Vérifier le jeton d'accès de cette liaison.", "Check the access token of this uplink.")
@@ -96,6 +100,10 @@ class HttpUplink:
         """Per path, whether the ERP did its work when it was asked last: one that gives no orders may still take events."""
         self._session: aiohttp.ClientSession | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._complaints = {
+            what: Complaint(alerts, clock, f"uplink.{what}:{name}", text, _ADMINISTRATOR, patience_s=patience, calm_s=calm)
+            for what, (text, patience, calm) in _COMPLAINTS.items()
+        }
         self._heard: Callable[[], None] = lambda: None
 
     @property
@@ -179,10 +187,10 @@ class HttpUplink:
             served = status not in _NOT_THERE or b'"rejected"' in answer.payload
         self._serves[path] = served
         if served:
-            self._alerts.clear(f"uplink.{path}:{self.name}")
+            self._complaints[path].good()
             self._heard()
         else:
-            self._alert(path, *_COMPLAINTS[path], f"{path} was answered {status}")
+            self._complaints[path].bad(f"{path} was answered {status}")
         return served
 
     def _judge(self, posting: Posting, answer: _Answer) -> Receipt | None:
@@ -192,10 +200,9 @@ class HttpUplink:
                 verdict = self._plan.acknowledged(posting, answer.payload)
             except Untrusted as error:
                 # It stays unanswered and goes out again as it is: nothing of such an answer may retire a row.
-                detail = f"{posting.key}: {error}"
-                self._alert("answer", "La réponse de l'ERP n'est pas fiable.", "The ERP's answer cannot be trusted.", detail)
+                self._complaints["answer"].bad(f"{posting.key}: {error}")
                 return Receipt(retry_after_s=0.0)
-            self._alerts.clear(f"uplink.answer:{self.name}")
+            self._complaints["answer"].good()
             if not verdict.accepted:
                 return Receipt(retry_after_s=_AGAIN_S[-1])
             return Receipt(accepted=verdict.accepted)
@@ -216,9 +223,9 @@ class HttpUplink:
             items, cursor = self._read_schedule(answer.payload)
         except (NotAMessage, Untrusted) as error:
             self._metrics.commands.labels(self.name, "unreadable").inc()
-            self._alert("orders", "Les ordres de l'ERP sont illisibles.", "The orders of the ERP cannot be read.", str(error))
+            self._complaints["orders"].bad(str(error))
             return False
-        self._alerts.clear(f"uplink.orders:{self.name}")
+        self._complaints["orders"].good()
         moved = cursor is not None and cursor != self._cursor
         if items or moved:
             await self._on_orders(items, uplink=self.name, cursor=cursor if moved else None)
@@ -302,10 +309,6 @@ class HttpUplink:
             return None
         wait = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - self._clock.now()).total_seconds()
         return min(max(wait, 0.0), _LONGEST_WAIT_S)
-
-    def _alert(self, key: str, fr: str, en: str, detail: str) -> None:
-        remedy = Text("Prévenir l'administrateur de l'ERP.", "Tell the ERP's administrator.")
-        self._alerts.raise_(f"uplink.{key}:{self.name}", "warning", Text(fr, en), remedy, detail=detail)
 
 
 def _later(answer: _Answer) -> UplinkError:

@@ -228,7 +228,7 @@ class Daemon:
         """Commit what the sources said last, and let healthy peers take it."""
         await self._recorder.drain(DRAIN_S)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(HANDOVER_S):
+            async with self._clock.timeout(HANDOVER_S):
                 await asyncio.gather(*(forwarder.drain(HANDOVER_S) for forwarder in self._forwarders.values()))
 
 

@@ -7,19 +7,20 @@ for another, and polling waits for none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import structlog
 
 from drivers.base import Clock
 from gateway.domain.entry import Entry
-from gateway.domain.events import Event, RowParked
+from gateway.domain.events import RowParked
 from gateway.metrics import Metrics
 from gateway.outbox.consumers import ROUND_ROWS, Consumers, ResendTimer
 from gateway.outbox.delivery_alerts import DeliveryAlerts
 from gateway.outbox.handover import Handover, Hold, Holds
-from gateway.outbox.transaction import DELIVERED, PARKED, QUARANTINED, ConsumerMark, RowException
+from gateway.outbox.journal import JournalReader, JournalWriter
+from gateway.outbox.quarantine import Quarantine
+from gateway.outbox.transaction import DELIVERED, PARKED, QUARANTINED
 from gateway.seams import AlertBoard, Receipt, Uplink, UplinkError
 from gateway.supervise import UP, Backoff, Diagnosis, Link, LinkStatus
 
@@ -27,30 +28,6 @@ BATCH_ROWS = 200
 _BUSY_CAP_S = 60.0
 _SHORTEST_PAUSE_S = 0.2
 _MUTE_S = 1.0
-_HANG_UP_S = 2.0
-
-
-class JournalReader(Protocol):
-    """What the forwarder reads (`outbox.store.Store`)."""
-
-    @property
-    def last_position(self) -> int: ...
-    async def entries(self, after_position: int, limit: int, *, without: Collection[str | None] = ()) -> list[Entry]: ...
-    async def entries_at(self, positions: Sequence[int]) -> list[Entry]: ...
-    def position_of(self, epoch: str, sequence: int) -> int | None: ...
-    def cursor(self, uplink: str) -> int: ...
-    async def exceptions(self, uplink: str) -> list[RowException]: ...
-    async def marks(self, uplink: str) -> list[ConsumerMark]: ...
-
-
-class JournalWriter(Protocol):
-    """What the forwarder has written (`outbox.recorder.Recorder`)."""
-
-    def record(self, events: Sequence[Event]) -> None: ...
-    def advance(self, uplink: str, position: int) -> None: ...
-    def park(self, uplink: str, position: int, reason: str, state: str = PARKED) -> None: ...
-    def unpark(self, uplink: str, position: int) -> None: ...
-    def mark(self, uplink: str, consumer: str, epoch: str, sequence: int) -> None: ...
 
 
 class Forwarder:
@@ -86,12 +63,7 @@ class Forwarder:
         may have sent any."""
         self._handover = Handover(self._cursor, ())
         self._scan = self._cursor
-        self._quarantined: dict[int, None] = {}
-        self._refused_topics: set[tuple[str | None, str]] = set()
-        """Work unit and event type of quarantined rows: later ones are refused too, each gets one try and holds nobody up."""
-        self._refused_at = float("-inf")
-        self._hung_up = self._hangs_up = False
-        """Some brokers close the connection after a refusal: the last one ended so, and this peer is known to do it."""
+        self._quarantine = Quarantine()
         self._holds = Holds()
         self._again: int | None = None
         """A replay: the row behind which it goes on."""
@@ -122,7 +94,7 @@ class Forwarder:
         """Until cancelled. Raises only for bugs."""
         exceptions = await self._reader.exceptions(self.name)
         closed = [row.position for row in exceptions if row.state != DELIVERED]
-        self._quarantined = {row.position: None for row in exceptions if row.state not in (PARKED, DELIVERED)}
+        self._quarantine = Quarantine(row.position for row in exceptions if row.state not in (PARKED, DELIVERED))
         self._handover = Handover(self._cursor, closed)
         self._handover.take_all(row.position for row in exceptions if row.state == DELIVERED)
         for mark in await self._reader.marks(self.name):
@@ -189,13 +161,12 @@ class Forwarder:
                 ended = await asyncio.gather(serving, pumping, return_exceptions=True)
             _raise_worst(ended)
         finally:
-            self._hung_up = self._clock.monotonic() - self._refused_at < _HANG_UP_S
-            self._hangs_up = self._hangs_up or self._hung_up
+            self._quarantine.connection_ended(self._clock.monotonic())
             await self._uplink.close()
 
     async def _pump(self) -> None:
         self._begin()
-        if not self._hung_up:
+        if not self._quarantine.ended_by_refusal:
             await self._retry_quarantined()
         while True:
             self._wake.clear()
@@ -262,7 +233,7 @@ class Forwarder:
 
     def _is_given_up(self, entry: Entry) -> bool:
         """A row that would be refused and cost the connection is quarantined without a try."""
-        given_up = self._hangs_up and (entry.work_unit, entry.type) in self._refused_topics
+        given_up = self._quarantine.gives_up(entry)
         if given_up:
             self._set_apart(entry, "the peer closes the connection over such rows", QUARANTINED)
         return given_up
@@ -305,14 +276,14 @@ class Forwarder:
         """Hand rows over that go out for the first time on this connection. True: each was answered."""
         receipt = await self._uplink.deliver(batch)
         now = self._clock.monotonic()
-        self._note_refusals(receipt)
+        self._quarantine.heard(receipt, now)
         by_position = {entry.position: entry for entry in batch}
         for position, reason in receipt.parked.items():
             self._set_apart(by_position[position], reason, PARKED)
         held = False
         for position, reason in sorted(receipt.refused.items()):
             entry = by_position[position]
-            if (entry.work_unit, entry.type) in self._refused_topics:
+            if self._quarantine.knows(entry):
                 self._set_apart(entry, reason, QUARANTINED)
             else:
                 self._holds.hold(entry, reason, now)
@@ -360,7 +331,7 @@ class Forwarder:
         receipt = await self._uplink.deliver([hold.entry])
         entry = hold.entry
         now = self._clock.monotonic()
-        self._note_refusals(receipt)
+        self._quarantine.heard(receipt, now)
         self._pause_if_busy(receipt)
         if entry.position in receipt.refused:
             if not self._holds.refused_again(hold, receipt.refused[entry.position], now):
@@ -377,19 +348,21 @@ class Forwarder:
 
     async def _retry_quarantined(self) -> None:
         """Each new connection is one more try for what was refused before: rights may have been granted meanwhile."""
-        waiting = list(self._quarantined)
+        waiting = list(self._quarantine.positions)
         refused: set[tuple[str | None, str]] = set()
         for start in range(0, len(waiting), BATCH_ROWS):
             positions = waiting[start : start + BATCH_ROWS]
             rows = await self._reader.entries_at(positions)
             for gone in set(positions) - {entry.position for entry in rows}:
-                self._quarantined.pop(gone, None)
+                self._quarantine.gone(gone)
             while rows := [entry for entry in rows if (entry.work_unit, entry.type) not in refused]:
                 receipt = await self._uplink.deliver(rows)
-                self._note_refusals(receipt)
+                self._quarantine.heard(receipt, self._clock.monotonic())
                 self._go_through(rows, receipt)
-                refused |= {(entry.work_unit, entry.type) for entry in rows if entry.position in receipt.refused}
-                self._refused_topics |= refused
+                for entry in rows:
+                    if entry.position in receipt.refused:
+                        refused.add((entry.work_unit, entry.type))
+                        self._quarantine.refused(entry)
                 answered = receipt.accepted | set(receipt.refused) | set(receipt.parked)
                 if not answered:
                     # Busy, or gone: the next new connection is another chance.
@@ -401,9 +374,7 @@ class Forwarder:
         """Quarantined rows that the peer took after all."""
         for entry in rows:
             if entry.position in receipt.accepted:
-                self._quarantined.pop(entry.position, None)
-                self._refused_topics.discard((entry.work_unit, entry.type))
-                self._hangs_up = False
+                self._quarantine.went_through(entry)
                 self._writer.unpark(self.name, entry.position)
                 self._handover.apart.discard(entry.position)
                 self._alerts.taken_after_all(entry.work_unit)
@@ -414,8 +385,7 @@ class Forwarder:
         self._writer.park(self.name, entry.position, reason, state)
         self._handover.set_apart(entry.position)
         if state == QUARANTINED:
-            self._quarantined[entry.position] = None
-            self._refused_topics.add((entry.work_unit, entry.type))
+            self._quarantine.add(entry)
         self._metrics.parked.labels(self.name).inc()
         self._log.warning("row_set_apart", id=entry.id, type=entry.type, state=state, reason=reason)
         if entry.type != RowParked.type:
@@ -432,10 +402,6 @@ class Forwarder:
                 self._busy.reset()
             return
         self._not_before = self._clock.monotonic() + (receipt.retry_after_s or max(self._busy.next_delay(), _SHORTEST_PAUSE_S))
-
-    def _note_refusals(self, receipt: Receipt) -> None:
-        if receipt.refused:
-            self._refused_at = self._clock.monotonic()
 
     def _pause_if_mute(self, receipt: Receipt) -> None:
         """A peer that says nothing about any row must not be asked again in a tight loop."""

@@ -104,6 +104,13 @@ class Formats:
             return f"{self.number(hours // 24)}{SPACE}{'j' if self.french else 'd'} {hours % 24}{SPACE}h"
         return f"{hours}{SPACE}h{SPACE}{minutes:02d}" + ("" if self.french else f"{SPACE}min")
 
+    def lasted(self, seconds: float | None) -> str:
+        """A duration in whole seconds: how long something has been so, not how old a reading is."""
+        return self.duration(seconds) if seconds is None or seconds >= 59.5 else f"{round(max(seconds, 0.0))}{SPACE}s"
+
+    def since(self, at: datetime, now: datetime) -> str:
+        return self.lasted((now - at).total_seconds())
+
     def age(self, at: datetime | None, now: datetime) -> str:
         return DASH if at is None else self.duration((now - at).total_seconds())
 

@@ -162,8 +162,8 @@ def chip(unit: UnitStatus, link: LinkStatus | None, reader: Reader) -> Chip:
     view = unit.view
     if not seen(link):
         since = link.last_good or link.since if link is not None else view.since
-        return Chip("unk", "unk", reader.words["state.unknown"], reader.formats.age(since, reader.now))
-    word, lasted = reader.words[f"state.{view.state}"], reader.formats.age(view.since, reader.now)
+        return Chip("unk", "unk", reader.words["state.unknown"], reader.formats.since(since, reader.now))
+    word, lasted = reader.words[f"state.{view.state}"], reader.formats.since(view.since, reader.now)
     if view.state == "unknown":
         return Chip("unk", "unk", word, lasted)
     if view.state == "running":
@@ -195,7 +195,7 @@ def _seen_line(unit: UnitStatus, link: LinkStatus | None, reader: Reader, asked_
         return words["no_link"], "ok", False
     protocol = _protocol(link.peer)
     if not seen(link):
-        return f"{words['not_seen']} {formats.age(link.last_good or link.since, reader.now)} · {protocol}", "warn", True
+        return f"{words['not_seen']} {formats.since(link.last_good or link.since, reader.now)} · {protocol}", "warn", True
     age = (asked_at - (link.last_good or link.since)).total_seconds()
     old = age > max(OLD_PERIODS * unit.interval_s, OLD_AT_LEAST_S)
     shown = formats.duration(age)
@@ -335,9 +335,9 @@ def uplink_box(board: Board, uplink: UplinkStatus, reader: Reader) -> FlowBox:
     if link is not None and link.state is LinkState.CONNECTING and link.attempt == 0:
         return FlowBox(title, "idle", words["connecting"], waiting)
     if not seen(link) and link is not None:
-        trying = f"{words['next_try']} {formats.duration((link.next_try_at - reader.now).total_seconds())}" if link.next_try_at else ""
+        trying = f"{words['next_try']} {formats.lasted((link.next_try_at - reader.now).total_seconds())}" if link.next_try_at else ""
         return FlowBox(
-            title, "warn", f"{words['mute']} {formats.age(link.since, reader.now)}", ", ".join(filter(None, (waiting, trying))), "warn"
+            title, "warn", f"{words['mute']} {formats.since(link.since, reader.now)}", ", ".join(filter(None, (waiting, trying))), "warn"
         )
     if uplink.parked:
         return FlowBox(title, "warn", f"{formats.number(uplink.parked)} {words['parked'].lower()}", waiting, "warn")

@@ -145,7 +145,7 @@ def _written(value: Any, formats: Formats) -> str:
     if isinstance(value, Text):
         return value.fr if formats.french else value.en
     if isinstance(value, timedelta):
-        return formats.duration(value.total_seconds())
+        return formats.lasted(value.total_seconds())
     if isinstance(value, datetime):
         return formats.clock(value)
     if isinstance(value, int | float | Decimal):
@@ -195,6 +195,6 @@ def aged(text: Text, since: datetime, now: datetime, zone: str) -> Text:
     """`text` with its `{age}` filled in; braces of other origin are left alone."""
     lasted = max((now - since).total_seconds(), 0.0)
     return Text(
-        text.fr.replace("{age}", Formats("fr", zone).duration(lasted)),
-        text.en.replace("{age}", Formats("en", zone).duration(lasted)),
+        text.fr.replace("{age}", Formats("fr", zone).lasted(lasted)),
+        text.en.replace("{age}", Formats("en", zone).lasted(lasted)),
     )

@@ -51,6 +51,12 @@ def test_durations(seconds: float, french: str, english: str) -> None:
     assert EN.duration(seconds).replace("\u00a0", " ") == english
 
 
+def test_how_long_something_lasts_is_in_whole_seconds() -> None:
+    assert FR.lasted(4.96).replace("\u00a0", " ") == "5 s"
+    assert FR.lasted(None) == "–"
+    assert EN.lasted(65).replace("\u00a0", " ") == "1 min"
+
+
 def test_dates_are_the_sites() -> None:
     assert FR.date(AT) == "mar. 24/11/2026"
     assert EN.date(AT) == "Tue 24 Nov 2026"

@@ -180,8 +180,8 @@ def test_sentences_speak_both_languages_and_fill_every_placeholder() -> None:
         ZONE,
         {"unit": "Presse 4", "count": 9400, "gap": timedelta(seconds=2), "tag": "parts", "previous": 1, "value": 9401},
     )
-    assert said.text.fr == f"Presse 4 : +9\u202f400 pièces en 2,0{SPACE}s, non comptées."
-    assert said.text.en == f"Presse 4: +9,400 pieces in 2.0{SPACE}s, not counted."
+    assert said.text.fr == f"Presse 4 : +9\u202f400 pièces en 2{SPACE}s, non comptées."
+    assert said.text.en == f"Presse 4: +9,400 pieces in 2{SPACE}s, not counted."
     assert said.detail == "glitch parts 1→9401"
     assert len(SENTENCES) >= 16
     for sentence in SENTENCES.values():

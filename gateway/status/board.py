@@ -174,6 +174,7 @@ def parts(board: Board) -> dict[str, object]:
     made: dict[str, object] = {
         "top": (board.at, wrong),
         "alerts": wrong,
+        "board": wrong,
         "flow": (board.links, board.uplinks, board.journal, board.readings_per_s),
         "orders": orders,
         "links": (board.links, board.uplinks, board.tasks),

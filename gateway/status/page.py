@@ -24,7 +24,8 @@ from gateway.status.screens import Reader
 from gateway.status.sentences import SENTENCES, say
 from gateway.status.words import words
 
-SCREENS = ("overview", "machines", "orders", "links", "journal", "about")
+SCREENS = ("overview", "machines", "orders", "links", "journal", "about", "board")
+"""The last one hangs on a wall: no menu leads to it but the address."""
 SHOWN_ALERTS = 3
 RENDER_EVERY_S = 1.0
 """At most one render a second, however many readers."""
@@ -167,6 +168,10 @@ def _quiet_since(board: Board) -> datetime:
     return max([board.started_at, *ended])
 
 
+def _wall(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) -> Context:
+    return {**_alerts(board, unit, reader, screen), "rows": [screens.row(board, status, reader) for status in board.units]}
+
+
 def _unit(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) -> Context:
     assert unit is not None
     return {"row": screens.row(board, unit, reader)}
@@ -267,5 +272,5 @@ def _about(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen
 
 _CONTEXTS: Mapping[str, Callable[[Board, UnitStatus | None, Reader, Screen], Context]] = {
     "top": _top, "alerts": _alerts, "unit": _unit, "flow": _flow, "machine": _machine, "orders": _orders, "links": _links,
-    "journal": _journal, "about": _about,
+    "journal": _journal, "about": _about, "board": _wall,
 }  # fmt: skip

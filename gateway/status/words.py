@@ -15,6 +15,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "links": ("Liens", "Links"),
     "journal": ("Journal", "Journal"),
     "about": ("À propos", "About"),
+    "board": ("Écran mural", "Wall screen"),
     "other_language": ("English", "Français"),
     "screens": ("Écrans", "Screens"),
     "menu": ("Menu", "Menu"),

@@ -268,3 +268,10 @@ async def test_a_changed_part_is_rendered_anew_alone() -> None:
     await clock.advance(1)
     assert "1,9" in made.page(screen("overview"), "fr")
     assert made.renders == before + 1
+
+
+def test_the_wall_screen_shows_every_machine_large() -> None:
+    said = read(pages(fake_board.board()).page(Screen("board"), "fr"))
+    assert "press-07 arrêtée depuis 11 min : surcharge coulisseau, F217." in said
+    assert "packer-02" in said
+    assert "30 150 / 36 000" in said

@@ -17,7 +17,7 @@ from tests.manual_clock import ManualClock
 from tests.status import fake_board
 from tests.status.serving import serving
 
-PAGES = ("/", "/machines/press-07", "/orders", "/links", "/journal", "/about")
+PAGES = ("/", "/machines/press-07", "/orders", "/links", "/journal", "/about", "/board")
 DATA = ("/api/status", "/api/machines/press-07", "/api/orders", "/api/availability")
 
 

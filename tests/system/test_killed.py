@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.line import assert_equal_everywhere, whole_line
+from tests.system.line import UNITS, Event, assert_equal_everywhere, of_type, units_with_late_pieces, whole_line
 
 pytestmark = pytest.mark.slow
 
@@ -23,5 +23,22 @@ async def test_killed_twenty_times_at_random_moments_nothing_is_lost_or_doubled(
             await line.start_daemon()
         await line.ready()
         assert line.starts == KILLS + 1
-        state = await assert_equal_everywhere(line, at_least=60)
-        assert state["mes"]["connections"] == 1
+        ledger = await assert_equal_everywhere(line, at_least=60)
+        assert (await line.get("/state"))["mes"]["connections"] == 1
+    assert units_with_late_pieces(ledger) == set(UNITS), "what was made while nobody looked must be flagged"
+    orders_go_on_over_kills(ledger)
+
+
+def orders_go_on_over_kills(ledger: list[Event]) -> None:
+    """Each order is taken once, started once, ended at most once; its totals only rise, and are the sum of its pieces."""
+    orders = {event["subject"] for event in of_type(ledger, "job.changed")}
+    worked = {event["subject"] for event in of_type(ledger, "job.progress")}
+    assert {event["source"].rsplit("/", 1)[-1] for event in of_type(ledger, "job.progress")} == set(UNITS)
+    for order in orders:
+        states = [event["data"]["state"] for event in of_type(ledger, "job.changed") if event["subject"] == order]
+        assert states in (["AllowedToStart", "Running", "Ended"][: len(states)], ["Running", "Ended"][: len(states)]), (order, states)
+    for order in worked:
+        totals = [event["data"]["produced"] for event in of_type(ledger, "job.progress") if event["subject"] == order]
+        assert totals == sorted(totals), f"{order} went backwards"
+        pieces = sum(event["data"]["produced"] for event in of_type(ledger, "quantity.counted") if event["subject"] == order)
+        assert pieces == totals[-1], f"{order}: {pieces} pieces counted, {totals[-1]} reported"

@@ -61,6 +61,8 @@ class Forwarder:
         self._sent = self._highest = reader.last_position
         """All rows up to `_sent`, and some up to `_highest`, went out at least once: of those there were at the start an earlier process
         may have sent any."""
+        self._new_from = self._cursor
+        """Rows behind it count as delivered, rows up to it as sent again."""
         self._handover = Handover(self._cursor, ())
         self._scan = self._cursor
         self._quarantine = Quarantine()
@@ -274,6 +276,8 @@ class Forwarder:
 
     async def _deliver(self, batch: Sequence[Entry]) -> bool:
         """Hand rows over that go out for the first time on this connection. True: each was answered."""
+        # A consumer may have acknowledged the first of them before the last is on its way.
+        self._highest = max(self._highest, batch[-1].position)
         receipt = await self._uplink.deliver(batch)
         now = self._clock.monotonic()
         self._quarantine.heard(receipt, now)
@@ -296,9 +300,11 @@ class Forwarder:
 
     def _taken(self, batch: Sequence[Entry], receipt: Receipt) -> None:
         self._alerts.routed(batch, receipt)
-        self._metrics.delivered.labels(self.name).inc(len(receipt.accepted))
-        self._highest = max(self._highest, *receipt.accepted, 0)
+        new = sum(position > self._new_from for position in receipt.accepted)
+        self._metrics.delivered.labels(self.name).inc(new)
+        self._metrics.resent.labels(self.name).inc(len(receipt.accepted) - new)
         self._handover.take_all(receipt.accepted)
+        self._new_from = max(self._new_from, self._handover.position)
         self._moved()
 
     def _moved(self) -> None:

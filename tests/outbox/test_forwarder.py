@@ -336,8 +336,7 @@ async def test_rows_retire_on_the_mark_of_every_consumer() -> None:
 )
 async def test_a_mark_that_cannot_be_is_refused(consumer: str, epoch: str, sequence: int, why: str) -> None:
     async with rig(rows(*range(1, 11)), consumers=CONSUMERS) as r:
-        r.peer.takes = 0
-        await r.append(*rows(11))
+        r.journal.append(*rows(11))
         problem = r.forwarder.acknowledge(consumer, epoch, sequence)
         assert problem is not None
         assert why in problem
@@ -394,6 +393,21 @@ async def test_a_restart_knows_the_marks_and_takes_those_for_rows_of_the_process
         await r.clock.advance(60)
         assert r.peer.got[0] == 10
         assert set(r.peer.got) == {10}
+
+
+async def test_a_consumer_may_be_faster_than_the_batch() -> None:
+    class Slow(Peer):
+        async def deliver(self, batch: Sequence[Entry]) -> Receipt:
+            receipt = await super().deliver(batch[:5])
+            problems.append(r.forwarder.acknowledge("mes", EPOCH, 3))
+            return receipt
+
+    problems: list[str | None] = []
+    async with rig(peer=Slow(), consumers=CONSUMERS) as r:
+        await r.append(*rows(*range(1, 11)))
+        assert problems == [None, None]
+        assert r.journal.position == 3
+        assert r.metrics.delivered.labels("plant")._value.get() == 10
 
 
 async def test_a_mark_beyond_a_row_that_never_went_out_does_not_retire_it() -> None:

@@ -87,7 +87,8 @@ async def test_a_broker_that_is_killed_again_and_again_loses_nothing(tmp_path: P
     broker = Mosquitto(tmp_path / "broker")
     await broker.start()
     forwarders: list[Forwarder] = []
-    uplink = mqtt_uplink(broker.url, on_ack=bound(forwarders), consumers=["mes"])
+    alerts = Alerts()
+    uplink = mqtt_uplink(broker.url, on_ack=bound(forwarders), consumers=["mes"], alerts=alerts)
     got: list[int] = []
     listener = Listener(broker.port, "lineside/v1/+/+/+/+/+/event/#", f"{OWN}/event/#")
     await listener.ready()
@@ -117,6 +118,7 @@ async def test_a_broker_that_is_killed_again_and_again_loses_nothing(tmp_path: P
             await broker.start()
         await until(lambda: link.done, 40)
         consumer.cancel()
+    assert not alerts.up, "every acknowledgement was of rows that had been sent"
     assert set(got) == set(range(1, 801))
     by_id: dict[str, bytes] = {}
     for message in listener.messages:

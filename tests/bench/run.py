@@ -176,21 +176,26 @@ def configuration(ports: list[int], broker_port: int, interval_s: float) -> dict
     }  # fmt: skip
 
 
-def measure(name: str, interval_s: float, child: subprocess.Popen[bytes], plcs: Plcs, heard: Listener, seconds: float) -> Cost:
-    """Wait until it reads, let it warm up, then take the differences over one window."""
+def await_registers(more: int, name: str, child: subprocess.Popen[bytes], plcs: Plcs) -> None:
+    """Return as soon as `more` registers have been served. Raises RuntimeError when the reader is gone or does not come."""
     start, patience = plcs.registers(), time.monotonic() + 30
-    while plcs.registers() < start + DEVICES * REGISTERS:
+    while plcs.registers() < start + more:
         if child.poll() is not None or time.monotonic() > patience:
             raise RuntimeError(f"{name} does not read the devices (exit status {child.poll()})")
-        time.sleep(0.1)
+        time.sleep(0.005)
+
+
+def measure(name: str, interval_s: float, child: subprocess.Popen[bytes], plcs: Plcs, heard: Listener, seconds: float) -> Cost:
+    """Wait until it reads, let it warm up, then take the differences over one window."""
+    await_registers(DEVICES * REGISTERS, name, child, plcs)
     time.sleep(WARM_UP_S)
     # The window begins and ends between two polls, so that it holds whole ones.
-    phase = plcs.registers()
-    while plcs.registers() == phase:
-        time.sleep(0.005)
+    await_registers(1, name, child, plcs)
     time.sleep(interval_s / 2)
     began, cpu, registers, values = time.monotonic(), cpu_seconds(child.pid), plcs.registers(), heard.values
     time.sleep(seconds)
+    if child.poll() is not None:
+        raise RuntimeError(f"{name} ended by itself (exit status {child.poll()})")
     cpu, registers, values = cpu_seconds(child.pid) - cpu, plcs.registers() - registers, heard.values - values
     elapsed = time.monotonic() - began
     return Cost(

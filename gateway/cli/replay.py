@@ -164,13 +164,17 @@ class Replay:
             self._advance(now)
             time.at = now
             for inbound in given:
-                await intake.handle(inbound, uplink="replay", work_unit=None, received_at=now)
+                await intake.handle(inbound, uplink="replay", work_unit=self._unit_of(inbound), received_at=now)
             for sample in self._samples(readings):
                 self.record(self._trackers[sample.work_unit].observe(sample))
         self._advance(end)
         for tracker in self._trackers.values():
             self.record(tracker.finish())
         self._print_windows()
+
+    def _unit_of(self, inbound: Inbound) -> str | None:
+        """Where there is one work unit only, a command need not name it."""
+        return next(iter(self._units)) if inbound.work_unit is None and len(self._units) == 1 else None
 
     def _advance(self, at: datetime) -> None:
         events = [event for tracker in self._trackers.values() for event in tracker.advance(at)]

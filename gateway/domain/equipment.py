@@ -154,6 +154,22 @@ class Dispatch:
 
 
 @dataclass(frozen=True)
+class ReleaseRule:
+    """Which tags the running order is written to; references as configured, None: not written.
+
+    `only_when_stopped`: not while the unit runs. `strobe` is set for a moment once all values stand, so that the PLC takes them;
+    `accepted` is the PLC's answer to it.
+    """
+
+    quantity: str | None = None
+    product: str | None = None
+    job: str | None = None
+    only_when_stopped: bool = False
+    strobe: str | None = None
+    accepted: str | None = None
+
+
+@dataclass(frozen=True)
 class Cost:
     currency: str
     per_hour: Decimal
@@ -179,6 +195,8 @@ class WorkUnit:
     materials: tuple[MeasuredMaterial, ...] = ()
     quality: tuple[MeasuredCharacteristic, ...] = ()
     dispatch: Dispatch = Dispatch()
+    release: ReleaseRule | None = None
+    """None: nothing is ever written to the machine."""
     cost: Cost | None = None
     calendar: Calendar = field(default_factory=always)
     reasons: Mapping[str, Reason] = field(default_factory=dict)

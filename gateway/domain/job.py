@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from decimal import Decimal
+from enum import StrEnum
 from typing import Any
 
 from gateway.domain.job_order import Customer, JobOrder, JobState, MaterialRequirement, QualityRequirement
@@ -13,6 +14,17 @@ from gateway.domain.material import MaterialBook
 from gateway.domain.promise import Promise, PromiseKeeper, PromiseVerdict
 from gateway.domain.quality import QualityVerdict
 from gateway.domain.view import JobView
+
+
+
+class WriteState(StrEnum):
+    """What became of writing an order to its machine (`release:` of the work unit); an order is written once."""
+
+    NONE = "none"
+    BEGUN = "begun"
+    WRITTEN = "written"
+    FAILED = "failed"
+
 
 _ZERO = Decimal(0)
 _FAR = float("inf")
@@ -45,6 +57,7 @@ class Job:
     """produced, good, scrap, rework of the last `job.progress`."""
     backflushed: Decimal = _ZERO
     """Pieces (good + scrap) whose material is booked."""
+    written: WriteState = WriteState.NONE
     _order_row: tuple[JobOrder, dict[str, Any]] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -140,6 +153,8 @@ def load_job(row: Mapping[str, Any]) -> Job:
         keeper=PromiseKeeper.load(row["keeper"]),
         told=_four(row["told"]),
         backflushed=Decimal(row["backflushed"]),
+        # Rows of journals that were begun before orders were written to machines do not say.
+        written=WriteState(row.get("written", WriteState.NONE)),
     )
 
 

@@ -75,7 +75,7 @@ class MachineTime:
         """From now on time belongs to `job` (None: no order is running)."""
         if job != self.job:
             self.flush_pace(finished=True)
-            self.jobs.change(self.now, job, forget_before=self.settled)
+            self.jobs.change(self.now, job, forget_before=self.settled if self.stand is None else self.stand.start)
 
     def set_ideal(self, seconds_per_piece: float | None, pieces_per_cycle: int) -> None:
         ideal = None if seconds_per_piece is None else seconds_per_piece * SECOND
@@ -379,7 +379,8 @@ class MachineTime:
             return
         if not pieces:
             return
-        restart = max(now - max(round((pieces - self.per_cycle) * (self.ideal_us or 0)), 0), self.settled)
+        floor = self.settled if self.stand is None else self.stand.start
+        restart = max(now - max(round((pieces - self.per_cycle) * (self.ideal_us or 0)), 0), floor)
         stands = self.gap_stands(now - last, pieces)
         if self.stand is not None:
             if (stands and restart > self.stand.start) or not self.cycle_us():

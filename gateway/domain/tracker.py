@@ -212,10 +212,11 @@ class Tracker:
         machine.pace.keep_finished()
         return rows
 
-    def restore(self, snapshot: Snapshot, records: Sequence[Record]) -> None:
+    def restore(self, snapshot: Snapshot, records: Sequence[Record], *, lost: bool = True) -> None:
         """Go on from a snapshot and its records of the last 48 hours (jobs: all that are not over, and the latest ended).
 
         What happened since is unknown: every input counts as lost until it is read again, and pieces counted then are late.
+        `lost` False: nothing can have happened since, the memory only changed its place.
         Raises ValueError for a snapshot of another version.
         """
         if snapshot.version != VERSION:

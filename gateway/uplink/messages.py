@@ -28,7 +28,9 @@ from gateway.domain.job_order import (
 )
 from gateway.domain.problems import return_status
 from gateway.uplink.fields import MAX_ORDER_ID, Id, Line, Moment, NotNegative, Number, UnitCode, UnitName
-from gateway.uplink.wire import JobOrderMessage, Wire
+from gateway.uplink.wire import CustomerMessage as CustomerMessage
+from gateway.uplink.wire import JobOrderMessage as JobOrderMessage
+from gateway.uplink.wire import Wire
 
 MAX_PAYLOAD_BYTES = 256 * 1024
 

@@ -219,6 +219,8 @@ class HttpUplink:
 
     async def _take_schedule(self, answer: _Answer) -> bool:
         """Hand the orders of one poll over. True: the cursor moved, there may be more."""
+        if answer.status == 204:
+            return False
         try:
             items, cursor = self._read_schedule(answer.payload)
         except (NotAMessage, Untrusted) as error:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from gateway.domain.events import EVENT_TYPES, JobProgress, MaterialConsumed, QualityResult
 from gateway.domain.job_order import FactVerb, JobState, ReturnStatus, Verb
-from gateway.uplink.messages import FACTS, CustomerMessage, FactMessage, JobOrderMessage
+from gateway.uplink.messages import FACTS, FactMessage
+from gateway.uplink.wire import CustomerMessage, JobOrderMessage
 
 PAGE = (Path(__file__).parents[2] / "docs/flows.md").read_text()
 OWN = {"work_unit", "at", "job_order_id", "type"}

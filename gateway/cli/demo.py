@@ -21,7 +21,7 @@ from gateway.cli.demo_books import Reconciliation, reconcile
 from gateway.cli.demo_plant import HOST, PAGE_PORT, Children, DemoError, choose_broker, demo_config, free_port, python
 from gateway.cli.demo_story import Story
 from gateway.clock import SystemClock
-from gateway.outbox.statedir import DATABASE
+from gateway.outbox.statedir import DATABASE, StoreError, lock
 
 START_S = 30.0
 ORDERS_S = 15.0
@@ -74,7 +74,10 @@ def run(args: argparse.Namespace) -> int:
 
 def _fresh(folder: Path) -> None:
     """Each demo is a new plant with new counters: what an earlier one left is moved aside, not counted on."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        os.close(lock(folder))
+    except StoreError as error:
+        raise DemoError(f"{error.problem.en} {error.remedy.en}") from error
     left = [path for path in folder.iterdir() if not path.name.startswith("earlier-")]
     if any(path.name == DATABASE for path in left):
         aside = folder / f"earlier-{sum(1 for _ in folder.glob('earlier-*')) + 1}"
@@ -127,7 +130,7 @@ class _Demo:
 
     async def _start(self) -> None:
         self._say(f"Starting a plant at {self._speed:g} times its speed; this takes a few seconds.")
-        broker = choose_broker(self._broker, self._folder)
+        broker = choose_broker(self._broker)
         await self._children.start(broker.name, broker.command)
         token_file = self._folder / "erp.token"
         token_file.write_text(secrets.token_urlsafe(24), "utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import importlib.util
 import os
 import shutil
 import signal
@@ -148,19 +149,18 @@ class Broker:
     consumer: str
 
 
-def choose_broker(wanted: str, folder: Path) -> Broker:
-    """mosquitto where it is installed, else amqtt. Raises DemoError when there is neither."""
+def choose_broker(wanted: str) -> Broker:
+    """mosquitto where it is installed, else amqtt. Raises DemoError when mosquitto is wanted and missing."""
     port = free_port()
+    command = python("simulators.broker", "--port", str(port))
     # Debian installs it where only root looks.
     mosquitto = shutil.which("mosquitto", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
     if mosquitto is not None and wanted != "amqtt":
-        config = folder / "mosquitto.conf"
-        lines = (f"listener {port} {HOST}", "allow_anonymous true", "persistence false", "max_queued_messages 0", "log_dest stderr")
-        config.write_text("\n".join(lines) + "\n", "utf-8")
-        return Broker("mosquitto", (mosquitto, "-c", str(config)), port, "auto", "5")
+        return Broker("mosquitto", (*command, "--mosquitto", mosquitto), port, "auto", "5")
     if wanted == "mosquitto":
         raise DemoError("mosquitto is not installed. Install it (apt-get install mosquitto) or leave --broker out.")
-    command = python("simulators.broker", "--port", str(port))
+    if importlib.util.find_spec("amqtt") is None:
+        raise DemoError("There is no MQTT broker. Install mosquitto (apt-get install mosquitto), or amqtt (pip install amqtt==0.12.1).")
     return Broker("amqtt", tuple(command), port, '"3.1.1"', "3.1.1")
 
 

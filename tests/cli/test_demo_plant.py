@@ -18,7 +18,7 @@ from gateway.cli import demo_plant
 from gateway.cli.demo import _fresh
 from gateway.cli.demo_plant import HOST, Children, DemoError, choose_broker, demo_config, free_port, python
 from gateway.clock import SystemClock
-from gateway.outbox.statedir import DATABASE
+from gateway.outbox.statedir import DATABASE, lock
 
 ROOT = Path(__file__).parents[2]
 ADDRESSES = {
@@ -61,15 +61,18 @@ def test_the_page_keeps_its_port_unless_it_is_taken() -> None:
     assert free_port(port) == port
 
 
-def test_mosquitto_is_preferred_and_its_absence_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mosquitto_is_preferred_and_an_absent_broker_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo_plant.shutil, "which", lambda name, path: "/opt/bin/mosquitto")
-    there = choose_broker("auto", tmp_path)
-    assert (there.command[0], there.protocol, there.consumer) == ("/opt/bin/mosquitto", "auto", "5")
-    assert choose_broker("amqtt", tmp_path).protocol == '"3.1.1"'
+    there = choose_broker("auto")
+    assert (there.command[-2:], there.protocol, there.consumer) == (("--mosquitto", "/opt/bin/mosquitto"), "auto", "5")
+    assert choose_broker("amqtt").protocol == '"3.1.1"'
     monkeypatch.setattr(demo_plant.shutil, "which", lambda name, path: None)
-    assert choose_broker("auto", tmp_path).name == "amqtt"
+    assert choose_broker("auto").name == "amqtt"
     with pytest.raises(DemoError, match="apt-get install mosquitto"):
-        choose_broker("mosquitto", tmp_path)
+        choose_broker("mosquitto")
+    monkeypatch.setattr(demo_plant.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DemoError, match="pip install amqtt"):
+        choose_broker("auto")
 
 
 def test_an_earlier_demo_is_moved_aside(tmp_path: Path) -> None:
@@ -81,6 +84,17 @@ def test_an_earlier_demo_is_moved_aside(tmp_path: Path) -> None:
     assert not (tmp_path / DATABASE).exists()
     assert [(tmp_path / f"earlier-{n}" / DATABASE).read_text() for n in (1, 2)] == ["first", "second"]
     assert (tmp_path / "logs").is_dir()
+
+
+def test_a_folder_that_a_gateway_uses_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / DATABASE).write_text("in use")
+    handle = lock(tmp_path)
+    try:
+        with pytest.raises(DemoError, match="already in use by another gateway"):
+            _fresh(tmp_path)
+    finally:
+        os.close(handle)
+    assert (tmp_path / DATABASE).read_text() == "in use"
 
 
 @pytest.fixture
@@ -102,6 +116,11 @@ def _alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((HOST, port)) == 0
 
 
 async def test_a_child_that_ends_by_itself_is_named_with_its_last_words(children: Children) -> None:
@@ -153,19 +172,21 @@ async def test_children_run_this_code_whatever_lies_in_the_current_folder(
 async def test_a_killed_demo_leaves_no_orphan(tmp_path: Path) -> None:
     script = (
         "import asyncio, pathlib, sys\n"
-        "from gateway.cli.demo_plant import Children\n"
+        "from gateway.cli.demo_plant import Children, choose_broker\n"
         "from gateway.clock import SystemClock\n"
         "async def main():\n"
-        "    child = await Children(SystemClock(), pathlib.Path(sys.argv[1])).start('broker', ['sleep', '60'])\n"
-        "    print(child.process.pid, flush=True)\n"
+        "    broker = choose_broker('mosquitto')\n"
+        "    child = await Children(SystemClock(), pathlib.Path(sys.argv[1])).start('broker', broker.command)\n"
+        "    print(broker.port, flush=True)\n"
         "    await child.process.wait()\n"
         "asyncio.run(main())\n"
     )
     parent = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT)
     assert parent.stdout is not None
-    pid = int(parent.stdout.readline())
-    assert _alive(pid)
+    port = int(parent.stdout.readline())
+    await _until(lambda: _listens(port))
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    await _until(lambda: not _alive(pid))
+    # mosquitto changes its user when it is started by root, and would then no longer hear of its parent's end by itself.
+    await _until(lambda: not _listens(port))

@@ -7,7 +7,8 @@ done only when each of them has said so. Pure bookkeeping: positions in, decisio
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 FIRST_RESEND_S = 10.0
 LONGEST_RESEND_S = 300.0
@@ -41,58 +42,77 @@ class Consumers:
         return min(self._marks.values(), default=0)
 
 
-class ResendTimer:
-    """When the oldest unacknowledged rows go out again: 10 s after the peer took them, then doubling to 5 min while nothing moves.
+@dataclass
+class Stamp:
+    """Rows that went out together: all behind `after`, up to and with `position`; `at` is when they went out last."""
 
-    A round that the consumers acknowledge to its end is followed by the next at once, so that a long backlog drains at their pace.
+    after: int
+    position: int
+    at: float
+    delay: float = FIRST_RESEND_S
+
+    @property
+    def due(self) -> float:
+        return self.at + self.delay
+
+
+class ResendTimer:
+    """When unacknowledged rows go out again: each 10 s after the peer took it, then after 20 s, 40 s ... 5 min.
+
+    Only the first `ROUND_ROWS` of them take part; as these are acknowledged the following move up, so that a long backlog drains at the
+    consumers' pace.
     """
 
-    def __init__(self) -> None:
-        self._stamps: deque[tuple[int, float]] = deque()
-        self._delay = FIRST_RESEND_S
-        self._round: tuple[int, float] | None = None
+    def __init__(self, cursor: int = 0) -> None:
+        self._cursor = cursor
+        self._stamps: deque[Stamp] = deque()
 
-    def reset(self) -> None:
-        """A new connection: everything unacknowledged is sent anyway."""
+    def reset(self, cursor: int) -> None:
+        """A new connection: everything unacknowledged, all behind `cursor`, is sent anyway."""
+        self._cursor = cursor
         self._stamps.clear()
-        self._delay = FIRST_RESEND_S
-        self._round = None
 
     def handed(self, position: int, now: float) -> None:
         """The peer took all rows up to `position`."""
-        if self._stamps and self._stamps[-1][0] >= position:
+        after = self._stamps[-1].position if self._stamps else self._cursor
+        if position <= after:
             return
-        self._stamps.append((position, now))
+        self._stamps.append(Stamp(after, position, now))
         if len(self._stamps) > _MOST_STAMPS:
-            # Every second stamp is enough: rows before it then wait a little longer, never shorter.
-            self._stamps = deque(stamp for index, stamp in enumerate(self._stamps) if index % 2 or stamp is self._stamps[-1])
+            self._stamps = deque(self._merged())
+
+    def _merged(self) -> Iterator[Stamp]:
+        """Half as many: the older rows of each pair wait a little longer, never shorter."""
+        stamps = iter(self._stamps)
+        for older in stamps:
+            newer = next(stamps, older)
+            yield Stamp(older.after, newer.position, max(older.at, newer.at), max(older.delay, newer.delay))
 
     def acknowledged(self, position: int) -> None:
         """All rows up to `position` are done."""
-        while self._stamps and self._stamps[0][0] <= position:
+        self._cursor = max(self._cursor, position)
+        while self._stamps and self._stamps[0].position <= position:
             self._stamps.popleft()
-        self._delay = FIRST_RESEND_S
-        if self._round is not None and position >= self._round[0]:
-            self._round = None
 
-    def resent(self, position: int, now: float) -> None:
-        """A round ended with `position`."""
-        if self._round is not None:
-            self._delay = min(self._delay * 2, LONGEST_RESEND_S)
-        else:
-            self._delay = FIRST_RESEND_S * 2
-        self._round = (position, now)
-
-    @property
     def next_at(self) -> float | None:
-        """When the next round is due; None: nothing waits."""
-        if not self._stamps:
-            return None
-        first = self._stamps[0][1] + FIRST_RESEND_S
-        return first if self._round is None else max(first, self._round[1] + self._delay)
+        """When rows are due next; None: nothing waits."""
+        return min((stamp.due for stamp in self._taking_part()), default=None)
 
-    def due_up_to(self, now: float) -> int | None:
-        """The last position that may be sent again now; None: nothing is due."""
-        if self.next_at is None or now < self.next_at:
-            return None
-        return max((position for position, at in self._stamps if at + FIRST_RESEND_S <= now), default=None)
+    def due(self, now: float) -> list[Stamp]:
+        """What may be sent again now, in order; tell `resent` when it was."""
+        return [stamp for stamp in self._taking_part() if stamp.due <= now]
+
+    def resent(self, stamps: Iterable[Stamp], now: float) -> None:
+        """These went out once more."""
+        for stamp in stamps:
+            stamp.at = now
+            stamp.delay = min(stamp.delay * 2, LONGEST_RESEND_S)
+
+    def _taking_part(self) -> list[Stamp]:
+        """The stamps of the first rows; one that reaches beyond them is cut in two."""
+        last = self._cursor + ROUND_ROWS
+        found = [stamp for stamp in self._stamps if stamp.after < last]
+        if found and found[-1].position > last:
+            self._stamps.insert(len(found), replace(found[-1], after=last))
+            found[-1].position = last
+        return found

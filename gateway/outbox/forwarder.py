@@ -15,7 +15,7 @@ from drivers.base import Clock
 from gateway.domain.entry import Entry
 from gateway.domain.events import RowParked
 from gateway.metrics import Metrics
-from gateway.outbox.consumers import ROUND_ROWS, Consumers, ResendTimer
+from gateway.outbox.consumers import ROUND_ROWS, Consumers, ResendTimer, Stamp
 from gateway.outbox.delivery_alerts import DeliveryAlerts
 from gateway.outbox.handover import Handover, Hold, Holds
 from gateway.outbox.journal import JournalReader, JournalWriter
@@ -56,8 +56,8 @@ class Forwarder:
         self._alerts = DeliveryAlerts(uplink.name, alerts)
         self._on_link = on_link
         self._consumers = Consumers(consumers)
-        self._resend = ResendTimer()
         self._cursor = reader.cursor(uplink.name)
+        self._resend = ResendTimer(self._cursor)
         self._sent = self._highest = reader.last_position
         """All rows up to `_sent`, and some up to `_highest`, went out at least once: of those there were at the start an earlier process
         may have sent any."""
@@ -181,7 +181,7 @@ class Forwarder:
         self._connections += 1
         if self._connections > 1:
             self._metrics.reconnects.labels(self.name).inc()
-        self._resend.reset()
+        self._resend.reset(self._cursor)
         if self._consumers:
             self._handover.begin_again(self._cursor)
         self._scan = self._handover.position
@@ -198,8 +198,8 @@ class Forwarder:
         if self._again is not None:
             await self._replay_some(self._again)
             return True
-        due = self._resend.due_up_to(now) if self._consumers else None
-        if due is not None:
+        due = self._resend.due(now) if self._consumers else []
+        if due:
             await self._send_again(due)
             return True
         return await self._send_new()
@@ -207,7 +207,7 @@ class Forwarder:
     async def _idle(self) -> None:
         """Until there is something to do: new rows, an acknowledgement, or a time that was set."""
         now = self._clock.monotonic()
-        times = [at for at in (self._holds.next_at, self._resend.next_at if self._consumers else None) if at is not None]
+        times = [at for at in (self._holds.next_at, self._resend.next_at() if self._consumers else None) if at is not None]
         until = max(min(times), self._not_before) if times else (self._not_before if now < self._not_before else None)
         if until is None:
             await self._wake.wait()
@@ -240,15 +240,16 @@ class Forwarder:
             self._set_apart(entry, "the peer closes the connection over such rows", QUARANTINED)
         return given_up
 
-    async def _send_again(self, up_to: int) -> None:
-        """A round of rows that the peer took and the consumers did not acknowledge."""
-        rows = [entry for entry in await self._reader.entries(self._cursor, ROUND_ROWS) if entry.position <= up_to]
+    async def _send_again(self, due: Sequence[Stamp]) -> None:
+        """Rows that the peer took and the consumers did not acknowledge."""
+        rows = await self._reader.entries(self._cursor, ROUND_ROWS)
         rows = [entry for entry in rows if entry.position not in self._handover.apart]
+        rows = [entry for entry in rows if any(stamp.after < entry.position <= stamp.position for stamp in due)]
         for start in range(0, len(rows), BATCH_ROWS):
             receipt = await self._uplink.deliver(rows[start : start + BATCH_ROWS])
             self._metrics.resent.labels(self.name).inc(len(receipt.accepted))
             self._pause_if_busy(receipt)
-        self._resend.resent(rows[-1].position if rows else up_to, self._clock.monotonic())
+        self._resend.resent(due, self._clock.monotonic())
 
     async def _replay_some(self, after: int) -> None:
         """The next rows of a replay; what has never been handed over follows by itself behind it."""

@@ -20,20 +20,44 @@ def test_the_slowest_consumer_decides() -> None:
     assert not Consumers(())
 
 
-def test_only_rows_older_than_ten_seconds_go_again() -> None:
+def _spans(timer: ResendTimer, now: float) -> list[tuple[int, int]]:
+    due = timer.due(now)
+    timer.resent(due, now)
+    return [(stamp.after + 1, stamp.position) for stamp in due]
+
+
+def test_each_row_goes_again_ten_seconds_after_its_own_acknowledgement_then_doubling() -> None:
     timer = ResendTimer()
-    assert timer.next_at is None
+    assert timer.next_at() is None
     timer.handed(10, 0.0)
     timer.handed(20, 6.0)
-    assert timer.due_up_to(9.9) is None
-    assert timer.due_up_to(10.0) == 10
-    assert timer.due_up_to(16.0) == 20
-    timer.resent(20, 16.0)
-    assert timer.next_at == 36.0
-    timer.acknowledged(5)
-    assert timer.next_at == 26.0, "a mark that moves shows a consumer that lives"
+    assert _spans(timer, 9.9) == []
+    assert _spans(timer, 10.0) == [(1, 10)]
+    assert timer.next_at() == 16.0, "a row that came later does not wait for the second round of the first"
+    assert _spans(timer, 16.0) == [(11, 20)]
+    assert timer.next_at() == 30.0
+    assert _spans(timer, 30.0) == [(1, 10)]
+    assert _spans(timer, 36.0) == [(11, 20)]
+    for again in (70.0, 150.0, 310.0, 610.0, 910.0):
+        assert timer.next_at() == again
+        assert _spans(timer, again) == [(1, 10)]
+        _spans(timer, again + 6.0)
+    timer.acknowledged(10)
+    assert timer.next_at() == 1216.0
     timer.acknowledged(20)
-    assert timer.next_at is None
+    assert timer.next_at() is None
+
+
+def test_a_thousand_rows_at_a_time_and_the_next_as_they_are_acknowledged() -> None:
+    timer = ResendTimer(500)
+    timer.handed(900, 0.0)
+    timer.handed(2_700, 0.0)
+    assert _spans(timer, 10.0) == [(501, 900), (901, 1_500)]
+    assert timer.next_at() == 30.0
+    timer.acknowledged(1_200)
+    assert _spans(timer, 11.0) == [(1_501, 2_200)]
+    timer.acknowledged(2_200)
+    assert _spans(timer, 12.0) == [(2_201, 2_700)]
 
 
 def test_a_long_silence_costs_bounded_memory_and_loses_no_row() -> None:
@@ -41,7 +65,13 @@ def test_a_long_silence_costs_bounded_memory_and_loses_no_row() -> None:
     for number in range(1, 100_001):
         timer.handed(number, number / 1000)
     assert len(timer._stamps) <= 2_001
-    assert timer.due_up_to(1000.0) == 100_000
+    done = 0
+    while due := timer.due(1000.0):
+        assert due[0].after == done
+        done = due[-1].position
+        timer.resent(due, 1000.0)
+        timer.acknowledged(done)
+    assert done == 100_000
 
 
 @given(st.permutations(range(1, 30)), st.sets(st.integers(1, 29)))

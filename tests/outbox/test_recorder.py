@@ -47,6 +47,7 @@ async def test_an_event_becomes_a_cloud_event_that_is_published_after_its_commit
                 "late": False,
                 "since": None,
                 "while_stopped": False,
+                "reassigned": False,
             },
         }
         assert json.loads(second.body)["source"] == "/acme/lyon/_gateway/line-pc-07"

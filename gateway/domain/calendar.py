@@ -104,6 +104,7 @@ class Calendar:
         self._maintenance = tuple(sorted(self._stretch(start, end) for start, end in maintenance))
         self._days: dict[date, _Day] = {}
         self._begun: dict[date, tuple[tuple[Shift, tuple[Span, ...]], ...]] = {}
+        self._always = not (shifts or closed or maintenance)
         self._latest = Span(0, 0, SpanKind.CLOSED)
         self._latest_shift: Shift | None = None
 
@@ -121,6 +122,8 @@ class Calendar:
 
     def spans(self, start: Instant, end: Instant) -> list[Span]:
         """[start, end) as consecutive spans, neighbours of one kind merged; empty when end <= start."""
+        if self._always:
+            return [Span(start, end, SpanKind.REQUIRED)] if start < end else []
         result: list[Span] = []
         for span in self._walk(start):
             if span.start >= end:
@@ -151,11 +154,13 @@ class Calendar:
 
         None when there is not that much before `limit` (default: 400 days after `start`).
         """
+        limit = start + HORIZON if limit is None else limit
         kind, until = self.kind_at(start)
+        if self._always:
+            until = limit
         if duration <= 0 or (kind is SpanKind.REQUIRED and start + duration <= until):
             return start + max(duration, 0)
         left = duration
-        limit = start + HORIZON if limit is None else limit
         for span in self._walk(start):
             if span.start >= limit:
                 return None

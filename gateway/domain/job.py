@@ -16,7 +16,6 @@ from gateway.domain.quality import QualityVerdict
 from gateway.domain.view import JobView
 
 
-
 class WriteState(StrEnum):
     """What became of writing an order to its machine (`release:` of the work unit); an order is written once."""
 

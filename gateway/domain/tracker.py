@@ -231,7 +231,8 @@ class Tracker:
         self.signals.load(state["signals"])
         self._inputs = {tag: Input(value, bad) for tag, (value, bad) in state["inputs"].items()}
         self.begun = True
-        self._lose_all()
+        if lost:
+            self._lose_all()
 
     @staticmethod
     def time_of(snapshot: Snapshot) -> datetime:

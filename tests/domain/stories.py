@@ -1,0 +1,121 @@
+"""Random days of a work unit for property tests: a list of small steps, and how to play it on a `Post`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import time
+from decimal import Decimal
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gateway.domain.calendar import Break, Calendar, ShiftRule
+from gateway.domain.equipment import Counter, Counts, CycleRules, Dispatch, OeeRules, Product, StateFromCounts, WorkUnit
+from tests.domain.post import CODES, Post, at, unit
+
+Step = tuple[int, tuple[Any, ...]]
+"""Seconds since the step before, and what happens."""
+
+SHIFTS = Calendar(
+    "Europe/Paris",
+    [
+        ShiftRule("early", frozenset(range(1, 8)), time(5), time(13), (Break(time(7, 30), time(7, 50)),)),
+        ShiftRule("late", frozenset(range(1, 8)), time(13), time(21), (Break(time(17), time(17, 30)),)),
+    ],
+)
+PRODUCTS = {
+    "A": Product("A", recipe=1, ideal_cycle_time_s=Decimal(8)),
+    "B": Product("B", recipe=2, ideal_cycle_time_s=Decimal(15), pieces_per_cycle=2),
+}
+
+DELAYS = st.one_of(st.integers(1, 30), st.integers(1, 30), st.integers(1, 200), st.integers(1, 2000))
+STATES = st.sampled_from([0, 0, 0, 1, 2, 4, 6, 8, 50, 51, 52, 53, 99])
+ORDERS = st.sampled_from(["OF-1", "OF-2", "OF-3"])
+MADE = st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 1))
+READ = st.tuples(st.just("read"), MADE, st.one_of(st.none(), STATES), st.sampled_from([None, None, None, 1, 2, 3]))
+VERBS = st.sampled_from(["Store", "StoreAndStart", "StoreAndStart", "Start", "Pause", "Resume", "Stop", "Abort", "Cancel", "Clear"])
+ORDER = st.tuples(st.just("order"), VERBS, ORDERS, st.sampled_from([None, 3, 20]))
+FACTS = st.sampled_from(["ExplainStop", "DeclareScrap", "DeclareRework", "DeclareProduction", "Reassign"])
+FACT = st.tuples(
+    st.just("fact"), FACTS, ORDERS, st.integers(-3, 6), st.integers(0, 4000), st.sampled_from(["jam", "coil_change", "meeting"])
+)
+WAIT = st.tuples(st.just("wait"))
+LOST = st.tuples(st.just("lost"))
+
+steps: st.SearchStrategy[list[Step]] = st.lists(
+    st.tuples(DELAYS, st.one_of(READ, READ, READ, READ, ORDER, FACT, WAIT, LOST)), min_size=1, max_size=40
+)
+counting: st.SearchStrategy[list[Step]] = st.lists(st.tuples(st.integers(5, 200), READ), min_size=1, max_size=40)
+units: st.SearchStrategy[WorkUnit] = st.builds(
+    lambda by_gap, cycles, oee, dispatch, calendar: unit(
+        state=StateFromCounts() if by_gap else CODES,
+        counts=Counts(total=Counter("parts", 16), reject=Counter("reject"), rework=Counter("rework")),
+        cycles=cycles, oee=oee, dispatch=dispatch, product_tag="recipe", products=PRODUCTS, calendar=calendar, time_zone="Europe/Paris",
+    ),
+    st.booleans(),
+    st.sampled_from([CycleRules(), CycleRules(ignore_under_s=20), CycleRules(min_run_s=40), CycleRules(ignore_under_s=15, min_run_s=150)]),
+    st.sampled_from([OeeRules(), OeeRules("availability"), OeeRules(no_order_bucket="unloaded")]),
+    st.sampled_from([Dispatch(), Dispatch("at_quantity", "auto")]),
+    st.sampled_from([unit().calendar, SHIFTS]),
+)  # fmt: skip
+
+
+class Story:
+    """Plays steps on a post; the counters go round in 16 bits."""
+
+    def __init__(self, of: WorkUnit) -> None:
+        self.post = Post(of)
+        self.now = 0
+        self._made = [65_500, 0, 0]
+        self.post.begin(0)
+
+    def play(self, story: list[Step], before: Callable[[Story, int], None] | None = None) -> Story:
+        """`before` is called ahead of each step, with the time up to which nothing happens."""
+        for delay, step in story:
+            if before is not None:
+                before(self, self.now + delay)
+            self.now += delay
+            getattr(self, f"_{step[0]}")(*step[1:])
+        return self
+
+    def tags(self, made: tuple[int, int, int], state: int | None, recipe: int | None) -> dict[str, Any]:
+        total, reject, rework = made
+        self._made = [self._made[0] + total, self._made[1] + min(reject, total), self._made[2] + min(rework, max(total - reject, 0))]
+        found: dict[str, Any] = {"parts": self._made[0] % 65_536, "reject": self._made[1], "rework": self._made[2]}
+        return found | ({} if state is None else {"state": state}) | ({} if recipe is None else {"recipe": recipe})
+
+    @property
+    def really_made(self) -> int:
+        return self._made[0]
+
+    def _read(self, made: tuple[int, int, int], state: int | None, recipe: int | None) -> None:
+        self.post.read(self.now, **self.tags(made, state, recipe))
+
+    def _lost(self) -> None:
+        self.post.read(self.now, parts=None, state=None, reject=None)
+
+    def _wait(self) -> None:
+        self.post.wait(self.now)
+
+    def _order(self, verb: str, order: str, quantity: int | None) -> None:
+        self.post.order(
+            self.now, verb, order, quantity=None if quantity is None else Decimal(quantity), product_id="A" if order == "OF-3" else None
+        )
+
+    def _fact(self, verb: str, order: str, quantity: int, ago: int, why: str) -> None:
+        about = max(self.now - ago, 0)
+        fields: dict[str, Any] = {
+            "ExplainStop": {"reason": why},
+            "DeclareScrap": {"quantity": Decimal(quantity)},
+            "DeclareRework": {"quantity": Decimal(quantity)},
+            "DeclareProduction": {"good": Decimal(quantity), "scrap": Decimal(quantity // 2)},
+            "Reassign": {"from_": at(about), "to": at(self.now)},
+        }[verb]
+        self.post.fact(self.now, verb, about, job_order_id=order, **fields)
+
+
+def other_bucket(of: WorkUnit) -> WorkUnit:
+    bucket = "availability" if of.oee.micro_stop_bucket == "performance" else "performance"
+    changed: WorkUnit = replace(of, oee=replace(of.oee, micro_stop_bucket=bucket))
+    return changed

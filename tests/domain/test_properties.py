@@ -1,0 +1,176 @@
+"""What must hold whatever happens. Some random days each in the fast suite, two thousand in the slow one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.domain.equipment import WorkUnit
+from tests.domain.post import T0
+from tests.domain.stories import Step, Story, counting, other_bucket, steps, units
+
+WHATS = ("produced", "good", "scrap", "rework")
+Check = Callable[..., None]
+
+
+def property_(**strategies: Any) -> Callable[[Check], Check]:
+    """A quick and a thorough run of the same check."""
+
+    def wrap(check: Check) -> Check:
+        def run(examples: int) -> Check:
+            profile = settings(
+                max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+            )
+            return profile(given(**strategies)(check))
+
+        quick, thorough = run(40), run(2000)
+
+        @pytest.mark.parametrize("run", [pytest.param(quick, id="quick"), pytest.param(thorough, id="thorough", marks=pytest.mark.slow)])
+        def test(run: Check) -> None:
+            run()
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return wrap
+
+
+@property_(of=units, story=steps)
+def test_the_parts_sum_to_the_window(of: WorkUnit, story: list[Step]) -> None:
+    told = Story(of).play(story)
+    post = told.post.end()
+    for line in post.windows():
+        parts = line["run_s"] + line["setup_s"] + line["stop_s"] + line["unknown_s"]
+        if of.oee.micro_stop_bucket == "availability":
+            parts += line["micro_stop_s"]
+        assert parts == pytest.approx(line["planned_s"], abs=1e-6)
+        assert line["micro_stop_s"] >= 0
+        assert line["slow_s"] <= line["run_s"] + 1e-6
+        assert min(line["run_s"], line["setup_s"], line["stop_s"], line["unknown_s"], line["slow_s"]) >= 0
+        assert min(line["stop_count"], line["micro_stop_count"]) >= 0
+        assert line["planned_s"] <= line["opening_s"] <= line["total_s"]
+        assert line["produced"] == line["good"] + line["scrap"] + line["rework"]
+        assert min(line[what] for what in WHATS) >= 0
+        assert line["degraded"] == (line["unknown_s"] > 0 or line["late"] > 0)
+    recorded = post.tracker.machine.now / 1e6 - T0.timestamp()
+    hours = [w for w in post.windows() if w["window"]["kind"] == "hour"]
+    assert sum(w["total_s"] for w in hours) == pytest.approx(recorded, abs=1e-6)
+    assert post.window()["total_s"] == pytest.approx(recorded, abs=1e-6)
+    for name in ("planned_s", "run_s", "setup_s", "stop_s", "unknown_s", "micro_stop_s", "opening_s", "slow_s", *WHATS):
+        assert float(sum(w[name] for w in hours)) == pytest.approx(float(post.window()[name]), abs=1e-6), name
+
+
+@property_(of=units, story=steps)
+def test_oee_is_useful_time_over_required_time_whatever_the_micro_stop_bucket(of: WorkUnit, story: list[Step]) -> None:
+    one, other = (Story(u).play(story).post.end() for u in (of, other_bucket(of)))
+    for line, same in zip(one.windows(), other.windows(), strict=True):
+        for name in ("oee", "trs", "trg", "tre", "planned_s", "stop_s", "micro_stop_s", "slow_s", "quality_ratio", "loss_cost"):
+            assert line[name] == same[name], name
+        for each in (line, same):
+            factors = [each[name] for name in ("availability", "effectiveness", "quality_ratio")]
+            if None not in factors and each["oee"] is not None:
+                assert each["oee"] == pytest.approx(factors[0] * factors[1] * factors[2])
+
+
+@property_(of=units, story=steps, share=st.floats(0, 1))
+def test_asking_what_happens_meanwhile_changes_no_event(of: WorkUnit, story: list[Step], share: float) -> None:
+    def ask(told: Story, until: int) -> None:
+        told.post.wait(told.now + share * (until - told.now))
+        told.post.tracker.touch(told.post.tracker.now)
+        told.post.tracker.view()
+        told.post.tracker.lines()
+
+    assert Story(of).play(story, ask).post.end().events == Story(of).play(story).post.end().events
+
+
+@property_(of=units, story=steps, index=st.integers(0, 39))
+def test_memory_that_moves_to_another_place_changes_no_event(of: WorkUnit, story: list[Step], index: int) -> None:
+    told, plain = Story(of), Story(of).play(story)
+    told.play(story[:index])
+    told.post = told.post.restarted(lost=False)
+    told.play(story[index:])
+    assert told.post.end().events == plain.post.end().events
+    assert told.post.windows() == plain.post.windows()
+    seen, expected = told.post.tracker.view(), plain.post.tracker.view()
+    # The 5-minute bin that is just being filled is a picture only and is not kept.
+    assert replace(seen, cycles_5min=()) == replace(expected, cycles_5min=())
+
+
+@property_(of=units, story=steps, index=st.integers(0, 39))
+def test_a_restart_loses_no_piece_and_never_counts_one_twice(of: WorkUnit, story: list[Step], index: int) -> None:
+    calm = [(delay, step) for delay, step in story if step[0] in ("read", "order", "wait")]
+    told, plain = Story(of).play(calm[:index]), Story(of).play(calm)
+    told.post = told.post.restarted().restarted()
+    told.play(calm[index:])
+    assert told.post.counted()["produced"] == plain.post.counted()["produced"]
+    assert [e.at for e in told.post.events] == sorted(e.at for e in told.post.events)
+
+
+@property_(of=units, story=steps)
+def test_time_never_goes_back_and_books_agree(of: WorkUnit, story: list[Step]) -> None:
+    post = Story(of).play(story).post.end()
+    assert [e.at for e in post.events] == sorted(e.at for e in post.events)
+    running: set[str] = set()
+    for event in post.events:
+        data = event.data()
+        if event.type == "quantity.counted":
+            assert data["produced"] == data["good"] + data["scrap"] + data["rework"]
+        elif event.type == "job.changed" and event.job_order_id is not None:
+            running.discard(event.job_order_id)
+            if data["state"] == "Running":
+                running.add(event.job_order_id)
+            assert len(running) <= 1
+    by_job: dict[str | None, dict[str, Decimal]] = {}
+    for event in post.events:
+        if event.type == "quantity.counted":
+            book = by_job.setdefault(event.job_order_id, dict.fromkeys(WHATS, Decimal(0)))
+            for what in WHATS:
+                book[what] += event.data()[what]
+    line = post.window()
+    for what in WHATS:
+        assert sum((book[what] for book in by_job.values()), Decimal(0)) == line[what]
+    ledger = post.tracker.production.ledger
+    cleared = any(step[1] in ("Clear", "Cancel") for _, step in story if step[0] == "order")
+    for name in ("OF-1", "OF-2", "OF-3"):
+        job = ledger.get(name)
+        if job is not None and not cleared:
+            assert {what: getattr(job, what) for what in WHATS} == by_job.get(name, dict.fromkeys(WHATS, Decimal(0)))
+            window = post.tracker.machine.windows.job(name)
+            assert window is None or {what: getattr(window, what) for what in WHATS} == {what: getattr(job, what) for what in WHATS}
+    range_window = next(w for w in post.tracker.machine.windows.open.values() if w.kind == "range")
+    assert range_window.without_order == by_job.get(None, {"produced": Decimal(0)})["produced"]
+
+
+@property_(of=units, story=counting, kept=st.sets(st.integers(0, 39)))
+def test_splitting_or_merging_polls_changes_no_count(of: WorkUnit, story: list[Step], kept: set[int]) -> None:
+    every = Story(of).play(story)
+    merged = Story(of)
+    for index, (delay, (_, made, state, recipe)) in enumerate(story):
+        merged.now += delay
+        tags = merged.tags(made, state, recipe)
+        if index == 0 or index == len(story) - 1 or index in kept:
+            merged.post.read(merged.now, **tags)
+    assert merged.post.counted() == every.post.counted()
+
+
+@property_(of=units, story=steps)
+def test_stops_that_ended_are_in_the_windows(of: WorkUnit, story: list[Step]) -> None:
+    """Without calendar and orders, the stops of the range are the events' stops."""
+    quiet = [(delay, step) for delay, step in story if step[0] in ("read", "wait")]
+    post = Story(of).play(quiet).post.end()
+    line = post.window()
+    if of.calendar.has_shifts or of.oee.no_order_bucket == "unloaded":
+        assert line["stop_count"] <= len(post.stops()) + 1
+        return
+    counted = [s for s in post.stops() if s["reason_class"] not in ("setup", "planned")]
+    ended = {kind: [s for s in counted if s["class"] == kind] for kind in ("stop", "micro_stop")}
+    for kind, count, spent in (("stop", "stop_count", "stop_s"), ("micro_stop", "micro_stop_count", "micro_stop_s")):
+        assert line[count] - len(ended[kind]) in (0, 1), "one may still be open"
+        if line[count] == len(ended[kind]):
+            assert line[spent] == pytest.approx(sum(s["duration_s"] for s in ended[kind]), abs=1e-6)

@@ -6,6 +6,7 @@ socket is closed, because a late reply would shift all later ones.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
@@ -56,6 +57,7 @@ class ModbusDriver:
         self._refused: dict[str, str] = {}
         self._retry_refused_at = 0.0
         self._received_at: datetime | None = None
+        self._reading = asyncio.Lock()
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -114,7 +116,11 @@ class ModbusDriver:
             waiting.exception()  # between two requests nobody waits for it: not worth a warning
 
     async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
-        wanted = tuple(tags)
+        # A value that was written is read back between two polls: the plan of requests and their time belong to one read.
+        async with self._reading:
+            return await self._read_all(tuple(tags))
+
+    async def _read_all(self, wanted: tuple[str, ...]) -> Sequence[Reading]:
         if wanted != self._tags:
             self._compile(wanted)
         now = self._clock.monotonic()

@@ -19,14 +19,21 @@ class Metrics:
         self.reconnects = Counter("lineside_link_reconnects_total", "Connections made after the first.", ["link"], registry=r)
         self.link_up = Gauge("lineside_link_up", "1 while the link is connected.", ["link", "kind"], registry=r)
         self.refused_replies = Counter("lineside_refused_replies_total", "Replies that could not be trusted.", ["device"], registry=r)
-        self.samples_late = Counter("lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r)
+        self.samples_late = Counter(
+            "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
+        )
         self.events = Counter("lineside_events_total", "Ledger events recorded.", ["type"], registry=r)
         self.commits = Counter("lineside_commits_total", "Journal transactions.", registry=r)
-        self.commit_failures = Counter("lineside_commit_failures_total", "Journal transactions that failed and are tried again.", registry=r)
+        self.commit_failures = Counter(
+            "lineside_commit_failures_total", "Journal transactions that failed and are tried again.", registry=r
+        )
         self.delivered = Counter("lineside_rows_delivered_total", "Rows the peer took.", ["uplink"], registry=r)
         self.resent = Counter("lineside_rows_resent_total", "Rows sent again.", ["uplink"], registry=r)
         self.parked = Counter("lineside_rows_parked_total", "Rows the peer refused for good.", ["uplink"], registry=r)
         self.backlog = Gauge("lineside_backlog_rows", "Ledger rows waiting.", ["uplink"], registry=r)
         self.telemetry_dropped = Counter("lineside_telemetry_dropped_total", "Telemetry dropped, oldest first.", ["uplink"], registry=r)
         self.commands = Counter("lineside_commands_total", "Commands by outcome.", ["uplink", "outcome"], registry=r)
+        self.orders_written = Counter(
+            "lineside_orders_written_total", "Orders written to the machine.", ["work_unit", "outcome"], registry=r
+        )
         self.pieces = Counter("lineside_pieces_total", "Pieces counted.", ["work_unit", "kind"], registry=r)

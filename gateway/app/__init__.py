@@ -20,13 +20,22 @@ from gateway import logs
 from gateway.acquisition.poller import Poller
 from gateway.app.line import Line, UnitCommands, raised, sources
 from gateway.app.live import LivePublisher
-from gateway.app.parts import gateway_path, make_forwarders, make_line, make_pollers, make_topics, make_trackers, tag_units
+from gateway.app.parts import (
+    gateway_path,
+    make_forwarders,
+    make_line,
+    make_pollers,
+    make_releases,
+    make_topics,
+    make_trackers,
+    tag_units,
+)
 from gateway.app.watch import Task, Watch
 from gateway.clock import SystemClock
 from gateway.config import Config
 from gateway.dispatch.intake import Intake
 from gateway.domain.entry import Entry
-from gateway.domain.events import Text
+from gateway.domain.events import Event, Text
 from gateway.metrics import Metrics
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.forwarder import Forwarder
@@ -42,6 +51,8 @@ from gateway.uplink.settings import is_loopback
 
 DRAIN_S = 2.0
 """How long the shutdown waits for the last commit; the rest of its five seconds is for closing links."""
+CLOSE_S = 1.5
+"""How long sources, and then uplinks, may take to close their links before they are cut off."""
 HANDOVER_S = 0.5
 """How long a healthy peer is given to take the last rows before its link is closed; they are in the journal anyway."""
 
@@ -107,12 +118,13 @@ class Daemon:
             snapshots=line.snapshots, after_commit=self._committed, ballast=Ballast(state_dir),
         )  # fmt: skip
         self._alerts = Alerts(lambda event: line.record([event]), clock, config.gateway.time_zone)
-        line.connect(self._recorder, self._alerts.observe, lambda event: self._watch.on_event(event))
+        line.connect(self._recorder, self._alerts.observe, self._on_event)
         targets = {name: UnitCommands(line, tracker, own_time=line.lives_in_recording(name)) for name, tracker in line.trackers.items()}
         self._intake = Intake(targets, line.journal(), known_answer=store.known_answer, clock=clock, metrics=metrics)
         self._pollers = make_pollers(
             config, state_dir, clock, metrics, on_readings=line.on_readings, on_link=self._link_changed, recorder=self._recorder
         )
+        self._releases = make_releases(config, line, self._pollers, clock, metrics, self._alerts)
         self._forwarders, brokers = make_forwarders(
             config, store, self._recorder, clock, metrics, self._alerts, on_link=self._link_changed, on_command=self._intake.handle,
             on_orders=self._intake.handle_batch, about=self._about,
@@ -160,7 +172,11 @@ class Daemon:
     def _tell_insecure(self) -> None:
         """The permanent alert of a machine link that is allowed to go unencrypted beyond this machine."""
         for name, settings in self._config.devices.items():
-            if isinstance(settings, OpcUaSettings) and settings.security.insecure and not is_loopback(urlsplit(settings.url).hostname or ""):
+            if (
+                isinstance(settings, OpcUaSettings)
+                and settings.security.insecure
+                and not is_loopback(urlsplit(settings.url).hostname or "")
+            ):
                 self._alerts.raise_(
                     f"device.insecure:{name}", "warning",
                     Text(f"La liaison avec {name} n'est pas chiffrée.", f"The link to {name} is not encrypted."),
@@ -179,6 +195,11 @@ class Daemon:
         if entries:
             for forwarder in self._forwarders.values():
                 forwarder.notify()
+
+    def _on_event(self, event: Event) -> None:
+        self._watch.on_event(event)
+        for release in self._releases:
+            release.on_event(event)
 
     def _link_changed(self, status: LinkStatus) -> None:
         if status.kind == "device":
@@ -207,7 +228,7 @@ class Daemon:
                     ]
                     await self._run_sources(stop)
                     await self._hand_over()
-                    _cancel(carrying)
+                    await _end(carrying)
                 await self._recorder.drain(DRAIN_S)
                 writing.cancel()
         finally:
@@ -216,13 +237,14 @@ class Daemon:
     async def _run_sources(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(p.run(), name=f"poller {name}") for name, p in self._pollers.items()]
+            tasks += [group.create_task(release.run(), name=f"release {release.work_unit}") for release in self._releases]
             tasks.append(group.create_task(self._line.tick(), name="time"))
             self._notifier.ready(f"page at http://{self._server.address}")
             _log.info("started", page=f"http://{self._server.address}", epoch=self._store.epoch, work_units=len(self._line.trackers))
             await stop.wait()
             _log.info("stopping")
             self._notifier.stopping()
-            _cancel(tasks)
+            await _end(tasks)
 
     async def _hand_over(self) -> None:
         """Commit what the sources said last, and let healthy peers take it."""
@@ -236,6 +258,12 @@ def _status_of(part: Poller | Forwarder) -> LinkStatus:
     return part.status
 
 
-def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    """Cancel them and wait; what is not done in time is cancelled once more, which cuts a goodbye to a silent peer short."""
+    for _ in range(2):
+        for task in tasks:
+            task.cancel()
+        _, tasks_left = await asyncio.wait(tasks, timeout=CLOSE_S)
+        if not tasks_left:
+            return
+        tasks = list(tasks_left)

@@ -9,6 +9,7 @@ from drivers.base import Clock, Reading
 from gateway.acquisition.sampling import Sampling
 from gateway.acquisition.telemetry import Telemetry, batch_payload
 from gateway.domain.events import AlertRaised, ClockStepped, Event, QuantityCounted
+from gateway.domain.job import Job, WriteState
 from gateway.domain.job_order import Answer, Fact, JobCommand
 from gateway.domain.snapshot import Snapshot
 from gateway.domain.tracker import Tracker
@@ -183,6 +184,29 @@ class UnitCommands:
         return self._tracker.fact(fact, self._at(at))
 
 
+class UnitRelease:
+    """A work unit's tracker as the release to its machine sees it (`dispatch.release.UnitOrders`)."""
+
+    def __init__(self, line: Line, tracker: Tracker) -> None:
+        self._line = line
+        self._tracker = tracker
+
+    def running(self) -> Job | None:
+        return self._tracker.production.ledger.running
+
+    def stands(self) -> bool:
+        return self._tracker.machine.still_since() is not None
+
+    def mark(self, job_order_id: str, state: WriteState) -> None:
+        ledger = self._tracker.production.ledger
+        job = ledger.get(job_order_id)
+        if job is not None and job.written is not state:
+            job.written = state
+            ledger.touch(job)
+            self._tracker.dirty = True
+            self._line.recorder.mark_dirty()
+
+
 class LineJournal:
     """The recorder as the intake sees it: its events pass the line's listeners like all others."""
 
@@ -202,4 +226,3 @@ def sources(trackers: Mapping[str, Tracker], gateway_path: str) -> Callable[[str
     """CloudEvents `source` of a work unit, or of the gateway itself."""
     paths = {name: tracker.unit.path for name, tracker in trackers.items()}
     return lambda unit: gateway_path if unit is None else paths.get(unit, f"{gateway_path}/{unit}")
-

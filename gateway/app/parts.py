@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ from drivers.settings import Secret
 from gateway.acquisition.poller import Poller
 from gateway.acquisition.sampling import Sampling
 from gateway.acquisition.telemetry import Telemetry
-from gateway.app.line import Line
+from gateway.app.line import Line, UnitRelease
 from gateway.app.watch import tags_of
 from gateway.config import Config, SecretError, read_secret
+from gateway.dispatch.release import Release, make_plan
+from gateway.dispatch.writing import DeviceWriter
 from gateway.domain.tracker import RECORD_KINDS, Tracker
 from gateway.metrics import Metrics
 from gateway.outbox.forwarder import Forwarder
@@ -71,9 +74,7 @@ async def make_trackers(config: Config, store: Store, clock: Clock) -> dict[str,
 
 def make_line(config: Config, trackers: Mapping[str, Tracker], clock: Clock, metrics: Metrics) -> Line:
     recorded = frozenset(name for name, settings in config.devices.items() if settings.recorded)
-    references = {
-        unit: {reference: config.resolve(unit, reference) for reference in config.unit_tags[unit]} for unit in config.work_units
-    }
+    references = {unit: {reference: config.resolve(unit, reference) for reference in config.unit_tags[unit]} for unit in config.work_units}
     own_time = frozenset(unit for unit, sources in references.items() if any(device in recorded for device, _ in sources.values()))
     return Line(
         trackers, Sampling(references), Telemetry({name: tags_of(config, name) for name in config.devices}), clock, metrics,
@@ -106,6 +107,21 @@ def make_pollers(
         )
 
     return {name: poller(name, settings) for name, settings in config.devices.items()}
+
+
+def make_releases(
+    config: Config, line: Line, pollers: Mapping[str, Poller], clock: Clock, metrics: Metrics, alerts: AlertBoard
+) -> list[Release]:
+    """One for each work unit whose orders are written to its machine; a device has one writer, whoever writes to it."""
+    writers = {name: DeviceWriter(name, partial(getattr, poller, "driver"), clock) for name, poller in pollers.items()}
+    releases = []
+    for name, unit in config.work_units.items():
+        if unit.release is None:
+            continue
+        plan = make_plan(name, unit.release, partial(config.resolve, name))
+        orders = UnitRelease(line, line.trackers[name])
+        releases.append(Release(plan, unit.products, orders, writers, line.journal(), alerts, clock, metrics))
+    return releases
 
 
 def uplink_secret(secret: Secret) -> str:

@@ -234,4 +234,3 @@ class Watch:
 def tags_of(config: Config, device: str) -> tuple[str, ...]:
     """Names of a device's configured tags."""
     return tuple(getattr(config.devices[device], "tags", {}))
-

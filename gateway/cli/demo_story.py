@@ -29,6 +29,7 @@ class Story:
             "job.progress": self._progress,
             "promise.changed": self._promise,
             "quality.result": self._quality,
+            "command.written": self._written,
             "alert.raised": self._alert,
         }.get(kind)
         if teller is not None:
@@ -63,6 +64,10 @@ class Story:
             totals = self._totals.get(order, {})
             counted = f": {totals['good']} good, {totals['scrap']} scrap" if totals else ""
             yield f"order {order} {'finished' if state == 'Ended' else 'aborted'} on {unit}{counted}"
+
+    def _written(self, unit: str, order: str, data: Mapping[str, Any]) -> Iterator[str]:
+        if data["phase"] == "after" and data["problem"] is None:
+            yield f"order {order}: {data['value']} written to {unit} ({_words(data['tag'])}) and read back"
 
     def _progress(self, unit: str, order: str, data: Mapping[str, Any]) -> Iterator[str]:
         self._totals[order] = data

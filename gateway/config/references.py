@@ -39,6 +39,15 @@ def tag_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str]]:
         yield ("quality", index, "tag"), characteristic.tag
 
 
+def release_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str, bool]]:
+    """Every tag of `release:` with its place below the unit, and whether it is written to."""
+    if unit.release is not None:
+        for name in ("quantity", "product", "job", "strobe", "accepted"):
+            tag = getattr(unit.release, name)
+            if tag is not None:
+                yield ("release", name), tag, name != "accepted"
+
+
 def split_reference(reference: str, device: str | None) -> tuple[str | None, str]:
     """`device/tag` or `tag` of the unit's own `device` -> (device, tag)."""
     named, slash, tag = reference.rpartition("/")
@@ -67,6 +76,10 @@ def _check_unit(draft: Draft, path: Path, unit: WorkUnitSettings) -> None:
         draft.blame_unknown((*path, "device"), "device", devices, "devices")
     for below, reference in tag_references(unit):
         _check_tag(draft, (*path, *below), reference, unit.device if known_device else "")
+    for below, reference, written in release_references(unit):
+        _check_tag(draft, (*path, *below), reference, unit.device if known_device else "")
+        if written:
+            _check_writable(draft, (*path, *below), *split_reference(reference, unit.device))
     if unit.calendar is not None and unit.calendar not in draft.names("calendars"):
         draft.blame_unknown((*path, "calendar"), "calendar", draft.names("calendars"), "calendars")
     if isinstance(unit.state, CodesState):
@@ -99,6 +112,19 @@ def _check_tag(draft: Draft, path: Path, reference: str, own: str | None) -> Non
         if tags is not None and tag not in tags:
             text = f"the device `{device}` has no tag `{tag}`{nearest(tag, tags)}"
             draft.blame(path, text, f"not a key of devices.{device}.tags", value=reference)
+
+
+def _check_writable(draft: Draft, path: Path, device: str | None, tag: str) -> None:
+    settings = draft.devices.get(device or "")
+    if settings is None:
+        return
+    if settings.recorded:
+        draft.blame(path, f"`{device}` is a recording and cannot be written; remove this key", "driver replay has no writes")
+        return
+    found = tags_of(settings).get(tag)
+    if found is not None and not found.writable:
+        text = f"the tag `{tag}` is not meant to be written; add `writable: true` to it under devices.{device}.tags"
+        draft.blame(path, text, "only tags with writable: true are ever written")
 
 
 def _check_reasons(draft: Draft) -> None:

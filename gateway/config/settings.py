@@ -224,6 +224,29 @@ class DispatchSettings(Section):
     next: Literal["manual", "auto"] = Field(default="manual", description="auto starts the first of the queue when a job ends.")
 
 
+class ReleaseSettings(Section):
+    """The running order, written to the machine: once when it starts, read back, and told as `command.written`."""
+
+    quantity: TagRef | None = Field(default=None, description="Writable tag that takes the ordered quantity.")
+    product: TagRef | None = Field(
+        default=None, description="Writable tag that takes the product: its `recipe` of `products:`, else the product's name as text."
+    )
+    job: TagRef | None = Field(default=None, description="Writable tag that takes the order's number (job_order_id).")
+    only_when: Literal["stopped"] | None = Field(
+        default=None, description="stopped: wait until the machine stands, at most 10 minutes; left out, write at once."
+    )
+    strobe: TagRef | None = Field(default=None, description="Writable bit that tells the PLC to take the values.")
+    accepted: TagRef | None = Field(default=None, description="Bit by which the PLC says that it took them, within 10 s of the strobe.")
+
+    @model_validator(mode="after")
+    def _something_to_write(self) -> Self:
+        if self.quantity is None and self.product is None and self.job is None:
+            raise FieldError("it does not say what is written; add for example quantity: TAG")
+        if self.accepted is not None and self.strobe is None:
+            raise FieldError("accepted answers a strobe and there is none; add strobe: TAG or remove accepted", "accepted")
+        return self
+
+
 class CostSettings(Section):
     currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.", examples=["EUR"])
     per_hour: Number = Field(gt=0, description="What an hour of required time is worth.")
@@ -245,6 +268,7 @@ class WorkUnitSettings(Section):
     materials: tuple[MaterialSettings, ...] = ()
     quality: tuple[QualitySettings, ...] = ()
     dispatch: DispatchSettings = DispatchSettings()
+    release: ReleaseSettings | None = Field(default=None, description="Order values written to the PLC; off unless given.")
     cost: CostSettings | None = None
     calendar: Name | None = Field(default=None, description="A name of `calendars:`; without it every moment is required time.")
 
@@ -254,6 +278,13 @@ class WorkUnitSettings(Section):
         if value == "_gateway":
             raise ValueError("`_gateway` is the level of the gateway's own topics; choose another name")
         return value
+
+    @model_validator(mode="after")
+    def _standing_can_be_seen(self) -> Self:
+        if self.release is not None and self.release.only_when is not None and isinstance(self.state, CountsState):
+            text = "the gap between pieces alone does not say when the machine stands; give the state by bits or codes, or remove only_when"
+            raise FieldError(text, "release", "only_when")
+        return self
 
 
 class BothLanguages(Section):

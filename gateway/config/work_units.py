@@ -8,7 +8,16 @@ from gateway.config.calendars import CalendarSettings
 from gateway.config.draft import Draft, tags_of
 from gateway.config.references import split_reference
 from gateway.config.schema import AnyDeviceSettings
-from gateway.config.settings import BitsState, CodesState, CountsState, GatewaySettings, PackMLState, SignalSettings, WorkUnitSettings
+from gateway.config.settings import (
+    BitsState,
+    CodesState,
+    CountsState,
+    GatewaySettings,
+    PackMLState,
+    ReleaseSettings,
+    SignalSettings,
+    WorkUnitSettings,
+)
 from gateway.domain.equipment import (
     Cost,
     Counter,
@@ -20,6 +29,7 @@ from gateway.domain.equipment import (
     OeeRules,
     Product,
     Reason,
+    ReleaseRule,
     Signal,
     StateFromBits,
     StateFromCodes,
@@ -57,6 +67,7 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         materials=_materials(unit, draft),
         quality=_quality(unit, draft),
         dispatch=Dispatch(unit.dispatch.end, unit.dispatch.next),
+        release=_release(unit.release),
         cost=None if unit.cost is None else Cost(unit.cost.currency, unit.cost.per_hour),
         calendar=calendar.build(gateway.time_zone),
         reasons=_reasons(name, draft),
@@ -140,6 +151,14 @@ def _quality(unit: WorkUnitSettings, draft: Draft) -> tuple[MeasuredCharacterist
         limits = QualityRequirement(item.characteristic, measured_in, item.lower, item.target, item.upper)
         found.append(MeasuredCharacteristic(item.tag, limits))
     return tuple(found)
+
+
+def _release(release: ReleaseSettings | None) -> ReleaseRule | None:
+    if release is None:
+        return None
+    return ReleaseRule(
+        release.quantity, release.product, release.job, release.only_when == "stopped", release.strobe, release.accepted,
+    )  # fmt: skip
 
 
 def _reasons(name: str, draft: Draft) -> dict[str, Reason]:

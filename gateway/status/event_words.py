@@ -126,7 +126,8 @@ def _command(data: Data, reader: Reader) -> str:
 
 
 def _written(data: Data, reader: Reader) -> str:
-    return _join(f"{data.get('tag')} = {reader.formats.value(data.get('value'))}", str(data.get("problem") or ""))
+    sign = "←" if data.get("phase") == "before" else "="
+    return _join(f"{data.get('tag')} {sign} {reader.formats.value(data.get('value'))}", str(data.get("problem") or ""))
 
 
 def _gap(data: Data, reader: Reader) -> str:

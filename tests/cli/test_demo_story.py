@@ -42,6 +42,16 @@ def test_an_order_for_an_idle_machine_starts_at_once() -> None:
     assert told == ["order OF-1 taken from the ERP and started at once on press-07"]
 
 
+def test_a_value_written_to_the_machine_is_told_once_it_is_read_back() -> None:
+    told = tell(
+        Story(),
+        event("command.written", subject="OF-1", tag="target", value=250, phase="before", problem=None),
+        event("command.written", subject="OF-1", tag="target", value=250, phase="after", problem=None),
+        event("command.written", subject="OF-2", tag="target", value=70, phase="after", problem="BadUserAccessDenied"),
+    )
+    assert told == ["order OF-1: 250 written to press-07 (target) and read back"]
+
+
 def test_a_fault_is_told_with_its_reason_and_its_end() -> None:
     told = tell(
         Story(),

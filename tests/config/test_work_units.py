@@ -18,6 +18,7 @@ from gateway.domain.equipment import (
     MeasuredMaterial,
     OeeRules,
     Product,
+    ReleaseRule,
     Signal,
     StateFromBits,
     StateFromCodes,
@@ -26,7 +27,7 @@ from gateway.domain.equipment import (
     StateFromPackML,
 )
 from gateway.domain.instants import instant
-from tests.config.plant import BASE, loaded
+from tests.config.plant import BASE, loaded, problems, write
 
 UNIT_END = "    counts: {total: parts, reject: rejects}\n"
 
@@ -175,3 +176,28 @@ def test_a_recording_needs_no_tags(tmp_path: Path) -> None:
     config = loaded(tmp_path, text)
     assert config.work_units["m-1"].counts.total == Counter("parts")
     assert getattr(config.devices["plc"], "file") == str(tmp_path / "r.csv")  # noqa: B009
+
+
+def test_an_order_goes_down_only_where_it_is_said_and_only_to_writable_tags(tmp_path: Path) -> None:
+    assert loaded(tmp_path).work_units["m-1"].release is None
+    text = BASE.replace("holding: 30, type: uint32", "holding: 30, type: uint32, writable: true")
+    text = text.replace(
+        "{parts: {holding: 1, type: uint64}}", "{parts: {holding: 1, type: uint64}, go: {coil: 9, writable: true}, ok: {coil: 8}}"
+    )
+    release = "    release: {quantity: strokes, only_when: stopped, strobe: other/go, accepted: other/ok}\n"
+    config = loaded(tmp_path, text.replace(UNIT_END, UNIT_END + release))
+    assert config.work_units["m-1"].release == ReleaseRule(
+        quantity="strokes", only_when_stopped=True, strobe="other/go", accepted="other/ok"
+    )
+    assert config.unit_tags == {"m-1": ("running", "parts", "rejects")}  # what is written is no input of the machine
+    assert config.resolve("m-1", "other/go") == ("other", "go")
+
+
+def test_a_recording_takes_no_orders(tmp_path: Path) -> None:
+    text = BASE.replace(
+        "other: {driver: modbus", "rec: {driver: replay, file: r.csv, tags: {t: {writable: true}}}\n  other: {driver: modbus"
+    )
+    path = write(tmp_path, text.replace(UNIT_END, UNIT_END + "    release: {quantity: rec/t}\n"))
+    assert [(p.path, p.text) for p in problems(path)] == [
+        ("work_units.m-1.release.quantity", "`rec` is a recording and cannot be written; remove this key")
+    ]

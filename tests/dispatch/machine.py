@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from drivers.base import Driver, LinkError, Quality, Reading, TagError, Value
+from drivers.base import Clock, Driver, LinkError, Quality, Reading, TagError, Value
 from gateway.dispatch.release import Release, make_plan
 from gateway.dispatch.writing import DeviceWriter
 from gateway.domain.equipment import Product, ReleaseRule
@@ -96,11 +96,23 @@ class Board:
 
 
 class Shop:
-    """A work unit with its release running on a manual clock; `restart` is a new process with the same memory."""
+    """A work unit with its release running, on a manual clock unless told otherwise; `restart` is a new process with the same memory.
 
-    def __init__(self, rule: ReleaseRule, values: Mapping[str, Value] | None = None, products: Sequence[Product] = ()) -> None:
+    `driver`: that of a real device, instead of `plc`.
+    """
+
+    def __init__(
+        self,
+        rule: ReleaseRule,
+        products: Sequence[Product] = (),
+        *,
+        real_clock: Clock | None = None,
+        driver: Callable[[], Driver | None] | None = None,
+    ) -> None:
         self.clock = ManualClock()
-        self.plc = Plc(self.clock, dict(values or {"target": 0, "recipe": 0, "number": "", "take": False, "taken": False}))
+        self._used_clock: Clock = real_clock or self.clock
+        self.plc = Plc(self.clock, {"target": 0, "recipe": 0, "number": "", "take": False, "taken": False})
+        self._driver = driver or self.plc.driver
         self.rule = rule
         self.products = {product.product_id: product for product in products}
         self.job: Job | None = None
@@ -113,9 +125,9 @@ class Shop:
         self._begin()
 
     def _begin(self) -> None:
-        writer = DeviceWriter("plc", self.plc.driver, self.clock)
+        writer = DeviceWriter("plc", self._driver, self._used_clock)
         plan = make_plan("press-07", self.rule, lambda reference: ("plc", reference))
-        self.release = Release(plan, self.products, self, {"plc": writer}, self, self.alerts, self.clock, self.metrics)
+        self.release = Release(plan, self.products, self, {"plc": writer}, self, self.alerts, self._used_clock, self.metrics)
         self.task = asyncio.create_task(self.release.run())
 
     # --- what the release sees: the unit's orders and the journal

@@ -25,8 +25,10 @@ GROUP_ROWS = 200
 """A group this large is committed at once: a transaction's fixed cost is well spread by then."""
 GATHER_S = 0.01
 """How long the first of a group waits for others: devices polled in the same instant share a commit."""
-SPACING_S = 0.05
-"""Commits follow each other no faster while nobody waits for one: a value is seldom late, and a busy line costs twenty commits a second."""
+SPACING_S = 0.1
+"""Commits follow each other no faster while nobody waits for one: a value is seldom late, and a busy line costs ten commits a second."""
+CARRIED_S = 1.0
+"""What peers have taken waits this long for a commit that happens anyway; should the process be killed meanwhile, it is sent again."""
 RETRY_S = (0.25, 5.0)
 """First and longest pause between tries of a commit that failed; recovery is noticed within the longest."""
 PRUNE_S = 60.0
@@ -120,7 +122,10 @@ class Recorder:
         self._taken_up_to = 0
         self._durable = 0
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+        self._noted = asyncio.Event()
+        """Something waits to be written, be it only what a peer has taken."""
         self._wake = asyncio.Event()
+        """Something waits that is worth a commit of its own."""
         self._hurry = asyncio.Event()
         self._progress = clock.monotonic()
         self._settled_at = clock.monotonic() - SPACING_S
@@ -188,7 +193,7 @@ class Recorder:
     def advance(self, uplink: str, position: int) -> None:
         """All rows up to `position` are done for `uplink`, but for its exceptions."""
         self._pending.cursors[uplink] = position
-        self._touch()
+        self._note()
 
     def park(self, uplink: str, position: int, reason: str, state: str = PARKED) -> None:
         """Set a row apart from the cursor. `state` is PARKED, QUARANTINED or DELIVERED of `outbox.transaction`; any other keeps it open."""
@@ -208,7 +213,7 @@ class Recorder:
     def forget_telemetry(self, up_to_id: int) -> None:
         """Telemetry up to this id (`Store.telemetry`) has been delivered."""
         self._pending.telemetry_done = max(self._pending.telemetry_done, up_to_id)
-        self._touch()
+        self._note()
 
     # -- durability
 
@@ -218,6 +223,7 @@ class Recorder:
             return
         waiter = asyncio.get_running_loop().create_future()
         self._waiters.append((self._recorded, waiter))
+        self._wake.set()
         self._hurry.set()
         await waiter
 
@@ -248,7 +254,7 @@ class Recorder:
         if self._taken is not None:
             await self._flush()
         while True:
-            await self._wake.wait()
+            await self._noted.wait()
             await self._gather()
             await self._flush()
             if self._ballast is not None and self._clock.monotonic() >= self._next_survey:
@@ -262,15 +268,25 @@ class Recorder:
             source = self._sources[work_unit] = self._source_of(work_unit)
         return source
 
-    def _touch(self) -> None:
+    def _note(self) -> None:
         if self._durable >= self._recorded:
             self._progress = self._clock.monotonic()
         self._recorded += 1
+        self._noted.set()
+
+    def _touch(self) -> None:
+        self._note()
         self._wake.set()
         if len(self._pending.entries) >= GROUP_ROWS:
             self._hurry.set()
 
     async def _gather(self) -> None:
+        if not self._wake.is_set():
+            try:
+                async with self._clock.timeout(CARRIED_S):
+                    await self._wake.wait()
+            except TimeoutError:
+                return
         since_last = self._clock.monotonic() - self._settled_at
         try:
             async with self._clock.timeout(max(GATHER_S, SPACING_S - since_last)):
@@ -284,6 +300,7 @@ class Recorder:
         """In one step of the loop: what is pending, and the snapshots that belong to exactly these events."""
         batch, self._pending = self._pending, Batch()
         self._taken_up_to = self._recorded
+        self._noted.clear()
         self._wake.clear()
         self._hurry.clear()
         for snapshot in self._snapshots():
@@ -339,6 +356,7 @@ class Recorder:
             if ticket <= self._durable and not waiter.done():
                 waiter.set_result(None)
         if self._waiters:
+            self._wake.set()
             self._hurry.set()
 
     async def _failed(self, error: sqlite3.OperationalError) -> None:

@@ -22,10 +22,14 @@ from gateway.outbox import retention
 from gateway.outbox.session import Session, open_reader, open_writer
 from gateway.outbox.settings import JournalSettings
 from gateway.outbox.statedir import DAMAGED, DATABASE, is_damage, lock, prepare
+from gateway.outbox.tail import Tail
 from gateway.outbox.transaction import CLOSED_STATES, Batch, ConsumerMark, RowException, Written, write
 
 T = TypeVar("T")
 
+_LATEST_ROWS = 400
+"""Twice a forwarder's batch: one that is not behind finds its next batch in memory."""
+_LATEST_TELEMETRY = 50
 _ENTRY = "position, epoch, sequence, id, work_unit, type, job_order_id, at, body"
 
 
@@ -71,6 +75,8 @@ class Store:
         self._epochs: dict[str, int] = {}
         self._cursors: dict[str, int] = {}
         self._total_bytes = 0
+        self._latest: Tail[Entry] = Tail(_LATEST_ROWS)
+        self._latest_telemetry: Tail[Telemetry] = Tail(_LATEST_TELEMETRY)
         self._lock_handle = lock_handle
         self._writer = writer
         self._reader = Session(lambda: open_reader(path))
@@ -130,6 +136,12 @@ class Store:
         self._total_bytes = written.total_bytes
         if batch.entries:
             self.last_position = batch.entries[-1].position
+            self._latest.extend(batch.entries[0].position, batch.entries)
+        if batch.telemetry:
+            first = written.telemetry_last - len(batch.telemetry) + 1
+            self._latest_telemetry.extend(first, [Telemetry(first + i, *row) for i, row in enumerate(batch.telemetry)])
+        if written.telemetry_dropped:
+            self._latest_telemetry.clear()
         self._cursors.update(batch.cursors)
         return written
 
@@ -141,7 +153,12 @@ class Store:
         """Remove one slice of what may go: see `retention.prune`. Raises sqlite3.Error with nothing removed."""
         floor = min((self._cursors[u] for u in self.uplinks), default=self.last_position)
         at = instant(now)
-        return await self._guarded(self._writer, lambda connection: retention.prune(connection, self.path, self.settings, at, floor))
+        pruned = await self._guarded(self._writer, lambda connection: retention.prune(connection, self.path, self.settings, at, floor))
+        if pruned.journal:
+            self._latest.clear()
+        if pruned.telemetry:
+            self._latest_telemetry.clear()
+        return pruned
 
     async def close(self) -> None:
         """After the last commit: fold the log into the database and let the directory go."""
@@ -166,6 +183,9 @@ class Store:
 
     async def entries(self, after_position: int, limit: int, *, without: Collection[str | None] = ()) -> list[Entry]:
         """Up to `limit` rows behind `after_position`, in order, but for those of the work units in `without` (None: the gateway's own)."""
+        latest = self._latest.after(after_position, limit) if not without else None
+        if latest is not None:
+            return latest
         named = [unit for unit in without if unit is not None]
         condition = f" AND (work_unit IS NULL OR work_unit NOT IN ({', '.join('?' * len(named))}))" if named else ""
         if None in without:
@@ -238,10 +258,13 @@ class Store:
 
         return await self._guarded(self._reader, work)
 
-    async def telemetry(self, limit: int) -> list[Telemetry]:
-        """The oldest batches, in order."""
-        sql = "SELECT id, device, body FROM telemetry ORDER BY id LIMIT ?"
-        return await self._guarded(self._reader, lambda c: [Telemetry(*row) for row in c.execute(sql, (limit,))])
+    async def telemetry(self, after_id: int, limit: int) -> list[Telemetry]:
+        """Up to `limit` batches behind `after_id`, in order."""
+        latest = self._latest_telemetry.after(after_id, limit)
+        if latest is not None:
+            return latest
+        sql = "SELECT id, device, body FROM telemetry WHERE id > ? ORDER BY id LIMIT ?"
+        return await self._guarded(self._reader, lambda c: [Telemetry(*row) for row in c.execute(sql, (after_id, limit))])
 
     # -- reading: intake, trackers, page
 

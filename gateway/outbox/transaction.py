@@ -79,10 +79,12 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a commit left behind: the running total of the bodies' bytes, and how much telemetry had to go."""
+    """What a commit left behind: the running total of the bodies' bytes, how much telemetry had to go, and the id of the last
+    telemetry batch it wrote (0: it wrote none; their ids rise by exactly 1)."""
 
     total_bytes: int
     telemetry_dropped: int
+    telemetry_last: int
 
 
 def write(connection: sqlite3.Connection, batch: Batch, *, total_bytes: int, recorded_at: Instant) -> Written:
@@ -121,7 +123,7 @@ def _write_all(connection: sqlite3.Connection, batch: Batch, total_bytes: int, r
     if batch.order_cursors:
         connection.executemany("INSERT OR REPLACE INTO order_cursors VALUES (?, ?)", list(batch.order_cursors.items()))
     _write_deliveries(connection, batch)
-    return Written(total_bytes, _write_telemetry(connection, batch))
+    return Written(total_bytes, *_write_telemetry(connection, batch))
 
 
 def _is_written(connection: sqlite3.Connection, position: int) -> bool:
@@ -167,11 +169,12 @@ def _write_deliveries(connection: sqlite3.Connection, batch: Batch) -> None:
         )
 
 
-def _write_telemetry(connection: sqlite3.Connection, batch: Batch) -> int:
+def _write_telemetry(connection: sqlite3.Connection, batch: Batch) -> tuple[int, int]:
+    """How many of the oldest batches had to go, and the id of the last one written."""
     if batch.telemetry_done:
         connection.execute("DELETE FROM telemetry WHERE id <= ?", (batch.telemetry_done,))
     if not batch.telemetry:
-        return 0
+        return 0, 0
     connection.executemany("INSERT INTO telemetry (device, body) VALUES (?, ?)", batch.telemetry)
-    oldest_kept = "(SELECT max(id) - ? FROM telemetry)"
-    return connection.execute(f"DELETE FROM telemetry WHERE id <= {oldest_kept}", (TELEMETRY_ROWS,)).rowcount
+    last: int = connection.execute("SELECT last_insert_rowid()").fetchone()[0]
+    return connection.execute("DELETE FROM telemetry WHERE id <= ?", (last - TELEMETRY_ROWS,)).rowcount, last

@@ -98,11 +98,10 @@ class TelemetryRow(Protocol):
 class TelemetrySource:
     """The journal's telemetry; the oldest goes when nobody fetches it.
 
-    `fetch(limit)`: the oldest rows, in order; rows that are done may still be among them for a moment. `done(id)`: everything up to
-    this id has been delivered.
+    `fetch(after_id, limit)`: the oldest rows behind `after_id`, in order. `done(id)`: everything up to this id has been delivered.
     """
 
-    fetch: Callable[[int], Awaitable[Sequence[TelemetryRow]]]
+    fetch: Callable[[int, int], Awaitable[Sequence[TelemetryRow]]]
     done: Callable[[int], None]
 
 
@@ -125,7 +124,7 @@ class TelemetryLane:
     async def pump(self, connection: Connection) -> None:
         while not connection.lost.done():
             self._wake.clear()
-            rows = [row for row in await self._source.fetch(_TELEMETRY_BATCH) if row.id > self._done_id]
+            rows = await self._source.fetch(self._done_id, _TELEMETRY_BATCH)
             if rows:
                 await self._send(connection, rows)
                 continue

@@ -368,12 +368,12 @@ async def test_telemetry_is_bounded_and_its_loss_is_counted(tmp_path: Path, monk
         for n in range(10):
             j.recorder.record_telemetry("press_plc", b"%d" % n)
         await j.settle()
-        kept = await j.store.telemetry(100)
+        kept = await j.store.telemetry(0, 100)
         assert [row.body for row in kept] == [b"5", b"6", b"7", b"8", b"9"]
         assert j.metrics.registry.get_sample_value("lineside_telemetry_dropped_total", {"uplink": "journal"}) == 5
         j.recorder.forget_telemetry(kept[1].id)
         await j.settle()
-        assert [row.body for row in await j.store.telemetry(100)] == [b"7", b"8", b"9"]
+        assert [row.body for row in await j.store.telemetry(0, 100)] == [b"7", b"8", b"9"]
 
 
 async def test_data_that_json_cannot_hold_takes_no_number(tmp_path: Path) -> None:

@@ -294,8 +294,8 @@ async def test_telemetry_comes_from_the_journal_in_order(mosquitto: Mosquitto) -
     rows = [Row(n, "press_plc", json.dumps({"sequence": n, "values": []}).encode()) for n in range(1, 131)]
     done: list[int] = []
 
-    async def fetch(limit: int) -> list[Row]:
-        return [row for row in rows if row.id > (done[-1] if done else 0)][:limit]
+    async def fetch(after_id: int, limit: int) -> list[Row]:
+        return [row for row in rows if row.id > after_id][:limit]
 
     listener = Listener(mosquitto.port, f"{OWN}/device/+")
     await listener.ready()

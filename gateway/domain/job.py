@@ -74,12 +74,12 @@ class Job:
 
     @property
     def dispatch_key(self) -> tuple[float, float, float, int]:
-        """Sorts a queue: the customer's priority, else the order's (higher first), then delivery_to, end_time, arrival; none last."""
+        """Sorts a queue: the customer's priority, else the order's, then delivery_to, end_time, arrival; none last."""
         order, customer = self.order, self.order.customer
         priority = customer.priority if customer is not None and customer.priority is not None else order.priority
         due = customer.delivery_to if customer is not None else None
         return (
-            _FAR if priority is None else -priority,
+            _FAR if priority is None else (priority if order.lowest_first else -priority),
             _FAR if due is None else due.timestamp(),
             _FAR if order.end_time is None else order.end_time.timestamp(),
             self.arrival,

@@ -85,7 +85,10 @@ class Customer:
 
 @dataclass(frozen=True)
 class JobOrder:
-    """One operation of an order on one work unit. Times aware UTC; `quantity` in `unit` (UN/ECE Rec 20)."""
+    """One operation of an order on one work unit. Times aware UTC; `quantity` in `unit` (UN/ECE Rec 20).
+
+    Priorities stay as their sender counts them; `lowest_first` says that for it 1 is the most urgent (else the higher number is).
+    """
 
     job_order_id: str
     work_master_id: str | None = None
@@ -105,6 +108,7 @@ class JobOrder:
     lot_id: str | None = None
     lead_after_s: Decimal | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
+    lowest_first: bool = False
 
 
 @dataclass(frozen=True)

@@ -280,6 +280,9 @@ def _merged(order: JobOrder, command: JobCommand) -> JobOrder:
     """`order` with the fields that the update really carried. Of a customer only what it says is changed: a new priority keeps the
     delivery window."""
     given = command.given - {"job_order_id"}
+    if given & {"priority", "customer"}:
+        # How a priority is counted comes with it, whoever sent the order itself.
+        given |= {"lowest_first"}
     changes = {f.name: getattr(command.job_order, f.name) for f in fields(JobOrder) if f.name in given}
     customer = changes.get("customer")
     if order.customer is not None and customer is not None:

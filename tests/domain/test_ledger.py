@@ -233,6 +233,20 @@ def test_a_window_that_passed_on_the_way_is_late_not_wrong() -> None:
     assert send(ledger, Verb.UPDATE, issued_at=T0 + timedelta(days=6), customer=Customer(priority=7)).answer.accepted
 
 
+def test_an_erp_that_counts_priorities_from_one_keeps_its_numbers_and_its_order() -> None:
+    ledger = Ledger("press-07")
+    for name, priority in (("third", 3), ("first", 1), ("second", 2)):
+        send(ledger, Verb.STORE, name, priority=priority, lowest_first=True)
+    assert [job.job_order_id for job in ledger.queue()] == ["first", "second", "third"]
+    send(ledger, Verb.UPDATE, "third", priority=0, lowest_first=True)
+    assert [job.job_order_id for job in ledger.queue()] == ["third", "first", "second"]
+    third = ledger.get("third")
+    assert third is not None
+    assert third.order.priority == 0
+    send(ledger, Verb.UPDATE, "third", priority=-9)
+    assert [job.job_order_id for job in ledger.queue()] == ["first", "second", "third"], "an update says for itself how it counts"
+
+
 def test_queue_follows_customer_priority_delivery_end_time_arrival() -> None:
     ledger = Ledger("press-07")
     send(ledger, Verb.STORE_AND_START, "running")

@@ -83,7 +83,7 @@ async def test_polling_goes_on_behind_the_stored_cursor(erp: Erp) -> None:
         assert erp.polls == [{"gateway": GATEWAY, "after": "42"}]
 
 
-async def test_an_erp_that_counts_the_other_way_is_turned(erp: Erp) -> None:
+async def test_an_erp_that_counts_the_other_way_says_so_and_keeps_its_numbers(erp: Erp) -> None:
     erp.orders = [order(1, priority=1, customer={"name": "A", "priority": 3})]
     ledger = Ledger()
     uplink = http_uplink(erp.url, ledger=ledger, priority_order="lowest_first")
@@ -94,9 +94,10 @@ async def test_an_erp_that_counts_the_other_way_is_turned(erp: Erp) -> None:
         await asyncio.gather(task, return_exceptions=True)
     command = ledger.taken[0][0]
     assert isinstance(command, JobCommand)
-    assert command.job_order.priority == -1
+    assert command.job_order.lowest_first
+    assert command.job_order.priority == 1
     assert command.job_order.customer is not None
-    assert command.job_order.customer.priority == -3
+    assert command.job_order.customer.priority == 3
 
 
 @pytest.mark.parametrize(

@@ -255,7 +255,7 @@ class HttpUplink:
             return _refusal("not_json", "the command is not a JSON object")
         inbound = command_from(command, retained=False, topic_work_unit=None)
         if self._settings.priority_order == "lowest_first" and isinstance(inbound, JobCommand):
-            return _turned(inbound)
+            return replace(inbound, job_order=replace(inbound.job_order, lowest_first=True))
         return inbound
 
     # -- one request
@@ -320,13 +320,3 @@ def _later(answer: _Answer) -> UplinkError:
 
 def _refusal(code: str, text: str) -> Refusal:
     return Refusal(None, None, return_status(code), Problem(code, text))
-
-
-def _turned(command: JobCommand) -> JobCommand:
-    """Priorities of an ERP that counts 1 as the most urgent, turned to OPC 10031-4's sense."""
-    order = command.job_order
-    customer = order.customer
-    if customer is not None and customer.priority is not None:
-        customer = replace(customer, priority=-customer.priority)
-    priority = None if order.priority is None else -order.priority
-    return replace(command, job_order=replace(order, priority=priority, customer=customer))

@@ -26,6 +26,13 @@ class LinkState(StrEnum):
     SILENT = "silent"
 
 
+def honour_cancellation() -> None:
+    """Raise the CancelledError that a library swallowed: Python 3.11's `asyncio.wait_for` does when its result comes in the same moment."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 UP = frozenset({LinkState.CONNECTED, LinkState.DEGRADED})
 
 TRANSITIONS: dict[LinkState, frozenset[LinkState]] = {
@@ -194,6 +201,7 @@ class Link:
                     await serve()
                     return
                 except expected as error:
+                    honour_cancellation()
                     delay = self.lost(diagnose(error))
                 await self._clock.sleep(delay)
         except asyncio.CancelledError:

@@ -21,7 +21,7 @@ from drivers.base import (
 )  # fmt: skip
 from gateway.domain.events import Text
 from gateway.metrics import Metrics
-from gateway.supervise import Backoff, Diagnosis, Link, LinkStatus
+from gateway.supervise import Backoff, Diagnosis, Link, LinkStatus, honour_cancellation
 
 OnReadings = Callable[[str, Sequence[Reading], bool], None]
 
@@ -194,6 +194,7 @@ class Poller:
                 yield
         except TimeoutError as error:
             raise remedies.silent(self._peer, seconds) from error
+        honour_cancellation()
 
     def _progress(self) -> None:
         self.last_progress = self._clock.monotonic()

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 Value = bool | int | float | str | None
 
@@ -29,9 +28,11 @@ class Quality(StrEnum):
     BAD = "bad"
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """One value of one tag. `value` is None exactly when `quality` is BAD; times are aware UTC.
+
+    A named tuple and no frozen dataclass like the other nouns: there is one for every value of every poll, and a frozen dataclass costs
+    three times as much to make.
 
     `source_time` is the device's own time of the value, None where the protocol has none (Modbus).
     `detail` names what was wrong with a bad or uncertain value, in the protocol's own words.

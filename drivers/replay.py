@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -93,7 +92,7 @@ class ReplayDriver:
         settings = self._settings.tags.get(row.tag)
         if settings is None or not settings.invert or isinstance(row.value, str) or row.value is None:
             return reading
-        return replace(reading, value=not row.value)
+        return reading._replace(value=not row.value)
 
     async def write(self, tag: str, value: Value) -> None:
         raise TagError(f"tag {tag}: a recording cannot be written")

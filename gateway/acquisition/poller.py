@@ -72,6 +72,7 @@ class Poller:
         """Without progress for longer than this the task itself hangs."""
         self.driver: Driver | None = None
         """The connected driver, for writes; None while the link is down."""
+        self._refusing: Refusing | None = None
         self._make_driver = make_driver
         self._tags = tuple(tags)
         self._interval_s = interval_s
@@ -121,8 +122,9 @@ class Poller:
 
     async def _poll(self, driver: Driver) -> None:
         due = self._clock.monotonic()
+        paced = driver if isinstance(driver, Paced) else None
         while True:
-            async with self._at_most(self._read_limit_s(driver)):
+            async with self._at_most(self._silence_s if paced is None else max(self._silence_s, paced.read_limit_s(self._tags))):
                 readings = await driver.read(self._tags)
             self._hand_on(driver, readings, pushed=False)
             # A fixed cadence: what a slow answer took is not added, and polls that were missed are left out, not made up for.
@@ -132,12 +134,9 @@ class Poller:
                 due += -((due - now) // self._interval_s) * self._interval_s
             await self._clock.sleep(due - now)
 
-    def _read_limit_s(self, driver: Driver) -> float:
-        return max(self._silence_s, driver.read_limit_s(self._tags)) if isinstance(driver, Paced) else self._silence_s
-
     async def _listen(self, driver: Driver, subscribing: Subscribing) -> None:
         # The driver's own watch says it better, so it gets the first word.
-        limit = max(self._silence_s, self._read_limit_s(driver)) + 0.5
+        limit = max(self._silence_s, driver.read_limit_s(self._tags) if isinstance(driver, Paced) else 0.0) + 0.5
         stream = subscribing.subscribe(self._tags)
         try:
             while True:
@@ -160,19 +159,21 @@ class Poller:
         self._progress()
         if self.driver is None:
             self.driver = driver
+            self._refusing = driver if isinstance(driver, Refusing) else None
             self._lost_told = False
             self._connections += 1
             if self._connections > 1:
                 self._metrics.reconnects.labels(self.name).inc()
         self._link.good()
-        self._link.connected(sorted(driver.refused) if isinstance(driver, Refusing) else ())
+        self._link.connected(sorted(self._refusing.refused) if self._refusing is not None else ())
         self._polls.inc()
         if readings:
             self._count(readings)
             self._on_readings(self.name, readings, pushed)
 
     def _count(self, readings: Sequence[Reading]) -> None:
-        others = [reading.quality for reading in readings if reading.quality is not Quality.GOOD]
+        good = Quality.GOOD
+        others = [reading.quality for reading in readings if reading.quality is not good]
         self._good.inc(len(readings) - len(others))
         if others:
             bad = others.count(Quality.BAD)

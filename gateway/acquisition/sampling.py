@@ -22,6 +22,7 @@ class Sampling:
         for unit, references in tags.items():
             for reference, (device, tag) in references.items():
                 self._uses.setdefault(device, {}).setdefault(tag, []).append((unit, reference))
+        self._places: dict[str, list[tuple[int, str]]] = {}
 
     def samples(self, device: str, batch: Sequence[Reading], *, pushed: bool, recorded: bool) -> list[Sample]:
         """One sample per unit and instant, in order of time.
@@ -33,15 +34,20 @@ class Sampling:
         if not uses:
             return []
         found: dict[tuple[datetime, str], dict[str, Input]] = {}
-        for reading in batch:
-            used = uses.get(reading.tag)
-            if used is None:
-                continue
+        for reading in self._used(device, batch, uses):
             at = _source_time(reading, recorded) if pushed else batch[0].received_at
-            for unit, reference in used:
-                value = Input(reading.value, reading.quality is Quality.BAD)
+            value = Input(reading.value, reading.quality is Quality.BAD)
+            for unit, reference in uses[reading.tag]:
                 found.setdefault((at, unit), {})[reference] = value
         return [Sample(unit, at, inputs) for (at, unit), inputs in sorted(found.items(), key=lambda item: item[0][0])]
+
+    def _used(self, device: str, batch: Sequence[Reading], uses: Mapping[str, object]) -> list[Reading]:
+        """The readings of `batch` that some unit uses. A poll has them where the poll before had them."""
+        places = self._places.get(device, [])
+        if len(places) == len(uses) and places[-1][0] < len(batch) and all(batch[place].tag == tag for place, tag in places):
+            return [batch[place] for place, _ in places]
+        self._places[device] = [(place, reading.tag) for place, reading in enumerate(batch) if reading.tag in uses]
+        return [batch[place] for place, _ in self._places[device]]
 
 
 def _source_time(reading: Reading, recorded: bool) -> datetime:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from drivers.base import Reading
+from drivers.base import Quality, Reading
 from gateway.domain.cloud_event import encode
 from gateway.domain.instants import instant
+
+_GOOD = Quality.GOOD
 
 
 def timestamp_ms(reading: Reading) -> int:
@@ -21,15 +23,24 @@ def tag_payload(reading: Reading) -> bytes:
 
 def batch_payload(readings: Iterable[Reading]) -> bytes:
     """The `values` of one `/device/{device}` message: `[[tag, timestamp_ms, value, quality], ...]`."""
-    return encode([[r.tag, timestamp_ms(r), r.value, r.quality.value] for r in readings])
+    rows = []
+    at, stamp = None, 0
+    for tag, value, quality, source_time, received_at, _ in readings:
+        # The readings of one poll share one time: it is worked out once.
+        if at is not (source_time or received_at):
+            at = source_time or received_at
+            stamp = instant(at) // 1000
+        rows.append((tag, stamp, value, "good" if quality is _GOOD else quality.value))
+    return encode(rows)
 
 
 class Telemetry:
-    """The last reading of every configured tag, and which of them were not told yet."""
+    """The last reading of every configured tag, and which of those with a topic of their own (`shown`, per device) were not told yet."""
 
-    def __init__(self, tags: Mapping[str, Sequence[str]]) -> None:
+    def __init__(self, tags: Iterable[str], shown: Mapping[str, Collection[str]]) -> None:
         self.last: dict[str, dict[str, Reading]] = {device: {} for device in tags}
-        self._changed: dict[str, dict[str, Reading]] = {device: {} for device in tags}
+        self._shown = {device: frozenset(shown.get(device, ())) for device in self.last}
+        self._changed: dict[str, dict[str, Reading]] = {device: {} for device in self.last}
 
     def update(self, device: str, batch: Sequence[Reading]) -> list[Reading]:
         """Note a batch; returns its readings that differ from the last of their tag. Of several changes of one tag the latest is
@@ -37,12 +48,16 @@ class Telemetry:
         last = self.last[device]
         told = []
         for reading in batch:
-            known = last.get(reading.tag)
+            tag = reading.tag
+            known = last.get(tag)
             if known is None or known.value != reading.value or known.quality is not reading.quality:
                 told.append(reading)
-            last[reading.tag] = reading
+            last[tag] = reading
         if told:
-            self._changed[device].update((reading.tag, reading) for reading in told)
+            shown, changed = self._shown[device], self._changed[device]
+            for reading in told:
+                if reading.tag in shown:
+                    changed[reading.tag] = reading
         return told
 
     def take(self) -> dict[str, list[Reading]]:

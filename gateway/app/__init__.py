@@ -43,6 +43,7 @@ from gateway.outbox.recorder import Recorder
 from gateway.outbox.statedir import StoreError
 from gateway.outbox.store import Store
 from gateway.status.health import Alerts
+from gateway.status.scrape import BoardCollector
 from gateway.status.server import ListenError, StatusServer
 from gateway.status.settings import Address
 from gateway.supervise import LinkStatus
@@ -133,11 +134,15 @@ class Daemon:
         self._live = LivePublisher(brokers, make_topics(config, "lineside/v1"), tag_units(config))
         links = {name: partial(_status_of, part) for name, part in self._parts()}
         tasks = [Task("writer", lambda: self._recorder.last_progress)]
-        tasks += [Task(f"poller {name}", partial(getattr, poller, "last_progress")) for name, poller in self._pollers.items()]
+        tasks += [
+            Task(f"poller {name}", partial(getattr, poller, "last_progress"), poller.stall_after_s)
+            for name, poller in self._pollers.items()
+        ]
         self._tasks = tasks
         self._watch = Watch(
             config, line, store, self._recorder, self._alerts, self._live, clock, metrics, links=links, tasks=tasks,
         )  # fmt: skip
+        metrics.registry.register(BoardCollector(lambda: self._watch.board, clock))
         self._server = StatusServer(Address(*config.gateway.address), lambda: self._watch.board, metrics, clock)
 
     def _parts(self) -> Iterator[tuple[str, Poller | Forwarder]]:
@@ -214,7 +219,7 @@ class Daemon:
         await self._server.start()
         guard = WatchdogGuard(
             self._notifier, self._clock, {task.name: task.progress for task in self._tasks} | {"watch": lambda: self._watch.last_progress},
-            limits_s={f"poller {name}": poller.stall_after_s for name, poller in self._pollers.items()},
+            limits_s={task.name: task.stall_after_s for task in self._tasks},
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as writer:

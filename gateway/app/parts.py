@@ -60,6 +60,15 @@ def tag_units(config: Config) -> dict[tuple[str, str], list[str]]:
     return carried
 
 
+def _shown(config: Config) -> dict[str, list[str]]:
+    """Per device the tags that have a topic of their own."""
+    shown: dict[str, list[str]] = {}
+    if any(isinstance(s, MqttSettings) for s in config.uplinks.values()):
+        for device, tag in tag_units(config):
+            shown.setdefault(device, []).append(tag)
+    return shown
+
+
 async def make_trackers(config: Config, store: Store, clock: Clock) -> dict[str, Tracker]:
     """One tracker per unit, restored from the journal where there is a snapshot."""
     trackers = {name: Tracker(unit) for name, unit in config.work_units.items()}
@@ -77,7 +86,7 @@ def make_line(config: Config, trackers: Mapping[str, Tracker], clock: Clock, met
     references = {unit: {reference: config.resolve(unit, reference) for reference in config.unit_tags[unit]} for unit in config.work_units}
     own_time = frozenset(unit for unit, sources in references.items() if any(device in recorded for device, _ in sources.values()))
     return Line(
-        trackers, Sampling(references), Telemetry({name: tags_of(config, name) for name in config.devices}), clock, metrics,
+        trackers, Sampling(references), Telemetry(config.devices, _shown(config)), clock, metrics,
         recorded=recorded, own_time=own_time, bulk=any(isinstance(s, MqttSettings) for s in config.uplinks.values()),
     )  # fmt: skip
 

@@ -7,7 +7,7 @@ import importlib.metadata
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import orjson
 
@@ -42,10 +42,11 @@ _ROW_OVERHEAD = 160
 
 @dataclass(frozen=True)
 class Task:
-    """A named part of the pipeline: the monotonic time of its last progress."""
+    """A named part of the pipeline: the monotonic time of its last progress, and after how many seconds without any it hangs."""
 
     name: str
     progress: Callable[[], float]
+    stall_after_s: float = 20.0
 
 
 class Watch:
@@ -90,11 +91,17 @@ class Watch:
         self._readings_at = clock.monotonic()
         self._readings_per_s: float | None = None
         self._unit_of_device = {device: unit for unit, device in reversed(list(config.device_of_unit.items())) if device}
+        for name in links:
+            # A counter that is missing until it first counts looks like one that nobody has.
+            metrics.reconnects.labels(name)
+        for name in config.uplinks:
+            for counter in (metrics.delivered, metrics.resent, metrics.parked):
+                counter.labels(name)
         self._info = GatewayInfo(
             config.gateway.id, config.gateway.enterprise, config.gateway.site, config.gateway.language, config.gateway.time_zone,
             importlib.metadata.version("lineside"), str(config.path), config.digest[:12],
         )  # fmt: skip
-        self.board: Board = self._make([], JournalStatus(0, config.journal.max_size, epoch=store.epoch))
+        self.board: Board = self._make([], JournalStatus(0, config.journal.max_size, epoch=store.epoch), self._task_states())
         self.last_progress = clock.monotonic()
 
     # --- told by others -----------------------------------------------------------------------------------------------
@@ -133,9 +140,11 @@ class Watch:
         journal = await self._journal()
         links = {name: status() for name, status in self._links.items()}
         self._alerts.watch_links(links.values(), self._unit_of_device, saved=journal.committing)
-        self._alerts.watch_uplinks(uplinks)
+        tasks = self._task_states()
+        self._alerts.watch_uplinks(uplinks, links)
         self._alerts.watch_journal(journal)
-        self.board = self._make(uplinks, journal)
+        self._alerts.watch_tasks(tasks)
+        self.board = self._make(uplinks, journal, tasks)
         for name in renewed:
             jobs = self._line.trackers[name].production.ledger
             known = {j.job_order_id for j in (*jobs.queue(), *jobs.recent(), *jobs.interrupted, *([jobs.running] if jobs.running else []))}
@@ -144,6 +153,11 @@ class Watch:
         if now - self._health_at >= HEALTH_S:
             self._health_at = now
             self._live.health(self.board)
+
+    def _task_states(self) -> tuple[TaskStatus, ...]:
+        now, monotonic = self._clock.now(), self._clock.monotonic()
+        stood = [(task, monotonic - task.progress()) for task in self._tasks]
+        return tuple(TaskStatus(task.name, still <= task.stall_after_s, now - timedelta(seconds=still)) for task, still in stood)
 
     def _renew(self) -> list[str]:
         """Make new views of the units that changed, or were not looked at for a while."""
@@ -182,7 +196,8 @@ class Watch:
         return JournalStatus(
             self._size, cap, self._recorder.disk.value, self._recorder.failing_since is None, self._last_commit,
             int(self._metrics.telemetry_dropped.labels("journal")._value.get()),
-            free / self._rate / 3600 if self._rate > 0 and self._rated_s >= _RATED_S else None, self._store.epoch, self._store.next_sequence - 1,
+            free / self._rate / 3600 if self._rate > 0 and self._rated_s >= _RATED_S else None,
+            self._store.epoch, self._store.next_sequence - 1, self._recorder.disk_error,
         )  # fmt: skip
 
     def _rate_of_readings(self) -> float | None:
@@ -193,14 +208,14 @@ class Watch:
             self._readings, self._readings_at = total, now
         return self._readings_per_s
 
-    def _make(self, uplinks: Sequence[UplinkStatus], journal: JournalStatus) -> Board:
+    def _make(self, uplinks: Sequence[UplinkStatus], journal: JournalStatus, tasks: tuple[TaskStatus, ...]) -> Board:
         units = tuple(self._unit(name) for name in self._line.trackers if name in self._views)
         now = self._clock.now()
         return Board(
             at=now, started_at=self._started_at, gateway=self._info, units=units,
             links=tuple(status() for status in self._links.values()), uplinks=tuple(uplinks), journal=journal,
             alerts=self._alerts.active(), events=tuple(self._events),
-            tasks=tuple(TaskStatus(task.name, True, None) for task in self._tasks), readings_per_s=self._rate_of_readings(),
+            tasks=tasks, readings_per_s=self._rate_of_readings(),
         )  # fmt: skip
 
     def _unit(self, name: str) -> UnitStatus:

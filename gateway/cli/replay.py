@@ -41,7 +41,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG")
     parser.add_argument("recording", type=Path, metavar="RECORDING.csv")
     parser.add_argument("--commands", type=Path, metavar="FILE.jsonl", help="job commands and facts, one JSON object a line")
-    parser.add_argument("--window", metavar="FROM/TO", help="print the KPI of this time (ISO 8601 with offset) instead of the whole recording")
+    parser.add_argument(
+        "--window", metavar="FROM/TO", help="print the KPI of this time (ISO 8601 with offset) instead of the whole recording"
+    )
     parser.set_defaults(run=run)
 
 

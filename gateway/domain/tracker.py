@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, Text
 from gateway.domain.facts import Facts
@@ -32,6 +34,14 @@ RECORD_KINDS = ("window", "stop", "job", "interval", "orphan", "bin")
 
 _OPEN = instant(datetime(9999, 1, 1, tzinfo=UTC))
 """The time of the row of a job that is not over: later than any, so that "since yesterday" always finds it."""
+
+
+def _json(value: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # An integer beyond 64 bits, which only a recording can bring.
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 class Tracker:
@@ -186,14 +196,14 @@ class Tracker:
             "machine": self.machine.dump(), "production": self.production.dump(), "signals": self.signals.dump(),
             "inputs": {tag: [held.value, held.bad] for tag, held in self._inputs.items()},
         }  # fmt: skip
-        return Snapshot(self.unit.name, VERSION, json.dumps(state, separators=(",", ":")).encode(), tuple(self._records()))
+        return Snapshot(self.unit.name, VERSION, _json(state), tuple(self._records()))
 
     def _records(self) -> list[Record]:
         machine, production = self.machine, self.production
         rows: list[Record] = []
 
         def add(kind: str, key: str, at: Instant, body: dict[str, Any]) -> None:
-            rows.append(Record(kind, key, moment(at), json.dumps(body, separators=(",", ":")).encode()))
+            rows.append(Record(kind, key, moment(at), _json(body)))
 
         for window in machine.windows.take_changed():
             add("window", window.key, window.end or window.start, dump_window(window))

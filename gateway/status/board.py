@@ -99,6 +99,8 @@ class JournalStatus:
     epoch: str = ""
     sequence: int = 0
     """Of the last ledger event."""
+    error: str = ""
+    """What the disk said to the last commit, empty while it is well."""
 
 
 @dataclass(frozen=True)

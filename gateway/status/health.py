@@ -8,12 +8,16 @@ from datetime import datetime
 
 from drivers.base import Clock
 from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
-from gateway.status.board import Alert, JournalStatus, UplinkStatus, seen
+from gateway.status.board import Alert, JournalStatus, TaskStatus, UplinkStatus, seen
 from gateway.status.sentences import Said, aged, say
 from gateway.supervise import LinkState, LinkStatus
 
 SEVERITIES = ("critical", "warning", "info")
 """Worst first."""
+MUTE_AFTER_S = 60.0
+"""An uplink that is connected and whose oldest row waits unmoved for so long has nobody who confirms; rows are sent again meanwhile."""
+DROPS_SHOWN_S = 60.0
+"""Dropped telemetry is shown this long after the last drop."""
 UPLINK_GRACE_S = 10.0
 """A broker that restarts is no alert; a machine out of sight is one at once."""
 WATERMARKS = ((95, "critical"), (90, "warning"), (80, "info"))
@@ -43,6 +47,10 @@ class Alerts:
         self._clock = clock
         self._zone = zone
         self._active: dict[str, Alert] = {}
+        self._waiting: dict[str, tuple[datetime | None, datetime]] = {}
+        """Uplink -> its oldest waiting row, and since when it is the oldest."""
+        self._drops: dict[str, tuple[int, datetime | None]] = {}
+        """Uplink -> telemetry dropped so far, and when it last grew."""
 
     def active(self) -> tuple[Alert, ...]:
         """Worst first, then the oldest."""
@@ -130,14 +138,56 @@ class Alerts:
             said = replace(said, remedy=link.remedy)
         return _Found("critical", said, work_unit, link.since)
 
-    def watch_uplinks(self, uplinks: Iterable[UplinkStatus]) -> None:
-        """Rows that a peer refused for good."""
+    def watch_uplinks(self, uplinks: Iterable[UplinkStatus], links: Mapping[str, LinkStatus] | None = None) -> None:
+        """Rows that a peer refused for good, a peer that is connected and confirms nothing, telemetry that had to go.
+
+        `links`: the links of the uplinks by name; without them a silence is not judged."""
+        found: dict[str, _Found] = {}
+        for uplink in uplinks:
+            name = uplink.name
+            if uplink.parked:
+                found[f"rows.parked:{name}"] = _Found("warning", say("rows_parked", self._zone, {"uplink": name, "count": uplink.parked}))
+            since = self._mute_since(uplink, (links or {}).get(name))
+            if since is not None:
+                detail = f"{uplink.rows} rows wait, the oldest of {uplink.oldest_at}"
+                found[f"consumer.mute:{name}"] = _Found(
+                    "warning", say("consumer_mute", self._zone, {"uplink": name, "detail": detail}), since=since
+                )
+            if self._dropped_lately(name, uplink.dropped):
+                said = say("telemetry_dropped", self._zone, {"uplink": name, "count": uplink.dropped})
+                found[f"telemetry.dropped:{name}"] = _Found("info", said)
+        self._settle(("rows.parked:", "consumer.mute:", "telemetry.dropped:"), found)
+
+    def _mute_since(self, uplink: UplinkStatus, link: LinkStatus | None) -> datetime | None:
+        """Since when nothing of what waits was confirmed over a link that is up; None: not for long enough."""
+        now = self._clock.now()
+        oldest, since = self._waiting.get(uplink.name, (None, now))
+        if uplink.oldest_at != oldest or uplink.oldest_at is None:
+            since = now
+        self._waiting[uplink.name] = uplink.oldest_at, since
+        if link is None or not seen(link) or uplink.oldest_at is None:
+            return None
+        since = max(since, link.since)
+        return since if (now - since).total_seconds() >= MUTE_AFTER_S else None
+
+    def _dropped_lately(self, name: str, dropped: int) -> bool:
+        now = self._clock.now()
+        before, grew_at = self._drops.get(name, (0, None))
+        if dropped > before:
+            grew_at = now
+        self._drops[name] = dropped, grew_at
+        return grew_at is not None and (now - grew_at).total_seconds() < DROPS_SHOWN_S
+
+    def watch_tasks(self, tasks: Iterable[TaskStatus]) -> None:
+        """Parts of the pipeline that hang."""
         found = {
-            f"rows.parked:{uplink.name}": _Found("warning", say("rows_parked", self._zone, {"uplink": uplink.name, "count": uplink.parked}))
-            for uplink in uplinks
-            if uplink.parked
+            f"task.stalled:{task.name}": _Found(
+                "critical", say("task_stalled", self._zone, {"task": task.name}), since=task.last_progress_at
+            )
+            for task in tasks
+            if not task.running
         }
-        self._settle(("rows.parked:",), found)
+        self._settle(("task.stalled:",), found)
 
     def watch_journal(self, journal: JournalStatus) -> None:
         """A journal that fills up, a disk that takes nothing more."""
@@ -151,10 +201,13 @@ class Alerts:
             values = {"share": int(share), "left": _left(journal.hours_left), "mark": mark}
             found["journal.filling"] = _Found(severity, say("journal_filling", self._zone, values))
         if journal.disk in ("full", "read_only") or not journal.committing:
-            found["disk.blocked"] = _Found("critical", say("disk_blocked", self._zone, {"disk": journal.disk}))
+            found["disk.blocked"] = _Found("critical", say("disk_blocked", self._zone, {"disk": journal.disk, "error": journal.error}))
         elif journal.disk == "low":
             found["disk.low"] = _Found("warning", say("disk_low", self._zone, {}))
-        self._settle(("journal.filling", "disk."), found)
+        if self._dropped_lately("journal", journal.dropped):
+            said = say("telemetry_dropped", self._zone, {"uplink": Text("Journal", "Journal"), "count": journal.dropped})
+            found["journal.telemetry"] = _Found("info", said)
+        self._settle(("journal.filling", "journal.telemetry", "disk."), found)
 
     def _settle(self, prefixes: tuple[str, ...], found: Mapping[str, _Found]) -> None:
         for key in [key for key in self._active if key.startswith(prefixes) and key not in found]:

@@ -127,7 +127,7 @@ def journal_payload(journal: JournalStatus) -> Payload:
     return {
         "bytes": journal.bytes, "cap_bytes": journal.cap_bytes, "disk": journal.disk, "committing": journal.committing,
         "last_commit_at": journal.last_commit_at, "dropped": journal.dropped, "hours_left": journal.hours_left,
-        "epoch": journal.epoch, "sequence": journal.sequence,
+        "epoch": journal.epoch, "sequence": journal.sequence, "error": journal.error,
     }  # fmt: skip
 
 

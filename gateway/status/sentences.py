@@ -122,7 +122,20 @@ SENTENCES: Mapping[str, Sentence] = {
     "disk_blocked": Sentence(
         Text("Disque bloqué depuis {age}, plus rien n’est enregistré.", "Disk locked for {age}, nothing is recorded."),
         Text("Appeler l’informatique.", "Call IT."),
-        "disk={disk}",
+        "disk={disk} {error}",
+    ),
+    "telemetry_dropped": Sentence(
+        Text(
+            "{uplink} : des mesures brutes abandonnées faute de place, comptes et OF sont entiers.",
+            "{uplink}: raw values dropped for lack of room, counts and orders are complete.",
+        ),
+        Text("Rien à faire sur la ligne.", "Nothing to do here."),
+        "telemetry dropped {count}",
+    ),
+    "task_stalled": Sentence(
+        Text("La passerelle n’avance plus depuis {age} ({task}).", "The gateway has not moved for {age} ({task})."),
+        Text("Appeler l’informatique : redémarrer le service lineside.", "Call IT: restart the service lineside."),
+        "task {task}",
     ),
     "page_stale": Sentence(
         Text("Page sans nouvelles depuis {age}.", "No news for {age}."),

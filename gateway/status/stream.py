@@ -88,7 +88,7 @@ class Stream:
             while not self._closing:
                 await reader.wake.wait()
                 reader.wake.clear()
-                async with asyncio.timeout(WRITE_TIMEOUT_S):
+                async with self._clock.timeout(WRITE_TIMEOUT_S):
                     await response.write(_message(reader))
         except (ConnectionError, TimeoutError):
             pass

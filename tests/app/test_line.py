@@ -47,7 +47,7 @@ def line(*, recorded: bool = False, bulk: bool = True) -> tuple[Line, Rememberin
     made = Line(
         {"m": Tracker(unit)},
         Sampling({"m": {"run": ("plc", "run"), "parts": ("plc", "parts")}}),
-        Telemetry({"plc": ("run", "parts", "spare")}),
+        Telemetry(["plc"], {"plc": ("run", "parts", "spare")}),
         clock,
         Metrics(),
         recorded=frozenset({"plc"} if recorded else ()),
@@ -136,7 +136,8 @@ def test_a_recording_lives_in_its_own_time_and_is_not_taken_twice() -> None:
     snapshot = made.trackers["m"].snapshot()
     tracker.restore(snapshot, snapshot.records)
     again = Line(
-        {"m": tracker}, Sampling({"m": {"run": ("plc", "run"), "parts": ("plc", "parts")}}), Telemetry({"plc": ("run", "parts")}), clock,
+        {"m": tracker}, Sampling({"m": {"run": ("plc", "run"), "parts": ("plc", "parts")}}),
+        Telemetry(["plc"], {"plc": ("run", "parts")}), clock,
         Metrics(), recorded=frozenset({"plc"}), own_time=frozenset({"m"}), bulk=False,
     )  # fmt: skip
     again.connect(cast(Recorder, second))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
-from gateway.status.board import JournalStatus, UplinkStatus
+from gateway.status.board import JournalStatus, TaskStatus, UplinkStatus
 from gateway.status.formats import SPACE
 from gateway.status.health import Alerts
 from gateway.status.sentences import SENTENCES, aged, say
@@ -194,3 +194,47 @@ def test_braces_of_foreign_text_are_left_alone() -> None:
     clock = ManualClock()
     text = Text('{"a": 1} depuis {age}', "{age}")
     assert aged(text, clock.now() - timedelta(minutes=11), clock.now(), ZONE).fr == f'{{"a": 1}} depuis 11{SPACE}min'
+
+
+def test_a_peer_that_is_connected_and_confirms_nothing_is_told_after_a_minute(ledger: Ledger) -> None:
+    oldest = ledger.clock.now()
+
+    def look(after_s: float, **changes: Any) -> tuple[str, ...]:
+        ledger.clock.step_wall(after_s)
+        links = {"erp": ledger.link("uplink", since=oldest) if "link" not in changes else changes.pop("link")}
+        ledger.alerts.watch_uplinks([UplinkStatus("erp", "http", 5, 500, changes.get("oldest_at", oldest))], links)
+        return tuple(alert.key for alert in ledger.alerts.active())
+
+    assert look(0) == look(59) == ()
+    assert look(2) == ("consumer.mute:erp",)
+    assert ledger.alerts.active()[0].since == oldest
+    assert look(1, oldest_at=oldest + timedelta(seconds=1)) == ()  # it moves on, if slowly
+    assert look(50, oldest_at=oldest + timedelta(seconds=2)) == ()
+    assert look(61, oldest_at=oldest + timedelta(seconds=2)) == ("consumer.mute:erp",)
+    down = ledger.link("uplink", state=LinkState.DISCONNECTED, attempt=2, since=ledger.clock.now())
+    assert look(1, link=down, oldest_at=oldest + timedelta(seconds=2)) == ()  # the lost link has its own alert
+
+
+def test_dropped_telemetry_is_told_for_a_minute_after_the_last_drop(ledger: Ledger) -> None:
+    def look(dropped: int) -> tuple[str, ...]:
+        ledger.alerts.watch_uplinks([UplinkStatus("plant", "mqtt", 0, 0, dropped=dropped)])
+        ledger.alerts.watch_journal(JournalStatus(1, 100, dropped=dropped))
+        return tuple(alert.key for alert in ledger.alerts.active())
+
+    assert look(0) == ()
+    assert look(7) == ("telemetry.dropped:plant", "journal.telemetry")
+    ledger.clock.step_wall(59)
+    assert len(look(7)) == 2
+    assert {alert.severity for alert in ledger.alerts.active()} == {"info"}
+    ledger.clock.step_wall(2)
+    assert look(7) == ()
+
+
+def test_a_part_of_the_pipeline_that_hangs_is_critical(ledger: Ledger) -> None:
+    moved = ledger.clock.now() - timedelta(seconds=25)
+    ledger.alerts.watch_tasks([TaskStatus("writer", False, moved), TaskStatus("poller press_plc", True, moved)])
+    (alert,) = ledger.alerts.active()
+    assert (alert.key, alert.severity, alert.since) == ("task.stalled:writer", "critical", moved)
+    assert "25" in aged(alert.text, alert.since, ledger.clock.now(), ZONE).en
+    ledger.alerts.watch_tasks([TaskStatus("writer", True, ledger.clock.now())])
+    assert ledger.alerts.active() == ()

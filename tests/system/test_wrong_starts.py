@@ -143,7 +143,8 @@ async def test_a_credential_that_is_missing(secret: dict[str, str], tmp_path: Pa
 
 async def test_a_key_that_does_not_exist(tmp_path: Path) -> None:
     def edit(tree: dict[str, Any]) -> None:
-        tree["devices"]["packer_plc"]["intervall"] = "500ms"
+        device = tree["devices"]["packer_plc"]
+        device["intervall"] = device.pop("interval")
 
     config = write_config(tmp_path, edit)
     code, said = await refused(config, tmp_path / "state")

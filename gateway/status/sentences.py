@@ -105,7 +105,7 @@ SENTENCES: Mapping[str, Sentence] = {
         "lineside outbox list -c CONFIG",
     ),
     "consumer_mute": Sentence(
-        Text("{uplink} ne confirme plus depuis {age} ; tout est gardé.", "{uplink} no longer confirms since {age} ago; all kept."),
+        Text("{uplink} ne confirme plus depuis {age} ; tout est gardé.", "{uplink} has confirmed nothing for {age}; all kept."),
         Text("Prévenir l’informatique.", "Tell IT."),
         "{detail}",
     ),

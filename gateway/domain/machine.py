@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
 
+from gateway.domain.chatter import Chatter
+from gateway.domain.cycle_time import CycleTime
 from gateway.domain.equipment import StateFromCounts, WorkUnit
 from gateway.domain.events import Event, StateChanged, WindowClosed
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_times import JobTimes
 from gateway.domain.oee import Category, kpi_line
 from gateway.domain.pace import Pace
-from gateway.domain.standstill import Standstill, StandstillBook, dump_stop, load_stop
+from gateway.domain.standstill import KIND_OF_CATEGORY, Standstill, StandstillBook, dump_stop, load_stop
 from gateway.domain.state import RUNNING, UNKNOWN, Condition, FaultCode, condition
 from gateway.domain.timeline import Stretch, Timeline
 from gateway.domain.windows import KEEP, WindowBook
@@ -25,10 +27,6 @@ CATEGORY_OF_STATE = {
     "running": Category.RUN, "setup": Category.SETUP, "unknown": Category.UNKNOWN, "maintenance": Category.PLANNED,
     "break": Category.PLANNED, "not_planned": Category.PLANNED,
 }  # fmt: skip
-_KIND = {Category.RUN: "run", Category.SETUP: "setup", Category.UNKNOWN: "unknown", Category.PLANNED: "planned",
-         Category.STOP: "stop", Category.UNLOADED: "no_order", Category.MICRO: "run"}  # fmt: skip
-
-
 _RECENT_PRUNED = 64
 
 
@@ -50,12 +48,11 @@ class MachineTime:
         self.recent: list[Standstill] = []
         self.timeline = Timeline()
         self.changed_stops: dict[Instant, Standstill] = {}
-        self.ideal_us: float | None = None
-        self.per_cycle = 1
+        self.cycle = CycleTime(unit.cycles)
         self.last_piece: Instant | None = None
         self._gap_from: Instant | None = None
         self._pace_from: Instant = 0
-        self._candidate: tuple[Condition, Instant] | None = None
+        self._chatter = Chatter(unit.cycles)
         self.jobs = JobTimes()
         self._announced: tuple[str, str, str, str | None, FaultCode | None] = ("NotAvailable", "None", "unknown", None, None)
 
@@ -79,21 +76,20 @@ class MachineTime:
 
     def set_ideal(self, seconds_per_piece: float | None, pieces_per_cycle: int) -> None:
         ideal = None if seconds_per_piece is None else seconds_per_piece * SECOND
-        if (ideal, pieces_per_cycle) != (self.ideal_us, self.per_cycle):
+        if (ideal, pieces_per_cycle) != (self.cycle.ideal_us, self.cycle.per_cycle):
             self.flush_pace(finished=True)
-            self.ideal_us, self.per_cycle = ideal, pieces_per_cycle
+            self.cycle.ideal_us, self.cycle.per_cycle = ideal, pieces_per_cycle
 
     # --- time passes ----------------------------------------------------------------------------------------------
 
     def deadline(self) -> Instant:
         """The next instant at which something happens by itself."""
-        due = self.windows.boundary
-        if self._candidate is not None:
-            due = min(due, self._candidate[1] + self._hold(self._candidate[0]))
-        stand = self.stand
+        due, stand, doubt = self.windows.boundary, self.stand, self._chatter.since
+        if doubt is not None:
+            due = min(due, self._chatter.due(self.condition) or due)
         if stand is not None:
             # A restart that may still be chatter leaves open whether the stop goes on: nothing more falls due before that is known.
-            if not stand.decided and (self._candidate is None or self.stops.too_long(stand, self._candidate[1])):
+            if not stand.decided and (doubt is None or self.stops.too_long(stand, doubt)):
                 due = min(due, stand.start + self.stops.threshold + 1)
         elif self.open_gap_from is not None:
             due = min(due, self.cycle_end + self.stops.threshold + 1)
@@ -102,9 +98,10 @@ class MachineTime:
     def fire(self) -> None:
         """`now` stands at a deadline: do what is due."""
         now = self.now
-        if self._candidate is not None and now >= self._candidate[1] + self._hold(self._candidate[0]):
-            (adopted, at), self._candidate = self._candidate, None
-            self._adopt(adopted, at)
+        due, lasted = self._chatter.due(self.condition), self._chatter.said
+        if due is not None and lasted is not None and now >= due:
+            self._chatter.said = None
+            self._adopt(lasted, self._chatter.at)
         if self.stand is None and self.open_gap_from is not None and now - self.cycle_end > self.stops.threshold:
             self._adopt(condition("stopped"), self.cycle_end)
         self.settle(now)
@@ -115,8 +112,8 @@ class MachineTime:
 
     def settle(self, at: Instant) -> None:
         """Book all time before `at` that is decided."""
-        if self._candidate is not None:
-            at = min(at, self._candidate[1])
+        if self._chatter.since is not None:
+            at = min(at, self._chatter.since)
         stand = self.stand
         if stand is None:
             if self.open_gap_from is not None:
@@ -146,7 +143,7 @@ class MachineTime:
             self.windows.book(low, high, category, job)
         if category is Category.RUN:
             self._pace_until(end)
-        self.timeline.draw(Stretch(start, end, _KIND[category]))
+        self.timeline.draw(Stretch(start, end, KIND_OF_CATEGORY[category]))
         self.settled = end
 
     def _pace_until(self, at: Instant) -> None:
@@ -154,12 +151,12 @@ class MachineTime:
 
         A change that may still be chatter is taken for real: its pieces end gaps like any others.
         """
-        begin, candidate = self._pace_from, self._candidate
+        begin, doubt = self._pace_from, self._chatter.since
         if self.condition.state == "running":
             begin = max(begin, self.since)
-            at = at if candidate is None else min(at, candidate[1])
-        elif candidate is not None and candidate[0].state == "running":
-            begin = max(begin, candidate[1])
+            at = at if doubt is None else min(at, doubt)
+        elif self._chatter.restarting:
+            begin = max(begin, self._chatter.at)
         else:
             return
         self.pace.run(begin, at)
@@ -176,31 +173,19 @@ class MachineTime:
     def report(self, said: Condition) -> None:
         """The machine's condition as read at `now`; chatter is held back until it has lasted long enough."""
         if said == self.condition:
-            self._drop_candidate()
-            return
-        hold = self._hold(said)
-        if hold == 0 or said.stands == self.condition.stands:
-            self._drop_candidate()
+            self._end_doubt()
+        elif said.stands == self.condition.stands or not self._chatter.hold(said, self.condition):
+            self._end_doubt()
             self._adopt(said, self.now)
-        elif self._candidate is None or self._candidate[0].stands != said.stands:
-            self._candidate = (said, self.now)
         else:
-            self._candidate = (said, self._candidate[1])
+            self._chatter.doubt(said, self.now)
 
-    def _drop_candidate(self) -> None:
+    def _end_doubt(self) -> None:
         """The change was chatter. Running that was none is taken out of the present gap again."""
-        if self._candidate is not None and self._candidate[0].state == "running":
-            self.pace.cut(self._candidate[1])
-            self._pace_from = self._candidate[1]
-        self._candidate = None
-
-    def _hold(self, said: Condition) -> int:
-        """How long a change must last: a stop `ignore_under`, a run after a stop `min_run`; anything else counts at once."""
-        if said.stands and self.condition.state == "running":
-            return round(self.unit.cycles.ignore_under_s * SECOND)
-        if said.state == "running" and self.condition.stands:
-            return round(self.unit.cycles.min_run_s * SECOND)
-        return 0
+        if self._chatter.restarting:
+            self.pace.cut(self._chatter.at)
+            self._pace_from = self._chatter.at
+        self._chatter.said = None
 
     def _adopt(self, said: Condition, at: Instant) -> None:
         """`said` holds since `at` (not before `settled`)."""
@@ -264,7 +249,7 @@ class MachineTime:
         if len(self.recent) % _RECENT_PRUNED == 0:
             self.recent = [s for s in self.recent if (s.end or at) > at - KEEP]
         self.announce_stop(stand)
-        self.timeline.draw(self._stretch(stand, at))
+        self.timeline.draw(self.stops.stretch(stand))
 
     def announce_stop(self, stand: Standstill) -> None:
         """`stop.ended`, again with a higher revision when its explanation changed."""
@@ -272,12 +257,6 @@ class MachineTime:
         stand.revision += 1
         self.changed_stops[stand.start] = stand
         self._emit(self.stops.ended(stand, self.now))
-
-    def _stretch(self, stand: Standstill, end: Instant) -> Stretch:
-        kind = _KIND[self.stops.category(stand, stand.parts[0].job if stand.parts else None)]
-        if kind == "run":
-            return Stretch(stand.start, end, kind)
-        return Stretch(stand.start, end, kind, stand.reason, stand.fault, self.stops.induced(stand))
 
     def _announce(self) -> None:
         said, stand = self.condition, self.stand
@@ -296,7 +275,7 @@ class MachineTime:
 
     def lose(self) -> None:
         """The state link is gone: unknown from now on."""
-        self._drop_candidate()
+        self._end_doubt()
         self._gap_from = None
         self._adopt(UNKNOWN, self.now)
 
@@ -310,7 +289,7 @@ class MachineTime:
         else:
             self.stops.book(stand, stand.end)
             self.announce_stop(stand)
-            self.timeline.replace(self._stretch(stand, stand.end))
+            self.timeline.replace(self.stops.stretch(stand))
 
     def stop_at(self, at: Instant) -> Standstill | None:
         """The standstill that holds `at`, the open one or one of the last 48 hours."""
@@ -320,7 +299,7 @@ class MachineTime:
 
     def still_since(self) -> Instant | None:
         """Since when the machine says that it does not run; None while it runs, perhaps runs, or nobody knows."""
-        runs = self.by_gap or self._candidate is not None or self.condition.state in ("running", "unknown")
+        runs = self.by_gap or self._chatter.said is not None or self.condition.state in ("running", "unknown")
         return None if runs or self.condition.item_state == "Executing" else self.since
 
     # --- pieces and gaps ------------------------------------------------------------------------------------------
@@ -336,7 +315,7 @@ class MachineTime:
             self.pace.restart()
         elif pieces:
             self._pace_until(self.now)
-            self.windows.book_slow(self.pace.piece(self.now, pieces, self.ideal_us, self.per_cycle), self.job)
+            self.windows.book_slow(self.pace.piece(self.now, pieces, self.cycle.ideal_us, self.cycle.per_cycle), self.job)
 
     def gap_unjudged(self) -> None:
         """A counter that could not be trusted: the gap around it is not judged."""
@@ -354,21 +333,10 @@ class MachineTime:
         """`from: counts` and running: the last piece, whose gap is still open."""
         return self._gap_from if self.condition.state == "running" else None
 
-    def cycle_us(self) -> int:
-        """Microseconds of one ideal cycle (all its pieces); 0 without an ideal time."""
-        return round((self.ideal_us or 0) * self.per_cycle)
-
     @property
     def cycle_end(self) -> Instant:
         """Where a standstill in the open gap would begin; what is booked as run already stays so when the ideal time changes."""
-        return max((self._gap_from or 0) + self.cycle_us(), self.settled)
-
-    def gap_stands(self, gap: int, pieces: int) -> bool:
-        """Whether a gap that ends with `pieces` is more than slow, so that its excess is a standstill."""
-        cycle, rules = self.cycle_us(), self.unit.cycles
-        expected = max(round(pieces * (self.ideal_us or 0)), cycle)
-        slow = max(rules.micro_factor * expected, rules.micro_min_s * SECOND)
-        return bool(cycle) and gap > max(slow, expected * (1 + rules.slow_tolerance))
+        return max((self._gap_from or 0) + self.cycle.cycle_us, self.settled)
 
     def _gap_piece(self, pieces: int, *, judge: bool) -> None:
         """State from the gap between pieces alone: run for their ideal time, then a micro-stop or a stop of the excess."""
@@ -380,10 +348,10 @@ class MachineTime:
         if not pieces:
             return
         floor = self.settled if self.stand is None else self.stand.start
-        restart = max(now - max(round((pieces - self.per_cycle) * (self.ideal_us or 0)), 0), floor)
-        stands = self.gap_stands(now - last, pieces)
+        restart = max(now - self.cycle.after_first_us(pieces), floor)
+        stands = self.cycle.stands(now - last, pieces)
         if self.stand is not None:
-            if (stands and restart > self.stand.start) or not self.cycle_us():
+            if (stands and restart > self.stand.start) or not self.cycle.cycle_us:
                 self._adopt(RUNNING, restart)
             else:
                 self._undo_stand()
@@ -416,20 +384,20 @@ class MachineTime:
     def dump(self) -> dict[str, Any]:
         return {
             "now": self.now, "settled": self.settled, "since": self.since, "condition": asdict(self.condition),
-            "candidate": None if self._candidate is None else [asdict(self._candidate[0]), self._candidate[1]],
+            "candidate": self._chatter.dump(),
             "stand": None if self.stand is None else dump_stop(self.stand), "windows": self.windows.dump(), "pace": self.pace.dump(),
-            "ideal_us": self.ideal_us, "per_cycle": self.per_cycle, "last_piece": self.last_piece, "gap_from": self._gap_from,
+            "ideal_us": self.cycle.ideal_us, "per_cycle": self.cycle.per_cycle, "last_piece": self.last_piece, "gap_from": self._gap_from,
             "pace_from": self._pace_from, "jobs": self.jobs.dump(), "announced": self._announced,
         }  # fmt: skip
 
     def load(
         self, state: dict[str, Any], closed: Iterable[dict[str, Any]], stops: Iterable[dict[str, Any]], timeline: Iterable[dict[str, Any]]
     ) -> None:
-        for name in ("now", "settled", "since", "ideal_us", "per_cycle", "last_piece"):
+        for name in ("now", "settled", "since", "last_piece"):
             setattr(self, name, state[name])
+        self.cycle.ideal_us, self.cycle.per_cycle = state["ideal_us"], state["per_cycle"]
         self.condition = Condition(**state["condition"])
-        if state["candidate"] is not None:
-            self._candidate = (Condition(**state["candidate"][0]), state["candidate"][1])
+        self._chatter.load(state["candidate"])
         self.stand = None if state["stand"] is None else load_stop(state["stand"])
         self.windows.load(state["windows"], closed)
         self.pace.load(state["pace"])

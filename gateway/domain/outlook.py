@@ -31,14 +31,14 @@ def pending_windows(machine: MachineTime) -> list[Window]:
 
 def _open_gap(machine: MachineTime, copy: WindowBook) -> Standstill | None:
     """The gap since the last piece, booked into `copy` as far as it is run or slow; the standstill in it, if there is one."""
-    last, cycle, now = machine.open_gap_from, machine.cycle_us(), machine.now
+    last, cycle, now = machine.open_gap_from, machine.cycle.cycle_us, machine.now
     assert last is not None
-    stands = machine.gap_stands(now - last, 1)
+    stands = machine.cycle.stands(now - last, 1)
     until = min(now, machine.cycle_end) if stands else now
     for low, high, job in machine.jobs.cut(machine.settled, until):
         copy.book(low, high, Category.RUN, job)
     if stands:
         return Standstill(until, induced=False, booked_until=until)
-    if cycle and now - last > cycle * (1 + machine.unit.cycles.slow_tolerance):
+    if cycle and now - last > machine.cycle.normal_us(cycle):
         copy.book_slow([(last + cycle, now)], machine.job)
     return None

@@ -12,7 +12,19 @@ from gateway.domain.events import StopEnded
 from gateway.domain.instants import SECOND, Instant, moment, seconds, timestamp
 from gateway.domain.oee import Category, Window, required_overlap
 from gateway.domain.state import FaultCode
+from gateway.domain.timeline import Stretch
 from gateway.domain.windows import WindowBook
+
+KIND_OF_CATEGORY = {
+    Category.RUN: "run",
+    Category.SETUP: "setup",
+    Category.UNKNOWN: "unknown",
+    Category.PLANNED: "planned",
+    Category.STOP: "stop",
+    Category.UNLOADED: "no_order",
+    Category.MICRO: "run",
+}
+"""The timeline's words; micro-stops are inside `run`."""
 
 
 @dataclass
@@ -152,6 +164,14 @@ class StandstillBook:
             from_=moment(stop.start), to=moment(stop.end), duration_s=seconds(stop.end - stop.start), reason=stop.reason,
             reason_class=self.reason_class(stop.reason), fault=stop.fault, induced=self.induced(stop),
         )  # fmt: skip
+
+    def stretch(self, stop: Standstill) -> Stretch:
+        """How the timeline draws a stop that has ended."""
+        assert stop.end is not None
+        kind = KIND_OF_CATEGORY[self.category(stop, stop.parts[0].job if stop.parts else None)]
+        if kind == "run":
+            return Stretch(stop.start, stop.end, kind)
+        return Stretch(stop.start, stop.end, kind, stop.reason, stop.fault, self.induced(stop))
 
     def _row(self, stop: Standstill, category: Category) -> str:
         return f"{category.value}|{stop.reason or ''}|{int(self.induced(stop))}"

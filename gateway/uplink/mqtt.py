@@ -189,6 +189,7 @@ class MqttUplink:
 
     async def _watch(self, connection: Connection) -> None:
         while not connection.overdue():
+            connection.keep_alive()
             await self._clock.sleep(_WATCH_S)
         connection.lose("a message was not acknowledged within 10 s")
 

@@ -1,4 +1,7 @@
-"""One connection to one broker, and the only bridge between paho's thread and the event loop.
+"""One connection to one broker: paho's client driven by the event loop.
+
+Only opening the connection (address look-up, TCP, TLS) blocks, in a thread of its own; from then on paho reads and writes when the loop
+says that its socket is ready, and its callbacks run in the loop.
 
 paho's own reconnect, window and retries are not used: a lost connection is thrown away with its client. paho ignores a broker's Receive
 Maximum, never repeats a publish whose acknowledgement was lost, and would fall back to MQTT 3.1 by itself.
@@ -7,10 +10,10 @@ Maximum, never repeats a publish whose acknowledgement was lost, and would fall 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -97,13 +100,13 @@ class Connection:
         """Called whenever the broker acknowledged or sent something."""
         self._largest_packet = 0
         self._may_retain = True
-        self._mail: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
-        self._woken = False
         self._abandoned = False
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._subscribed: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._outstanding: dict[int, tuple[float, Done]] = {}
         self._client: paho.Client | None = self._new_client(will)
+        self._release: Callable[[], None] = lambda: None
+        """Takes the socket out of the loop."""
 
     def _new_client(self, will: tuple[str, bytes]) -> paho.Client:
         access = self._access
@@ -208,6 +211,11 @@ class Connection:
         oldest = next(iter(self._outstanding.values()), None)
         return oldest is not None and self._clock.monotonic() - oldest[0] > ACK_BOUND_S
 
+    def keep_alive(self) -> None:
+        """To be called about once a second: pings a broker that nothing was sent to, and notices one that does not answer."""
+        if self._client is not None and not self.lost.done():
+            self._client.loop_misc()
+
     def lose(self, reason: str) -> None:
         """The connection cannot be trusted any more."""
         if self.lost.done():
@@ -230,6 +238,7 @@ class Connection:
             self._abandoned = True
             self.lose("closed")
             self._connected.cancel()
+            self._release()
             _cut(client)
 
     async def _say_goodbye(self, client: paho.Client, farewell: tuple[str, bytes] | None) -> None:
@@ -245,24 +254,50 @@ class Connection:
         except TimeoutError:
             return
 
-    def _post(self, act: Callable[..., None], *arguments: Any) -> None:
-        """From paho's thread: one wake-up of the loop for however many calls have gathered."""
-        self._mail.append((act, arguments))
-        if not self._woken:
-            self._woken = True
-            try:
-                self._loop.call_soon_threadsafe(self._read_mail)
-            except RuntimeError:
-                # The loop is closed: the process ends and nobody waits for this any more.
-                return
+    # -- the socket, in the loop
 
-    def _read_mail(self) -> None:
-        self._woken = False
-        while self._mail:
-            act, arguments = self._mail.popleft()
-            act(*arguments)
+    def _take_over(self, client: paho.Client) -> None:
+        """The connection is open and CONNECT is sent: from here on the loop drives it."""
+        sock = client.socket()
+        if self._abandoned or sock is None:
+            _cut(client)
+            self._is_disconnected("connection closed")
+            return
+        loop, descriptor = self._loop, sock.fileno()
 
-    def _is_connected(self, reason: ReasonCode, properties: Properties | None) -> None:
+        def release(*_: Any) -> None:
+            loop.remove_reader(descriptor)
+            loop.remove_writer(descriptor)
+            self._release = lambda: None
+
+        def flush() -> None:
+            client.loop_write()
+            if client.want_write() and client.socket() is not None:
+                loop.add_writer(descriptor, client.loop_write)
+
+        def wanted(*_: Any) -> None:
+            # What one turn of the loop publishes is written at its end; only a socket that is full is watched.
+            loop.call_soon(flush)
+
+        def unwanted(*_: Any) -> None:
+            loop.remove_writer(descriptor)
+
+        self._release = release
+        client.on_socket_close = release
+        client.on_socket_register_write = wanted
+        client.on_socket_unregister_write = unwanted
+        loop.add_reader(descriptor, self._read, client)
+        if client.want_write():
+            flush()
+
+    @staticmethod
+    def _read(client: paho.Client) -> None:
+        client.loop_read()
+        # TLS may have decrypted more than was asked for, and the socket does not become readable for it again.
+        while isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending():
+            client.loop_read()
+
+    def _on_connect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         if self._connected.done():
             return
         if reason.is_failure:
@@ -276,27 +311,40 @@ class Connection:
         else:
             self._connected.set_result(None)
 
+    def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None) -> None:
+        self._is_disconnected(f"connection closed ({reason})")
+
     def _is_disconnected(self, reason: str) -> None:
         if not self._connected.done():
             self._connected.set_exception(UplinkError(f"{self._access.name}: {reason}"))
         self.lose(f"{self._access.name}: {reason}")
 
-    def _is_published(self, mid: int, reason: int) -> None:
+    def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _properties: Properties) -> None:
         waiting = self._outstanding.pop(mid, None)
         if waiting is not None:
             self.heard()
-            waiting[1](reason)
+            waiting[1](reason.value)
 
-    def _is_subscribed(self, mid: int, codes: list[ReasonCode]) -> None:
+    def _on_subscribe(self, _c: paho.Client, _u: Any, mid: int, codes: list[ReasonCode], _properties: Properties | None) -> None:
         answer = self._subscribed.get(mid)
         if answer is not None and not answer.done():
             answer.set_result(codes)
 
-    def _is_received(self, message: Message) -> None:
+    def _on_message(self, _c: paho.Client, _u: Any, raw: paho.MQTTMessage) -> None:
         self.heard()
+        properties = raw.properties
+        message = Message(
+            topic=raw.topic,
+            payload=bytes(raw.payload),
+            retained=bool(raw.retain),
+            mid=raw.mid,
+            qos=raw.qos,
+            response_topic=getattr(properties, "ResponseTopic", None),
+            correlation_data=getattr(properties, "CorrelationData", None),
+        )
         self.messages.put_nowait(message)
 
-    # -- in paho's threads
+    # -- in the thread that opens the connection
 
     def _connect(self, client: paho.Client) -> None:
         options: dict[str, Any] = {}
@@ -310,54 +358,35 @@ class Connection:
             client.connect(self._access.host, self._access.port, KEEP_ALIVE_S, **options)
         except (OSError, ValueError) as error:
             # ValueError: an address that cannot be encoded, or a certificate for another name.
-            self._post(self._is_disconnected, str(error) or type(error).__name__)
+            self._tell(self._is_disconnected, str(error) or type(error).__name__)
             return
-        if self._abandoned:
+        if self._abandoned or not self._tell(self._take_over, client):
             _cut(client)
-        else:
-            client.loop_start()
+
+    def _tell(self, act: Callable[..., None], argument: Any) -> bool:
+        """Have `act` called in the loop; False when there is none any more: the process ends and nobody waits for this."""
+        try:
+            self._loop.call_soon_threadsafe(act, argument)
+        except RuntimeError:
+            return False
+        return True
 
     def _on_socket_open(self, _c: paho.Client, _u: Any, _socket: Any) -> None:
         if self._abandoned:
             # A CONNECT that leaves now would take the session away from the connection that came after this one.
             raise ConnectionAbortedError("given up meanwhile")
 
-    def _on_connect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
-        self._post(self._is_connected, reason, properties)
-
-    def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None) -> None:
-        self._post(self._is_disconnected, f"connection closed ({reason})")
-
-    def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _properties: Properties) -> None:
-        self._post(self._is_published, mid, reason.value)
-
-    def _on_subscribe(self, _c: paho.Client, _u: Any, mid: int, codes: list[ReasonCode], _properties: Properties | None) -> None:
-        self._post(self._is_subscribed, mid, codes)
-
-    def _on_message(self, _c: paho.Client, _u: Any, raw: paho.MQTTMessage) -> None:
-        properties = raw.properties
-        message = Message(
-            topic=raw.topic,
-            payload=bytes(raw.payload),
-            retained=bool(raw.retain),
-            mid=raw.mid,
-            qos=raw.qos,
-            response_topic=getattr(properties, "ResponseTopic", None),
-            correlation_data=getattr(properties, "CorrelationData", None),
-        )
-        self._post(self._is_received, message)
-
 
 def _cut(client: paho.Client) -> None:
-    """Let paho's thread run into a closed socket; without its callbacks nothing it still does reaches the loop."""
+    """Close the socket; nothing that paho still does with it is heard of."""
     client.on_connect = client.on_disconnect = client.on_publish = client.on_subscribe = client.on_message = None
+    client.on_socket_close = client.on_socket_register_write = client.on_socket_unregister_write = None
     found = cast(socket.socket | None, client.socket())
     if found is not None:
-        try:
-            found.shutdown(socket.SHUT_RDWR)
-        except OSError:
+        with contextlib.suppress(OSError):
             # Already closed by the peer or by paho.
-            return
+            found.shutdown(socket.SHUT_RDWR)
+        found.close()
 
 
 _REMEDIES = {

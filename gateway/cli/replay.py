@@ -171,7 +171,7 @@ class Replay:
                 self.record(self._trackers[sample.work_unit].observe(sample))
         self._advance(end)
         for tracker in self._trackers.values():
-            self.record(tracker.finish())
+            self.record(tracker.finish(end))
         self._print_windows()
 
     def _unit_of(self, inbound: Inbound) -> str | None:

@@ -72,7 +72,8 @@ class MachineTime:
         """From now on time belongs to `job` (None: no order is running)."""
         if job != self.job:
             self.flush_pace(finished=True)
-            self.jobs.change(self.now, job, forget_before=self.settled if self.stand is None else self.stand.start)
+            undecided = [self.settled if self.stand is None else self.stand.start, self.pace.oldest]
+            self.jobs.change(self.now, job, forget_before=min(at for at in undecided if at is not None))
 
     def set_ideal(self, seconds_per_piece: float | None, pieces_per_cycle: int) -> None:
         ideal = None if seconds_per_piece is None else seconds_per_piece * SECOND
@@ -100,7 +101,7 @@ class MachineTime:
         now = self.now
         due, lasted = self._chatter.due(self.condition), self._chatter.said
         if due is not None and lasted is not None and now >= due:
-            self._chatter.said = None
+            self._resolve(ran=lasted.state == "running")
             self._adopt(lasted, self._chatter.at)
         if self.stand is None and self.open_gap_from is not None and now - self.cycle_end > self.stops.threshold:
             self._adopt(condition("stopped"), self.cycle_end)
@@ -108,7 +109,6 @@ class MachineTime:
         if now >= self.windows.boundary:
             self.flush_pace(finished=False)
             self.windows.turn(now)
-        self.close_windows()
 
     def settle(self, at: Instant) -> None:
         """Book all time before `at` that is decided."""
@@ -151,10 +151,9 @@ class MachineTime:
 
         A change that may still be chatter is taken for real: its pieces end gaps like any others.
         """
-        begin, doubt = self._pace_from, self._chatter.since
+        begin = self._pace_from
         if self.condition.state == "running":
             begin = max(begin, self.since)
-            at = at if doubt is None else min(at, doubt)
         elif self._chatter.restarting:
             begin = max(begin, self._chatter.at)
         else:
@@ -181,10 +180,18 @@ class MachineTime:
             self._chatter.doubt(said, self.now)
 
     def _end_doubt(self) -> None:
-        """The change was chatter. Running that was none is taken out of the present gap again."""
-        if self._chatter.restarting:
+        """The change was chatter."""
+        self._resolve(ran=not self._chatter.restarting)
+
+    def _resolve(self, *, ran: bool) -> None:
+        """Now it is known whether the machine ran while that was in doubt."""
+        if self._chatter.said is None:
+            return
+        if ran:
+            self.pace.confirm()
+        else:
             self.pace.cut(self._chatter.at)
-            self._pace_from = self._chatter.at
+            self._pace_from = min(self._pace_from, self._chatter.at)
         self._chatter.said = None
 
     def _adopt(self, said: Condition, at: Instant) -> None:
@@ -315,7 +322,8 @@ class MachineTime:
             self.pace.restart()
         elif pieces:
             self._pace_until(self.now)
-            self.windows.book_slow(self.pace.piece(self.now, pieces, self.cycle.ideal_us, self.cycle.per_cycle), self.job)
+            doubt = self._chatter.said is not None
+            self._book_slow(self.pace.piece(self.now, pieces, self.cycle.ideal_us, self.cycle.per_cycle, in_doubt=doubt))
 
     def gap_unjudged(self) -> None:
         """A counter that could not be trusted: the gap around it is not judged."""
@@ -326,7 +334,12 @@ class MachineTime:
 
     def flush_pace(self, *, finished: bool) -> None:
         """Judge waiting gaps before their job, product or window ends."""
-        self.windows.book_slow(self.pace.flush(finished=finished), self.job)
+        self._book_slow(self.pace.flush(finished=finished))
+
+    def _book_slow(self, parts: Iterable[tuple[Instant, Instant]]) -> None:
+        for start, end in parts:
+            for low, high, job in self.jobs.cut(start, end):
+                self.windows.book_slow([(low, high)], job)
 
     @property
     def open_gap_from(self) -> Instant | None:

@@ -71,6 +71,7 @@ class Pace:
         self._runs: list[list[int]] = []
         self._watching = False
         self._gaps: list[Gap] = []
+        self._doubted: list[Gap] = []
         self._joining = False
         self.bin: CycleTimes | None = None
         self.finished: list[CycleTimes] = []
@@ -91,9 +92,24 @@ class Pace:
                 first[0] = second[1] - (first[1] - first[0] + second[1] - second[0])
                 first[1] = second[1]
 
+    @property
+    def oldest(self) -> Instant | None:
+        """The earliest running time that is not judged yet."""
+        starts = [runs[0][0] for runs in (self._runs, *(g.runs for g in (*self._gaps, *self._doubted))) if runs]
+        return min(starts, default=None)
+
+    def confirm(self) -> None:
+        """The machine did run while that was in doubt: what happened then is judged like anything else."""
+        self._gaps += self._doubted
+        self._doubted = []
+
     def cut(self, at: Instant) -> None:
         """What looked like running from `at` on was none."""
-        self._runs = [[start, min(end, at)] for start, end in self._runs if start < at]
+        self._runs = _until(self._runs, at)
+        for gap in self._doubted:
+            gap.runs = _until(gap.runs, at)
+        self._gaps += [gap for gap in self._doubted if gap.runs]
+        self._doubted = []
 
     def lose(self) -> None:
         """Unknown time, or a counter that could not be trusted: this gap is not judged."""
@@ -105,8 +121,10 @@ class Pace:
         self._watching = True
         self._runs = []
 
-    def piece(self, at: Instant, pieces: int, ideal_us: float | None, pieces_per_cycle: int) -> list[tuple[Instant, Instant]]:
-        """`pieces` ended a gap at `at`; returns slow stretches that are now judged."""
+    def piece(
+        self, at: Instant, pieces: int, ideal_us: float | None, pieces_per_cycle: int, *, in_doubt: bool = False
+    ) -> list[tuple[Instant, Instant]]:
+        """`pieces` ended a gap at `at`; returns slow stretches that are now judged. `in_doubt`: whether it ran is not known yet."""
         if not self._watching:
             self.restart()
             return []
@@ -115,6 +133,9 @@ class Pace:
         self._runs = []
         self._remember(at, gap)
         if not ideal_us:
+            return []
+        if in_doubt:
+            self._doubted.append(gap)
             return []
         self._gaps.append(gap)
         if sum(g.cycles for g in self._gaps) >= JOIN_CYCLES:
@@ -179,8 +200,14 @@ class Pace:
             "watching": self._watching,
             "joining": self._joining,
             "gaps": [[g.pieces, g.expected, g.cycles, g.runs] for g in self._gaps],
+            "doubted": [[g.pieces, g.expected, g.cycles, g.runs] for g in self._doubted],
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self._runs, self._watching, self._joining = state["runs"], state["watching"], state["joining"]
         self._gaps = [Gap(*g) for g in state["gaps"]]
+        self._doubted = [Gap(*g) for g in state["doubted"]]
+
+
+def _until(runs: list[list[int]], at: Instant) -> list[list[int]]:
+    return [[start, min(end, at)] for start, end in runs if start < at]

@@ -153,6 +153,7 @@ class Tracker:
             machine.fire()
             self.production.orders.fire()
             self.signals.fire(machine.now)
+            machine.close_windows()
         machine.now = max(machine.now, at)
 
     def _done(self) -> list[Event]:
@@ -171,8 +172,9 @@ class Tracker:
 
     # --- what goes out --------------------------------------------------------------------------------------------
 
-    def finish(self) -> list[Event]:
-        """The input has ended (replay): gaps still open are judged by their length so far."""
+    def finish(self, at: datetime) -> list[Event]:
+        """The input has ended at `at` (replay): gaps still open are judged by their length so far."""
+        self._go(instant(at))
         self.machine.settle(self.machine.now)
         self.machine.flush_pace(finished=True)
         window = self.machine.windows.open.get("range")

@@ -147,13 +147,13 @@ class WindowBook:
         self.closing = [w for w in self.closing if (w.end or 0) > at]
         for window in done:
             window.closed = True
-        revised = list(self.revised.values())
+        revised = sorted(self.revised.values(), key=_by_end)
         for window in revised:
             window.revision += 1
         self.revised.clear()
         self._announced.update({w.key: w for w in done + revised})
         self.closed = [w for w in self.closed if (w.end or 0) > at - KEEP]
-        done.sort(key=lambda w: (w.end or 0, w.start))
+        done.sort(key=_by_end)
         self.closed.extend(done)
         self._closed_end = max((w.end or 0 for w in self.closed), default=0)
         return done + revised
@@ -175,9 +175,14 @@ class WindowBook:
     def load(self, state: dict[str, Any], closed: Iterable[dict[str, Any]]) -> None:
         self.open = {k: load_window(w) for k, w in state["open"].items()}
         self.closing = [load_window(w) for w in state["closing"]]
-        self.closed = sorted((load_window(w) for w in closed), key=lambda w: w.end or 0)
+        self.closed = sorted((load_window(w) for w in closed), key=_by_end)
         self._closed_end = max((w.end or 0 for w in self.closed), default=0)
         self.boundary = state["boundary"]
+
+
+def _by_end(window: Window) -> tuple[Instant, Instant, str]:
+    """The order in which windows are told, whatever the order in which they changed."""
+    return window.end or 0, window.start, window.key
 
 
 def add_pieces(windows: Iterable[Window], produced: Decimal, ideal_s: Decimal | None, *, late: bool, ordered: bool) -> None:

@@ -155,3 +155,13 @@ def test_a_command_after_the_last_reading_changes_no_time(site: Site) -> None:
     lines = site.replay()
     [job] = [line for line in lines if line["type"] == "kpi" and line["window"]["kind"] == "job"]
     assert (job["planned_s"], job["produced"], job["closed"]) == (4200, 400, True)
+
+
+def test_every_unit_is_looked_at_until_the_recording_ends(site: Site) -> None:
+    site.units("press", "packer")
+    (site.folder / "site.yaml").write_text((site.folder / "site.yaml").read_text().replace("running: running", "running: spare", 1))
+    site.rows(("06:00:00", "running", "1"), ("06:00:00", "spare", "1"), ("06:00:10", "spare", "1"), ("06:00:25", "running", "1"))
+    ranges = [line for line in site.replay() if line["type"] == "kpi" and line["window"]["kind"] == "range"]
+    assert [(line["work_unit"], line["run_s"], line["window"]["to"]) for line in ranges] == [
+        ("press", 25, "2026-11-24T06:00:25Z"), ("packer", 25, "2026-11-24T06:00:25Z"),
+    ]  # fmt: skip

@@ -117,12 +117,9 @@ class Post:
         return answer
 
     def end(self, seconds: float | None = None) -> Post:
-        if seconds is not None:
-            self.wait(seconds)
-            self.tracker.machine.now = max(
-                self.tracker.machine.now, round((at(seconds) - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6)
-            )
-        self._told(self.tracker.finish())
+        """The recording ends: at its last reading, or later."""
+        until = self.tracker.now if seconds is None else at(seconds)
+        self._told(self.tracker.finish(until))
         return self
 
     def _told(self, events: list[Event]) -> list[Event]:

@@ -44,7 +44,7 @@ WAIT = st.tuples(st.just("wait"))
 LOST = st.tuples(st.just("lost"))
 
 steps: st.SearchStrategy[list[Step]] = st.lists(
-    st.tuples(DELAYS, st.one_of(READ, READ, READ, READ, ORDER, FACT, WAIT, LOST)), min_size=1, max_size=40
+    st.tuples(DELAYS, st.one_of(READ, READ, READ, READ, ORDER, FACT, WAIT, LOST)), min_size=1, max_size=100
 )
 counting: st.SearchStrategy[list[Step]] = st.lists(st.tuples(st.integers(5, 200), READ), min_size=1, max_size=40)
 units: st.SearchStrategy[WorkUnit] = st.builds(

@@ -242,3 +242,41 @@ def test_micro_min_is_a_floor_for_fast_machines() -> None:
     post.read(1.9, parts=1)
     post.read(4.0, parts=2)
     assert [(c, pytest.approx(d)) for c, _, d, _ in post.stop_list()] == [("micro_stop", 2.04)]
+
+
+def test_slow_pieces_of_a_restart_in_doubt_count_only_if_it_was_one() -> None:
+    for restarted, slow in ((True, 20), (False, 0)):
+        post = Post(cycles=CycleRules(min_run_s=60))
+        post.read(0, running=1, parts=0)
+        post.read(10, parts=1)
+        post.read(10, running=0)
+        post.read(200, running=1)
+        post.read(230, parts=2)
+        post.read(250, running=int(restarted))
+        line = post.end(300).window()
+        assert (line["slow_s"], line["stop_s"]) == (slow, 190 if restarted else 290)
+
+
+def test_a_stop_that_is_chatter_leaves_the_gap_around_it_whole() -> None:
+    post = Post(cycles=CycleRules(ignore_under_s=15))
+    post.read(0, running=1, parts=0)
+    post.read(10, parts=1)
+    post.read(12, running=0)
+    post.read(20, parts=2)
+    post.read(22, running=1)
+    post.read(30, parts=3)
+    assert post.end(30).window()["slow_s"] == 0
+
+
+def test_slow_time_of_a_pause_is_not_the_jobs() -> None:
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.order(0, "StoreAndStart")
+    post.read(10, parts=1)
+    post.order(10, "Pause")
+    post.order(95, "Resume")
+    post.read(100, parts=2)
+    post.order(100, "Stop")
+    job = post.window("job")
+    assert (job["slow_s"], job["run_s"]) == (5, 15)
+    assert post.end(100).window()["slow_s"] == 80

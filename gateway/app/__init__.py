@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib.metadata
 import os
 import signal
@@ -82,6 +83,7 @@ async def run_daemon(config: Config, *, state_dir: Path) -> int:
         raise StartError(error.problem, error.remedy, str(error)) from error
     try:
         daemon = await Daemon.build(config, state_dir, store, clock)
+        _leave_alone_what_stays()
         await daemon.run(stop)
     except ListenError as error:
         raise StartError(error.text, error.remedy, error.detail) from error
@@ -89,6 +91,16 @@ async def run_daemon(config: Config, *, state_dir: Path) -> int:
         await store.close()
     _log.info("stopped")
     return 0
+
+
+def _leave_alone_what_stays() -> None:
+    """Keep the garbage collector from walking again and again through what lives as long as the process: code, settings, the trackers.
+
+    Readings and events are freed by their reference counts; the few cycles (tracebacks of lost links) can wait for a fuller nursery.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def _on_signals(stop: asyncio.Event) -> None:
@@ -142,7 +154,7 @@ class Daemon:
         self._watch = Watch(
             config, line, store, self._recorder, self._alerts, self._live, clock, metrics, links=links, tasks=tasks,
         )  # fmt: skip
-        metrics.registry.register(BoardCollector(lambda: self._watch.board, clock))
+        metrics.registry.register(BoardCollector(lambda: self._watch.glance(), clock))
         self._server = StatusServer(Address(*config.gateway.address), lambda: self._watch.board, metrics, clock)
 
     def _parts(self) -> Iterator[tuple[str, Poller | Forwarder]]:
@@ -210,7 +222,7 @@ class Daemon:
         if status.kind == "device":
             for unit, device in self._config.device_of_unit.items():
                 if device == status.name:
-                    self._line.changed.add(unit)
+                    self._watch.changed(unit)
 
     # --- running and stopping -----------------------------------------------------------------------------------------
 

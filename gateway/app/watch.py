@@ -1,4 +1,8 @@
-"""Keeps the `Board`: once a second, and at once after a change of state, one immutable picture of everything is made."""
+"""Keeps an eye on everything: alerts once a second, live topics, and the `Board`, one immutable picture made for whoever looks.
+
+A picture of a unit costs as much as many readings, so it is made at once when something but pieces has changed, every few seconds while
+pieces are made, and every second only while a page is open.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +15,12 @@ from datetime import datetime, timedelta
 
 import orjson
 
-from drivers.base import Clock, Reading
+from drivers.base import Clock, Quality, Reading
 from gateway.app.line import Line
 from gateway.app.live import LivePublisher
 from gateway.config import Config
 from gateway.domain.entry import Entry
-from gateway.domain.events import Event, StateChanged
+from gateway.domain.events import Event, JobProgress, MaterialConsumed, PromiseChanged, QualityResult, QuantityCounted
 from gateway.domain.view import UnitView
 from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
@@ -28,10 +32,14 @@ from gateway.supervise import LinkStatus
 REFRESH_S = 1.0
 SOON_S = 0.2
 RENEW_S = 5.0
-"""A unit where nothing happens is looked at this often: its open windows grow all the same."""
+"""A unit where nothing happens but pieces is looked at this often: its open windows grow all the same."""
+WATCHED_S = 10.0
+"""Somebody who looked so lately is looking still: every unit that changed is renewed each second."""
 HEALTH_S = 5.0
 SIZE_S = 10.0
 EVENTS = 200
+PIECES = (QuantityCounted, JobProgress, MaterialConsumed, QualityResult, PromiseChanged)
+"""Events that come with pieces, many times a minute."""
 _RATE_S = 600.0
 """Time constant of the journal's rate of growth."""
 _RATED_S = 30.0
@@ -78,7 +86,14 @@ class Watch:
         self._views: dict[str, UnitView] = {}
         self._renewed: dict[str, float] = {}
         self._events: deque[EventLine] = deque(maxlen=EVENTS)
+        self._committed: deque[Entry] = deque(maxlen=EVENTS)
+        """Latest rows that are not among `_events` yet: they are read when somebody looks."""
         self._soon = asyncio.Event()
+        self._urgent: set[str] = set()
+        self._untold: set[str] = set()
+        self._uplinks: list[UplinkStatus] = []
+        self._uplinks_at = -RENEW_S
+        self._looked_at = -WATCHED_S
         self._last_commit: datetime | None = None
         self._rows_bytes = 0
         self._rate = 0.0
@@ -87,6 +102,7 @@ class Watch:
         self._size = 0
         self._size_at = -SIZE_S
         self._health_at = -HEALTH_S
+        self._counted = [metrics.readings.labels(device, quality.value) for device in config.devices for quality in Quality]
         self._readings = 0.0
         self._readings_at = clock.monotonic()
         self._readings_per_s: float | None = None
@@ -101,22 +117,48 @@ class Watch:
             config.gateway.id, config.gateway.enterprise, config.gateway.site, config.gateway.language, config.gateway.time_zone,
             importlib.metadata.version("lineside"), str(config.path), config.digest[:12],
         )  # fmt: skip
-        self.board: Board = self._make([], JournalStatus(0, config.journal.max_size, epoch=store.epoch), self._task_states())
+        self._board: Board | None = None
         self.last_progress = clock.monotonic()
 
     # --- told by others -----------------------------------------------------------------------------------------------
 
     def on_event(self, event: Event) -> None:
-        if isinstance(event, StateChanged):
-            self._soon.set()
+        if event.work_unit is not None and not isinstance(event, PIECES):
+            self.changed(event.work_unit)
+
+    def changed(self, work_unit: str) -> None:
+        """Something but pieces is new about this unit: its live topics tell it at once."""
+        self._urgent.add(work_unit)
+        self._soon.set()
 
     def committed(self, entries: Sequence[Entry]) -> None:
         """Called after each commit, in the loop."""
         self._last_commit = self._clock.now()
-        for entry in entries:
-            self._rows_bytes += len(entry.body) + _ROW_OVERHEAD
-            data = orjson.loads(entry.body)["data"]
-            self._events.appendleft(EventLine(entry.sequence, entry.at, entry.type, entry.work_unit, entry.job_order_id, data))
+        self._rows_bytes += sum(len(entry.body) for entry in entries) + _ROW_OVERHEAD * len(entries)
+        self._committed.extend(entries)
+
+    # --- whoever looks ------------------------------------------------------------------------------------------------
+
+    @property
+    def board(self) -> Board:
+        """The present board, for page and API; about a second old while it is asked for now and then."""
+        now = self._clock.monotonic()
+        if now - self._looked_at >= WATCHED_S:
+            self._looked_at = now
+            self._renew()
+            self._board = None
+        self._looked_at = now
+        return self.glance()
+
+    def glance(self) -> Board:
+        """The board as far as it is known, for whoever asks by himself all the time and needs no new pictures."""
+        if self._board is None:
+            self._board = self._make()
+        return self._board
+
+    @property
+    def _is_watched(self) -> bool:
+        return self._clock.monotonic() - self._looked_at < WATCHED_S
 
     # --- the round ----------------------------------------------------------------------------------------------------
 
@@ -134,40 +176,53 @@ class Watch:
             self._soon.clear()
 
     async def refresh(self) -> None:
-        """Renew what changed, watch for alerts, replace the board, tell the live topics."""
-        renewed = self._renew()
-        uplinks = [await self._uplink(name) for name in self._config.uplinks]
-        journal = await self._journal()
+        """Renew what changed, watch for alerts, tell the live topics; who looks next gets a new board."""
+        now = self._clock.monotonic()
+        self._renew()
+        if self._is_watched or now - self._uplinks_at >= RENEW_S:
+            self._uplinks_at = now
+            self._uplinks = [await self._uplink(name) for name in self._config.uplinks]
+        if now - self._size_at >= SIZE_S:
+            self._size_at = now
+            self._size = await self._store.size()
+        self._follow_rates()
+        journal = self._journal()
         links = {name: status() for name, status in self._links.items()}
         self._alerts.watch_links(links.values(), self._unit_of_device, saved=journal.committing)
-        tasks = self._task_states()
-        self._alerts.watch_uplinks(uplinks, links)
+        self._alerts.watch_uplinks(self._uplinks, links)
         self._alerts.watch_journal(journal)
-        self._alerts.watch_tasks(tasks)
-        self.board = self._make(uplinks, journal, tasks)
-        for name in renewed:
+        self._alerts.watch_tasks(self._task_states())
+        self._tell(links)
+        self._board = None
+        if now - self._health_at >= HEALTH_S:
+            self._health_at = now
+            self._live.health(self.glance())
+
+    def _tell(self, links: Mapping[str, LinkStatus]) -> None:
+        """The live topics of the units whose pictures are new."""
+        untold, self._untold = self._untold, set()
+        for name in untold:
             jobs = self._line.trackers[name].production.ledger
             known = {j.job_order_id for j in (*jobs.queue(), *jobs.recent(), *jobs.interrupted, *([jobs.running] if jobs.running else []))}
             self._live.unit(self._views[name], links.get(self._config.device_of_unit[name] or ""), known)
-        now = self._clock.monotonic()
-        if now - self._health_at >= HEALTH_S:
-            self._health_at = now
-            self._live.health(self.board)
 
     def _task_states(self) -> tuple[TaskStatus, ...]:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         stood = [(task, monotonic - task.progress()) for task in self._tasks]
         return tuple(TaskStatus(task.name, still <= task.stall_after_s, now - timedelta(seconds=still)) for task, still in stood)
 
-    def _renew(self) -> list[str]:
-        """Make new views of the units that changed, or were not looked at for a while."""
+    def _renew(self) -> None:
+        """Make new views of the units whose turn it is."""
         now = self._clock.monotonic()
-        changed, self._line.changed = self._line.changed, set()
-        due = [n for n, t in self._line.trackers.items() if t.begun and (n in changed or now - self._renewed.get(n, -RENEW_S) >= RENEW_S)]
-        for name in due:
-            self._renewed[name] = now
-            self._views[name] = self._line.trackers[name].view()
-        return due
+        urgent, self._urgent = self._urgent, set()
+        watched, changed = self._is_watched, self._line.changed
+        for name, tracker in self._line.trackers.items():
+            old = now - self._renewed.get(name, -RENEW_S) >= RENEW_S
+            if tracker.begun and (old or name in urgent or (watched and name in changed)):
+                changed.discard(name)
+                self._renewed[name] = now
+                self._untold.add(name)
+                self._views[name] = tracker.view()
 
     async def _uplink(self, name: str) -> UplinkStatus:
         settings = self._config.uplinks[name]
@@ -181,16 +236,20 @@ class Watch:
             link.last_good, int(dropped),
         )  # fmt: skip
 
-    async def _journal(self) -> JournalStatus:
+    def _follow_rates(self) -> None:
+        """How fast the journal grows and readings come."""
         now = self._clock.monotonic()
-        if now - self._size_at >= SIZE_S:
-            self._size_at = now
-            self._size = await self._store.size()
         elapsed, self._rate_at = max(now - self._rate_at, 1e-3), now
         rate, self._rows_bytes = self._rows_bytes / elapsed, 0
         # At first the mean since the start, later one that forgets; a burst at the start alone says nothing.
         self._rated_s += elapsed
         self._rate += (rate - self._rate) * elapsed / min(self._rated_s, _RATE_S)
+        if now - self._readings_at >= REFRESH_S:
+            total = sum(counter._value.get() for counter in self._counted)
+            self._readings_per_s = (total - self._readings) / (now - self._readings_at)
+            self._readings, self._readings_at = total, now
+
+    def _journal(self) -> JournalStatus:
         cap = self._config.journal.max_size
         free = max(cap - self._size, 0)
         return JournalStatus(
@@ -200,22 +259,19 @@ class Watch:
             self._store.epoch, self._store.next_sequence - 1, self._recorder.disk_error,
         )  # fmt: skip
 
-    def _rate_of_readings(self) -> float | None:
-        now = self._clock.monotonic()
-        if now - self._readings_at >= REFRESH_S:
-            total = sum(s.value for m in self._metrics.readings.collect() for s in m.samples if s.name.endswith("_total"))
-            self._readings_per_s = (total - self._readings) / (now - self._readings_at)
-            self._readings, self._readings_at = total, now
-        return self._readings_per_s
+    def _latest_events(self) -> tuple[EventLine, ...]:
+        while self._committed:
+            e = self._committed.popleft()
+            self._events.appendleft(EventLine(e.sequence, e.at, e.type, e.work_unit, e.job_order_id, orjson.loads(e.body)["data"]))
+        return tuple(self._events)
 
-    def _make(self, uplinks: Sequence[UplinkStatus], journal: JournalStatus, tasks: tuple[TaskStatus, ...]) -> Board:
+    def _make(self) -> Board:
         units = tuple(self._unit(name) for name in self._line.trackers if name in self._views)
-        now = self._clock.now()
         return Board(
-            at=now, started_at=self._started_at, gateway=self._info, units=units,
-            links=tuple(status() for status in self._links.values()), uplinks=tuple(uplinks), journal=journal,
-            alerts=self._alerts.active(), events=tuple(self._events),
-            tasks=tasks, readings_per_s=self._rate_of_readings(),
+            at=self._clock.now(), started_at=self._started_at, gateway=self._info, units=units,
+            links=tuple(status() for status in self._links.values()), uplinks=tuple(self._uplinks), journal=self._journal(),
+            alerts=self._alerts.active(), events=self._latest_events(),
+            tasks=self._task_states(), readings_per_s=self._readings_per_s,
         )  # fmt: skip
 
     def _unit(self, name: str) -> UnitStatus:

@@ -47,8 +47,8 @@ class Stream:
         since_beat = BEAT_EVERY_S
         seen = dict(self._revisions.numbers)
         while True:
-            board = self._board()
-            if self._readers and board is not None:
+            board = self._board() if self._readers else None
+            if board is not None:
                 self._revisions.look(board)
                 changed = {name for name, number in self._revisions.numbers.items() if seen.get(name) != number}
                 seen = dict(self._revisions.numbers)

@@ -258,7 +258,7 @@ class Connection:
 
     def _take_over(self, client: paho.Client) -> None:
         """The connection is open and CONNECT is sent: from here on the loop drives it."""
-        sock = client.socket()
+        sock = cast(socket.socket | None, client.socket())
         if self._abandoned or sock is None:
             _cut(client)
             self._is_disconnected("connection closed")
@@ -271,7 +271,9 @@ class Connection:
             self._release = lambda: None
 
         def flush() -> None:
-            client.loop_write()
+            # paho sends packet by packet, each of which would wake the broker: corked, they leave together.
+            with _corked(sock):
+                client.loop_write()
             if client.want_write() and client.socket() is not None:
                 loop.add_writer(descriptor, client.loop_write)
 
@@ -375,6 +377,24 @@ class Connection:
         if self._abandoned:
             # A CONNECT that leaves now would take the session away from the connection that came after this one.
             raise ConnectionAbortedError("given up meanwhile")
+
+
+class _corked:
+    """Inside it TCP holds back what fills no packet."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def __enter__(self) -> None:
+        self._set(1)
+
+    def __exit__(self, *_: object) -> None:
+        self._set(0)
+
+    def _set(self, on: int) -> None:
+        with contextlib.suppress(OSError):
+            # Closed meanwhile: nothing is held back any more.
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
 
 def _cut(client: paho.Client) -> None:

@@ -121,7 +121,8 @@ def strip(view: UnitView, now: datetime, formats: Formats, letters: Mapping[str,
             continue
         height = _HEIGHTS[css] * (BASE - TOP)
         letter = letters.get(interval_key(interval), "") if css in ("stop", "past", "ind", "indp", "setup") else "?" if css == "unk" else ""
-        _lay(boxes, Box(x, max(width, MIN_WIDTH), round(BASE - height, 1), round(height, 1), css, letter))
+        width = max(width, MIN_WIDTH)
+        _lay(boxes, Box(round(min(x, 100 - width), 2), width, round(BASE - height, 1), round(height, 1), css, letter))
     kept = tuple(box if box.width >= _LETTER_WIDTH else Box(box.x, box.width, box.y, box.height, box.css) for box in boxes)
     return Strip(ticks(scale, formats), kept, _runs(runs), _micro(view.micro_stops, scale), scale.x(now))
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.domain.view import Interval, MicroStop, StopReason
@@ -130,6 +130,7 @@ def test_a_day_of_short_stops_stays_small() -> None:
 
 
 @given(st.lists(st.tuples(st.floats(0, 480), st.sampled_from(["run", "stop", "setup", "planned", "no_order", "unknown"])), max_size=40))
+@example([(479.0, "unknown")])
 def test_boxes_stay_inside(cuts: list[tuple[float, str]]) -> None:
     edges = sorted(cuts)
     intervals = tuple(

@@ -21,11 +21,11 @@ from gateway.dispatch.intake import Intake
 from gateway.domain.cloud_event import cloud_event, encode
 from gateway.domain.events import Event
 from gateway.domain.inbound import Inbound, Refusal
-from gateway.domain.job_order import Answer, JobCommand
+from gateway.domain.job_order import Answer, Fact, JobCommand
 from gateway.domain.sample import Input, Sample
 from gateway.domain.tracker import Tracker
 from gateway.metrics import Metrics
-from gateway.uplink.messages import parse_command
+from gateway.uplink.messages import parse_command, read_object
 
 _KINDS = ("hour", "shift", "job", "range")
 
@@ -87,7 +87,7 @@ class Given:
 
 
 def _commands(path: Path) -> list[Given]:
-    """Sorted by time; a line that cannot be read as JSON at all stops the replay, any other is answered like live."""
+    """Sorted by time. A line that shows no time stops the replay; any other is answered like live, with what is wrong in it."""
     given: list[Given] = []
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -97,19 +97,28 @@ def _commands(path: Path) -> list[Given]:
         if not line.strip():
             continue
         inbound = parse_command(line.encode(), retained=False, topic_work_unit=None)
-        at = _applied_at(inbound)
+        at = _applied_at(inbound, line)
         if at is None:
-            if isinstance(inbound, Refusal):
-                raise CommandError(f"{path}:{number}: {inbound.problem.text}", f"problem {inbound.problem.code}; mend or remove the line")
-            raise CommandError(f"{path}:{number}: the command has no time", "give issued_at")
+            assert isinstance(inbound, Refusal)
+            raise CommandError(f"{path}:{number}: {inbound.problem.text}", f"problem {inbound.problem.code}; mend or remove the line")
         given.append(Given(at, inbound))
     return sorted(given, key=attrgetter("at"))
 
 
-def _applied_at(inbound: Inbound) -> datetime | None:
+def _applied_at(inbound: Inbound, line: str) -> datetime | None:
     if isinstance(inbound, JobCommand):
         return inbound.issued_at
-    return None if isinstance(inbound, Refusal) else inbound.at
+    if isinstance(inbound, Fact):
+        return inbound.at
+    if inbound.command_id is None:
+        # Nobody could be answered.
+        return None
+    found = read_object(line.encode())
+    try:
+        at = datetime.fromisoformat(str(found.get("issued_at", found.get("at"))))
+    except ValueError:
+        return None
+    return None if at.tzinfo is None else at.astimezone(UTC)
 
 
 class RecordedTime:

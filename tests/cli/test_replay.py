@@ -123,6 +123,27 @@ def test_expiry_is_judged_by_the_recordings_time_and_repeats_get_the_stored_answ
     assert [(a["return_status"], a["problem"] and a["problem"]["code"]) for a in answers] == [(1 << 32, "expired"), (1, None)]
 
 
+def test_a_wrong_command_is_answered_at_its_time_and_changes_nothing(site: Site) -> None:
+    site.commands(
+        order("Zap", "06:05:00"),
+        order("Store", "06:06:00", colour="red"),
+        {"command": "Dance", "command_id": "d", "at": "2026-11-24T06:07Z"},
+    )
+    lines = site.replay()
+    answers = of_type(lines, "command.answered")
+    assert [(e["time"][11:16], e["data"]["return_status"], e["data"]["problem"]["code"]) for e in answers] == [
+        ("06:05", 4, "invalid_command"), ("06:06", 1 << 32, "unknown_field"), ("06:07", 4, "invalid_command"),
+    ]  # fmt: skip
+    assert not of_type(lines, "job.changed")
+
+
+@pytest.mark.parametrize("fields", [{"issued_at": "yesterday"}, {"issued_at": "2026-11-24T06:05"}, {"issued_at": None}, {"command_id": 7}])
+def test_a_command_that_nobody_could_answer_is_refused_with_its_place(site: Site, fields: dict[str, Any]) -> None:
+    site.commands(order("Store", "06:04:00"), order("Store", "06:05:00") | fields)
+    assert site.replay(status=2) == []
+    assert "orders.jsonl:2: " in site.error
+
+
 def test_a_window_of_its_own(site: Site) -> None:
     lines = site.replay("--window", "2026-11-24T06:30:00+00:00/2026-11-24T07:10:00+00:00")
     [range_line] = [line for line in lines if line["type"] == "kpi" and line["window"]["kind"] == "range"]

@@ -144,7 +144,8 @@ class Poller:
                     batch = await anext(stream, None)
                 if batch is None:
                     break
-                self._hand_on(driver, batch, pushed=True)
+                # The first batch is a look at everything: what it shows belongs together, whenever each value became what it is.
+                self._hand_on(driver, batch, pushed=self.driver is not None)
                 if self._drained is not None:
                     await self._drained()
         finally:

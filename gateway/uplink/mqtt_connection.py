@@ -28,6 +28,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.seams import UplinkError
+from gateway.uplink.mqtt_client import LoopClient, corked
 from gateway.uplink.mqtt_window import Window
 
 CONNECT_BOUND_S = 4.0
@@ -104,14 +105,16 @@ class Connection:
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._subscribed: dict[int, asyncio.Future[list[ReasonCode]]] = {}
         self._outstanding: dict[int, tuple[float, Done]] = {}
-        self._client: paho.Client | None = self._new_client(will)
+        self._unwritten: list[tuple[float, Done]] = []
+        self._client: LoopClient | None = self._new_client(will)
         self._release: Callable[[], None] = lambda: None
         """Takes the socket out of the loop."""
 
-    def _new_client(self, will: tuple[str, bytes]) -> paho.Client:
+    def _new_client(self, will: tuple[str, bytes]) -> LoopClient:
         access = self._access
         clean = None if self.version == V5 else False
-        client = paho.Client(
+        client = LoopClient(
+            self._is_acknowledged,
             CallbackAPIVersion.VERSION2,
             client_id=access.client_id,
             protocol=self.version,
@@ -128,7 +131,6 @@ class Connection:
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
@@ -184,7 +186,10 @@ class Connection:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
             properties.CorrelationData = correlation
         info = client.publish(topic, payload, qos=qos, retain=retain and self._may_retain, properties=properties)
-        self._outstanding[info.mid] = (self._clock.monotonic(), done)
+        if qos:
+            self._outstanding[info.mid] = (self._clock.monotonic(), done)
+        else:
+            self._unwritten.append((self._clock.monotonic(), done))
 
     async def confirmed(self, topic: str, payload: bytes, *, retain: bool = False, correlation: bytes | None = None) -> int | None:
         """Publish with QoS 1 and wait for the reason code; None: the connection was lost before."""
@@ -207,9 +212,9 @@ class Connection:
             self._client.ack(message.mid, message.qos)
 
     def overdue(self) -> bool:
-        """Whether a publish waits for its acknowledgement for more than ACK_BOUND_S."""
-        oldest = next(iter(self._outstanding.values()), None)
-        return oldest is not None and self._clock.monotonic() - oldest[0] > ACK_BOUND_S
+        """Whether a publish waits for its acknowledgement, or for being written, for more than ACK_BOUND_S."""
+        waiting = (next(iter(self._outstanding.values()), None), next(iter(self._unwritten), None))
+        return any(oldest is not None and self._clock.monotonic() - oldest[0] > ACK_BOUND_S for oldest in waiting)
 
     def keep_alive(self) -> None:
         """To be called about once a second: pings a broker that nothing was sent to, and notices one that does not answer."""
@@ -222,8 +227,9 @@ class Connection:
             return
         self.lost.set_result(reason)
         self.window.close()
-        outstanding, self._outstanding = self._outstanding, {}
-        for _, done in outstanding.values():
+        waiting = [*self._outstanding.values(), *self._unwritten]
+        self._outstanding, self._unwritten = {}, []
+        for _, done in waiting:
             done(None)
 
     async def close(self, farewell: tuple[str, bytes] | None = None) -> None:
@@ -256,7 +262,7 @@ class Connection:
 
     # -- the socket, in the loop
 
-    def _take_over(self, client: paho.Client) -> None:
+    def _take_over(self, client: LoopClient) -> None:
         """The connection is open and CONNECT is sent: from here on the loop drives it."""
         sock = cast(socket.socket | None, client.socket())
         if self._abandoned or sock is None:
@@ -272,10 +278,12 @@ class Connection:
 
         def flush() -> None:
             # paho sends packet by packet, each of which would wake the broker: corked, they leave together.
-            with _corked(sock):
+            with corked(sock):
                 client.loop_write()
-            if client.want_write() and client.socket() is not None:
-                loop.add_writer(descriptor, client.loop_write)
+            if not client.want_write():
+                self._are_written()
+            elif client.socket() is not None:
+                loop.add_writer(descriptor, flush)
 
         def wanted(*_: Any) -> None:
             # What one turn of the loop publishes is written at its end; only a socket that is full is watched.
@@ -288,16 +296,14 @@ class Connection:
         client.on_socket_close = release
         client.on_socket_register_write = wanted
         client.on_socket_unregister_write = unwanted
-        loop.add_reader(descriptor, self._read, client)
+        loop.add_reader(descriptor, client.read_all)
         if client.want_write():
             flush()
 
-    @staticmethod
-    def _read(client: paho.Client) -> None:
-        client.loop_read()
-        # TLS may have decrypted more than was asked for, and the socket does not become readable for it again.
-        while isinstance(sock := client.socket(), ssl.SSLSocket) and sock.pending():
-            client.loop_read()
+    def _are_written(self) -> None:
+        written, self._unwritten = self._unwritten, []
+        for _, done in written:
+            done(0)
 
     def _on_connect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, properties: Properties | None) -> None:
         if self._connected.done():
@@ -321,11 +327,11 @@ class Connection:
             self._connected.set_exception(UplinkError(f"{self._access.name}: {reason}"))
         self.lose(f"{self._access.name}: {reason}")
 
-    def _on_publish(self, _c: paho.Client, _u: Any, mid: int, reason: ReasonCode, _properties: Properties) -> None:
+    def _is_acknowledged(self, mid: int, reason: int) -> None:
         waiting = self._outstanding.pop(mid, None)
         if waiting is not None:
             self.heard()
-            waiting[1](reason.value)
+            waiting[1](reason)
 
     def _on_subscribe(self, _c: paho.Client, _u: Any, mid: int, codes: list[ReasonCode], _properties: Properties | None) -> None:
         answer = self._subscribed.get(mid)
@@ -348,7 +354,7 @@ class Connection:
 
     # -- in the thread that opens the connection
 
-    def _connect(self, client: paho.Client) -> None:
+    def _connect(self, client: LoopClient) -> None:
         options: dict[str, Any] = {}
         if self.version == V5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
@@ -377,24 +383,6 @@ class Connection:
         if self._abandoned:
             # A CONNECT that leaves now would take the session away from the connection that came after this one.
             raise ConnectionAbortedError("given up meanwhile")
-
-
-class _corked:
-    """Inside it TCP holds back what fills no packet."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
-
-    def __enter__(self) -> None:
-        self._set(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._set(0)
-
-    def _set(self, on: int) -> None:
-        with contextlib.suppress(OSError):
-            # Closed meanwhile: nothing is held back any more.
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
 
 
 def _cut(client: paho.Client) -> None:

@@ -22,13 +22,17 @@ MOST_IN_FLIGHT = 16
 class Window:
     """Places for QoS 1 publishes that are not yet acknowledged: min(16, the broker's Receive Maximum).
 
-    Each lane has places of its own, so that a long ledger backlog never holds up live values or answers.
+    An eighth of them is kept free for each lane, so that a long ledger backlog never holds up live values or answers; the others are
+    taken by whoever needs them.
     """
 
     def __init__(self, receive_maximum: int) -> None:
         self._limit = max(1, min(MOST_IN_FLIGHT, receive_maximum))
-        side = max(1, self._limit // 8)
-        self._most = {Lane.LIVE: side, Lane.LEDGER: max(1, self._limit - 2 * side), Lane.TELEMETRY: side}
+        share, left = max(1, self._limit // 8), self._limit - 1
+        self._kept: dict[Lane, int] = {}
+        for lane in Lane:
+            self._kept[lane] = min(share, left)
+            left -= self._kept[lane]
         self._used = dict.fromkeys(Lane, 0)
         self._waiting: dict[Lane, deque[asyncio.Future[None]]] = {lane: deque() for lane in Lane}
         self._open = True
@@ -38,7 +42,10 @@ class Window:
         return sum(self._used.values())
 
     def _has_place(self, lane: Lane) -> bool:
-        return self.in_flight < self._limit and self._used[lane] < self._most[lane]
+        taken = 0
+        for other, used in self._used.items():
+            taken += used if other is lane else max(used, self._kept[other])
+        return taken < self._limit
 
     async def take(self, lane: Lane) -> bool:
         """Wait for a place. False: the connection is gone."""
@@ -62,9 +69,8 @@ class Window:
 
     def _wake(self) -> None:
         # All of a lane, they look again themselves: one that was cancelled meanwhile must not take the news with it.
-        for lane in Lane:
-            if not self._open or self._has_place(lane):
-                waiting = self._waiting[lane]
+        for lane, waiting in self._waiting.items():
+            if waiting and (not self._open or self._has_place(lane)):
                 while waiting:
                     place = waiting.popleft()
                     if not place.done():

@@ -121,6 +121,7 @@ class Block:
 
     def __init__(self, points: Sequence[Point]) -> None:
         self.points = tuple(points)
+        self.tags = tuple(point.tag for point in points)
         self.table = points[0].table
         self.address = points[0].address
         self.count = max(point.end for point in points) - self.address

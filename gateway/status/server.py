@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from drivers.base import Clock
@@ -36,6 +38,17 @@ SHUTDOWN_S = 2.0
 _STARTING_LANGUAGE = "en"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _OwnFaults(logging.Filter):
+    """What is no HTTP at all is answered with 400 and not logged: a port scan must not fill the journal with tracebacks."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_LOGGER = logging.getLogger("lineside.page")
+_LOGGER.addFilter(_OwnFaults())
 
 
 class ListenError(Exception):
@@ -71,7 +84,7 @@ class StatusServer:
         return Address(self._listen.host, self._port)
 
     async def start(self) -> None:
-        runner = web.AppRunner(self._application(), access_log=None, shutdown_timeout=SHUTDOWN_S)
+        runner = web.AppRunner(self._application(), access_log=None, logger=_LOGGER, shutdown_timeout=SHUTDOWN_S)
         await runner.setup()
         site = web.TCPSite(runner, self._listen.host, self._listen.port)
         try:
@@ -109,7 +122,7 @@ class StatusServer:
         add("/api/orders", self._data(api.orders_body))
         add("/api/availability", self._data(api.availability_body))
         add("/api/machines/{work_unit}", self._machine_data)
-        add("/api/stream", self._stream.serve, allow_head=False)
+        add("/api/stream", self._stream.serve)
         add("/metrics", self._scrape)
         add("/healthz", self._healthz)
         add("/readyz", self._readyz)

@@ -77,9 +77,12 @@ class Stream:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """One browser, until it goes or the server stops."""
+        headers = {"Content-Type": "text/event-stream", "Cache-Control": "no-store"}
+        if request.method == "HEAD":
+            return web.Response(headers=headers)
         if len(self._readers) >= MAX_READERS:
             return web.Response(status=503, text="too many event streams\n")
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-store"})
+        response = web.StreamResponse(headers=headers)
         reader = _Reader(beat=self._clock.now())
         reader.wake.set()
         self._readers.add(reader)

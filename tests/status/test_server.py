@@ -47,9 +47,17 @@ async def test_anything_but_get_and_head_is_405(method: str) -> None:
 
 async def test_head_has_no_body() -> None:
     async with serving() as served:
-        for path in ("/", "/api/status", "/metrics", "/healthz"):
+        for path in ("/", "/api/status", "/api/stream", "/metrics", "/healthz"):
             answer = await served.ask(path, method="HEAD")
             assert (answer.status, answer.body) == (200, b"")
+
+
+async def test_what_is_no_http_is_refused_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as served:
+        assert (await served.ask("/", host=None)).status == 400
+        assert (await served.ask("/", headers={"Host": "a second one"})).status == 400
+        assert (await served.ask("/ here and there")).status == 400
+    assert not caplog.records
 
 
 async def test_only_listed_hosts_are_answered() -> None:

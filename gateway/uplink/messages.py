@@ -131,7 +131,7 @@ class RecordQuality(FactMessage):
 
 
 class Reassign(FactMessage):
-    """What was made in [from, to) belongs to this order; null: to none."""
+    """What was made in [from, to) without an order belongs to this one; null: to the running one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, validate_by_alias=True, validate_by_name=False)
 

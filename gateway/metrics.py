@@ -39,4 +39,9 @@ class Metrics:
         self.orders_written = Counter(
             "lineside_orders_written_total", "Orders written to the machine.", ["work_unit", "outcome"], registry=r
         )
-        self.pieces = Counter("lineside_pieces_total", "Pieces counted.", ["work_unit", "kind"], registry=r)
+        self.pieces = Counter(
+            "lineside_pieces_total",
+            "Pieces counted; what a correction takes away later is not subtracted.",
+            ["work_unit", "kind"],
+            registry=r,
+        )

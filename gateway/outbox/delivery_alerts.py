@@ -6,10 +6,9 @@ from collections.abc import Iterable
 
 from gateway.domain.entry import Entry
 from gateway.domain.events import Text
-from gateway.outbox.transaction import QUARANTINED
 from gateway.seams import AlertBoard, Receipt
 
-_REMEDY = Text("Vérifier les droits de la passerelle et les messages mis de côté.", "Check the gateway's rights and the rows set apart.")
+_REMEDY = Text("Vérifier les droits de la passerelle.", "Check the gateway's rights.")
 
 
 class DeliveryAlerts:
@@ -20,11 +19,11 @@ class DeliveryAlerts:
         self._board = board
         self._unrouted: set[tuple[str | None, str]] = set()
 
-    def set_apart(self, entry: Entry, reason: str, state: str) -> None:
-        """The peer refused this row; parked for good or quarantined until a new connection."""
+    def quarantined(self, entry: Entry, reason: str) -> None:
+        """The peer refused this row, until a new connection at least. (Rows parked for good are counted, and told from that.)"""
         place = entry.work_unit or "_gateway"
         self._board.raise_(
-            self._refusal_key(entry.work_unit) if state == QUARANTINED else f"uplink.parked:{self._uplink}",
+            self._refusal_key(entry.work_unit),
             "warning",
             Text(f"{self._uplink} refuse des messages de {place}.", f"{self._uplink} refuses messages of {place}."),
             _REMEDY,

@@ -393,6 +393,7 @@ class Forwarder:
         self._handover.set_apart(entry.position)
         if state == QUARANTINED:
             self._quarantine.add(entry)
+            self._alerts.quarantined(entry, reason)
         self._metrics.parked.labels(self.name).inc()
         self._log.warning("row_set_apart", id=entry.id, type=entry.type, state=state, reason=reason)
         if entry.type != RowParked.type:
@@ -400,7 +401,6 @@ class Forwarder:
             self._writer.record(
                 [RowParked(work_unit=None, at=self._clock.now(), uplink=self.name, id=entry.id, sequence=entry.sequence, reason=reason)]
             )
-        self._alerts.set_apart(entry, reason, state)
         self._moved()
 
     def _pause_if_busy(self, receipt: Receipt) -> None:

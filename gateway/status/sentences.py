@@ -102,7 +102,7 @@ SENTENCES: Mapping[str, Sentence] = {
     "rows_parked": Sentence(
         Text("{uplink} refuse {count} compte(s) rendu(s).", "{uplink} refuses {count} report(s)."),
         Text("Appeler le support de {uplink}.", "Call {uplink} support."),
-        "lineside outbox list -c CONFIG",
+        "each event row.parked names its row and the reason",
     ),
     "consumer_mute": Sentence(
         Text("{uplink} ne confirme plus depuis {age} ; tout est gardé.", "{uplink} has confirmed nothing for {age}; all kept."),

@@ -267,6 +267,7 @@ async def test_a_parked_row_is_told_once_and_never_sent_again() -> None:
         assert r.peer.got == [1, 3]
         assert r.journal.apart[2].state == PARKED
         assert r.journal.parked_sequences == [2]
+        assert not r.alerts.told, "rows that are parked are counted, and one alert tells the count"
         assert r.forwarder.acknowledge("mes", EPOCH, 3) is None
         assert r.journal.position == 3
         assert 2 in r.journal.apart

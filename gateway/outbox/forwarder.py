@@ -17,7 +17,7 @@ from gateway.domain.events import RowParked
 from gateway.metrics import Metrics
 from gateway.outbox.consumers import ROUND_ROWS, Consumers, ResendTimer, Stamp
 from gateway.outbox.delivery_alerts import DeliveryAlerts
-from gateway.outbox.handover import Handover, Hold, Holds
+from gateway.outbox.handover import TRY_AGAIN_S, Handover, Hold, Holds
 from gateway.outbox.journal import JournalReader, JournalWriter
 from gateway.outbox.quarantine import Quarantine
 from gateway.outbox.transaction import DELIVERED, PARKED, QUARANTINED
@@ -104,7 +104,7 @@ class Forwarder:
             if position is not None and mark.consumer in self._consumers:
                 self._consumers.acknowledge(mark.consumer, position)
         self._retire()
-        await self._link.run(self._session, (UplinkError,), _diagnose)
+        await self._link.run(self._session, (UplinkError,), self._diagnose)
 
     async def drain(self, timeout_s: float) -> bool:
         """For the shutdown, while `run` still runs: wait until the peer was handed every row; False when time was not enough."""
@@ -168,7 +168,7 @@ class Forwarder:
 
     async def _pump(self) -> None:
         self._begin()
-        if not self._quarantine.ended_by_refusal:
+        if not self._quarantine.retry_cost_it:
             await self._retry_quarantined()
         while True:
             self._wake.clear()
@@ -347,7 +347,7 @@ class Forwarder:
         elif entry.position in receipt.parked:
             self._set_apart(entry, receipt.parked[entry.position], PARKED)
         elif entry.position not in receipt.accepted:
-            hold.due = now + 1.0
+            hold.due = now + TRY_AGAIN_S
             return
         self._taken([entry], receipt)
         self._holds.release(entry.work_unit)
@@ -364,7 +364,7 @@ class Forwarder:
                 self._quarantine.gone(gone)
             while rows := [entry for entry in rows if (entry.work_unit, entry.type) not in refused]:
                 receipt = await self._uplink.deliver(rows)
-                self._quarantine.heard(receipt, self._clock.monotonic())
+                self._quarantine.heard(receipt, self._clock.monotonic(), retry=True)
                 self._go_through(rows, receipt)
                 for entry in rows:
                     if entry.position in receipt.refused:
@@ -415,14 +415,15 @@ class Forwarder:
         if not (receipt.accepted or receipt.parked or receipt.refused) and receipt.retry_after_s is None:
             self._not_before = self._clock.monotonic() + _MUTE_S
 
+    def _diagnose(self, error: Exception) -> Diagnosis:
+        assert isinstance(error, UplinkError)
+        # A peer that hangs up over a refusal is there: the next try of that row is due in a second, and the others wait meanwhile.
+        pause = TRY_AGAIN_S if self._quarantine.hung_up and error.retry_after_s is None else error.retry_after_s
+        return Diagnosis(str(error), remedy=error.remedy, silent=error.silent, retry_after_s=pause)
+
     def _told(self, status: LinkStatus) -> None:
         self._metrics.link_up.labels(self.name, "uplink").set(status.state in UP)
         self._on_link(status)
-
-
-def _diagnose(error: Exception) -> Diagnosis:
-    assert isinstance(error, UplinkError)
-    return Diagnosis(str(error), remedy=error.remedy, silent=error.silent, retry_after_s=error.retry_after_s)
 
 
 def _raise_worst(ended: Sequence[object]) -> None:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from gateway.domain.entry import Entry
 from gateway.seams import Receipt
 
-_HANG_UP_S = 2.0
+_HANG_UP_S = 0.5
+"""A connection that ends so soon after a refusal, with nothing accepted in between, was closed over it."""
 
 Kind = tuple[str | None, str]
 """Work unit and event type: what a broker grants rights by."""
@@ -19,19 +20,28 @@ class Quarantine:
     def __init__(self, positions: Iterable[int] = ()) -> None:
         self.positions = dict.fromkeys(positions)
         self._kinds: set[Kind] = set()
-        self._refused_at = float("-inf")
+        self._refused_at: float | None = None
+        self._by_retry = False
+        self._heard_refusal = False
         self._hangs_up = False
-        self.ended_by_refusal = False
-        """The last connection was closed right after a refusal; some brokers do that, and a retry would cost the next one too."""
+        self.hung_up = False
+        """The last connection was closed over a refusal; mosquitto 2.0.11 with unlimited queues does that."""
+        self.retry_cost_it = False
+        """It was over a row tried again: once more would only cost the next connection too."""
 
-    def heard(self, receipt: Receipt, now: float) -> None:
-        """What the peer said about a batch."""
+    def heard(self, receipt: Receipt, now: float, *, retry: bool = False) -> None:
+        """What the peer said about a batch; `retry`: of rows that are in quarantine."""
         if receipt.refused:
-            self._refused_at = now
+            self._refused_at, self._by_retry, self._heard_refusal = now, retry, True
+        elif receipt.accepted:
+            self._refused_at = None
 
     def connection_ended(self, now: float) -> None:
-        self.ended_by_refusal = now - self._refused_at < _HANG_UP_S
-        self._hangs_up = self._hangs_up or self.ended_by_refusal
+        self.hung_up = self._refused_at is not None and now - self._refused_at < _HANG_UP_S
+        self.retry_cost_it = self.hung_up and self._by_retry
+        if self._heard_refusal:
+            self._hangs_up = self.hung_up
+        self._refused_at, self._heard_refusal = None, False
 
     def add(self, entry: Entry) -> None:
         self.positions[entry.position] = None

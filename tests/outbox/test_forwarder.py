@@ -247,6 +247,31 @@ async def test_quarantined_rows_are_tried_once_after_each_new_connection() -> No
         assert not r.journal.apart
 
 
+async def test_rights_granted_by_a_restart_right_after_a_refusal_are_found_out() -> None:
+    allowed = False
+    peer = Peer(refuses=lambda row: None if allowed or row.type != "quality.result" else "0x87")
+    async with rig(rows(1, type_="quality.result"), peer=peer) as r:
+        await r.clock.advance(4.0)
+        await r.append(*rows(2, type_="quality.result"))
+        assert set(r.journal.apart) == {1, 2}
+        allowed = True
+        r.peer.lose()
+        await r.clock.advance(60)
+        assert r.peer.got == [1, 2]
+        assert not r.journal.apart
+        await r.append(*rows(3, type_="quality.result"))
+        assert r.peer.got == [1, 2, 3]
+
+
+async def test_a_broker_that_hangs_up_is_tried_each_second_like_any_other() -> None:
+    peer = Peer(refuses=lambda row: "0x87" if row.work_unit == "press-07" else None, hangs_up=True)
+    async with rig(mixed(8), peer=peer) as r:
+        await r.clock.advance(8.0)
+        assert set(r.journal.apart) == {1, 3, 5, 7}
+        assert r.peer.attempts.count(1) <= 6, "five tries, and one after the connection that the fifth cost"
+        assert r.peer.got == [2, 4, 6, 8]
+
+
 async def test_a_broker_that_hangs_up_after_a_refusal_does_not_stop_the_others() -> None:
     peer = Peer(refuses=lambda row: "0x87" if row.work_unit == "press-07" else None, hangs_up=True)
     async with rig(mixed(6), peer=peer) as r:

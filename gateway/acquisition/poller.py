@@ -124,8 +124,13 @@ class Poller:
         due = self._clock.monotonic()
         paced = driver if isinstance(driver, Paced) else None
         while True:
-            async with self._at_most(self._silence_s if paced is None else max(self._silence_s, paced.read_limit_s(self._tags))):
-                readings = await driver.read(self._tags)
+            limit = self._silence_s if paced is None else max(self._silence_s, paced.read_limit_s(self._tags))
+            try:
+                async with self._clock.timeout(limit):
+                    readings = await driver.read(self._tags)
+            except TimeoutError as error:
+                raise remedies.silent(self._peer, limit) from error
+            honour_cancellation()
             self._hand_on(driver, readings, pushed=False)
             # A fixed cadence: what a slow answer took is not added, and polls that were missed are left out, not made up for.
             now = self._clock.monotonic()

@@ -21,17 +21,22 @@ def tag_payload(reading: Reading) -> bytes:
     return encode({"timestamp_ms": timestamp_ms(reading), "value": reading.value, "quality": reading.quality.value})
 
 
-def batch_payload(readings: Iterable[Reading]) -> bytes:
-    """The `values` of one `/device/{device}` message: `[[tag, timestamp_ms, value, quality], ...]`."""
-    rows = []
-    at, stamp = None, 0
-    for tag, value, quality, source_time, received_at, _ in readings:
-        # The readings of one poll share one time: it is worked out once.
-        if at is not (source_time or received_at):
-            at = source_time or received_at
-            stamp = instant(at) // 1000
-        rows.append((tag, stamp, value, "good" if quality is _GOOD else quality.value))
-    return encode(rows)
+def batch_payload(readings: Sequence[Reading]) -> bytes:
+    """The `values` of one `/device/{device}` message, of at least one reading: `[[tag, timestamp_ms, value, quality], ...]`."""
+    # The readings of one poll share one time: it is worked out once.
+    shared = readings[0].source_time or readings[0].received_at
+    stamp = instant(shared) // 1000
+    return encode(
+        [
+            (
+                reading.tag,
+                stamp if (reading.source_time or reading.received_at) is shared else timestamp_ms(reading),
+                reading.value,
+                "good" if reading.quality is _GOOD else reading.quality.value,
+            )
+            for reading in readings
+        ]
+    )
 
 
 class Telemetry:

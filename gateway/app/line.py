@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 
+from prometheus_client import Counter
+
 from drivers.base import Clock, Reading
 from gateway.acquisition.sampling import Sampling
 from gateway.acquisition.telemetry import Telemetry, batch_payload
@@ -18,7 +20,7 @@ from gateway.outbox.recorder import Recorder
 
 LAG = timedelta(seconds=2)
 """Deadlines are processed this late: readings of the last moments are still on their way, and a sample must not come too late."""
-TICK_S = 0.25
+TICK_S = 0.5
 SAVE_S = 5.0
 """How far a snapshot may lie behind on a unit where nothing happens; after a kill, time since the last one is unknown."""
 STEP_S = 1.0
@@ -60,6 +62,7 @@ class Line:
         self._late_seen = dict.fromkeys(trackers, 0)
         self._recorder: Recorder | None = None
         self._listeners: list[Callable[[Event], None]] = []
+        self._pieces: dict[tuple[str | None, str], Counter] = {}
         self._tags_taken: dict[str, list[Reading]] = {}
 
     def connect(self, recorder: Recorder, *listeners: Callable[[Event], None]) -> None:
@@ -112,7 +115,10 @@ class Line:
         for kind in ("produced", "good", "scrap", "rework"):
             quantity = getattr(event, kind)
             if quantity > 0:
-                self._metrics.pieces.labels(event.work_unit, kind).inc(float(quantity))
+                counter = self._pieces.get((event.work_unit, kind))
+                if counter is None:
+                    counter = self._pieces[event.work_unit, kind] = self._metrics.pieces.labels(event.work_unit, kind)
+                counter.inc(float(quantity))
 
     @property
     def recorder(self) -> Recorder:

@@ -153,7 +153,7 @@ class Watch:
     def glance(self) -> Board:
         """The board as far as it is known, for whoever asks by himself all the time and needs no new pictures."""
         if self._board is None:
-            self._board = self._make()
+            self._board = self._make(self._latest_events())
         return self._board
 
     @property
@@ -196,7 +196,7 @@ class Watch:
         self._board = None
         if now - self._health_at >= HEALTH_S:
             self._health_at = now
-            self._live.health(self.glance())
+            self._live.health(self._make(events=()))
 
     def _tell(self, links: Mapping[str, LinkStatus]) -> None:
         """The live topics of the units whose pictures are new."""
@@ -265,12 +265,12 @@ class Watch:
             self._events.appendleft(EventLine(e.sequence, e.at, e.type, e.work_unit, e.job_order_id, orjson.loads(e.body)["data"]))
         return tuple(self._events)
 
-    def _make(self) -> Board:
+    def _make(self, events: tuple[EventLine, ...]) -> Board:
         units = tuple(self._unit(name) for name in self._line.trackers if name in self._views)
         return Board(
             at=self._clock.now(), started_at=self._started_at, gateway=self._info, units=units,
             links=tuple(status() for status in self._links.values()), uplinks=tuple(self._uplinks), journal=self._journal(),
-            alerts=self._alerts.active(), events=self._latest_events(),
+            alerts=self._alerts.active(), events=events,
             tasks=self._task_states(), readings_per_s=self._readings_per_s,
         )  # fmt: skip
 

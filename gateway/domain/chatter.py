@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from gateway.domain.equipment import CycleRules
@@ -46,7 +45,7 @@ class Chatter:
         return self.said is not None and self.said.state == "running"
 
     def dump(self) -> list[Any] | None:
-        return None if self.said is None else [asdict(self.said), self.at]
+        return None if self.said is None else [self.said.dump(), self.at]
 
     def load(self, state: list[Any] | None) -> None:
         if state is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, ClassVar
 
 _ENVELOPE = frozenset({"work_unit", "at", "job_order_id"})
@@ -24,7 +25,13 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """The event's own fields, JSON names; a trailing underscore (`class_`, `from_`) is dropped."""
-        return {f.name.rstrip("_"): getattr(self, f.name) for f in fields(self) if f.name not in _ENVELOPE}
+        return {key: getattr(self, name) for key, name in _own_fields(type(self))}  # type: ignore[arg-type]  # mypy takes the hash of an event for that of its class
+
+
+@cache
+def _own_fields(kind: type[Any]) -> tuple[tuple[str, str], ...]:
+    """(JSON name, attribute) of an event's own fields."""
+    return tuple((f.name.rstrip("_"), f.name) for f in fields(kind) if f.name not in _ENVELOPE)
 
 
 @dataclass(frozen=True)

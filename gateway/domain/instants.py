@@ -24,9 +24,8 @@ def moment(at: Instant) -> datetime:
 
 def timestamp(at: datetime) -> str:
     """ISO 8601 UTC with `Z`, with a fraction only where there is one."""
-    at = at.astimezone(UTC)
-    text = at.strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{at.microsecond:06d}".rstrip("0") + "Z" if at.microsecond else f"{text}Z"
+    text = at.astimezone(UTC).replace(tzinfo=None).isoformat()
+    return f"{text.rstrip('0')}Z" if "." in text else f"{text}Z"
 
 
 def seconds(duration: int) -> float:

@@ -7,7 +7,6 @@ explained nor longer than the threshold is not decided, so its time waits, and s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
 from typing import Any
 
 from gateway.domain.chatter import Chatter
@@ -396,7 +395,7 @@ class MachineTime:
 
     def dump(self) -> dict[str, Any]:
         return {
-            "now": self.now, "settled": self.settled, "since": self.since, "condition": asdict(self.condition),
+            "now": self.now, "settled": self.settled, "since": self.since, "condition": self.condition.dump(),
             "candidate": self._chatter.dump(),
             "stand": None if self.stand is None else dump_stop(self.stand), "windows": self.windows.dump(), "pace": self.pace.dump(),
             "ideal_us": self.cycle.ideal_us, "per_cycle": self.cycle.per_cycle, "last_piece": self.last_piece, "gap_from": self._gap_from,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gateway.domain.equipment import (
     STATE_NAMES,
@@ -49,6 +50,10 @@ class Condition:
     def stands(self) -> bool:
         """A standstill inside production: stopped, starved, blocked."""
         return self.state in ("stopped", "starved", "blocked")
+
+    def dump(self) -> dict[str, Any]:
+        """JSON-able; its constructor takes it back."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 # OPC 40001-1 words for the configuration's states: (MachineryItemState, MachineryOperationMode).

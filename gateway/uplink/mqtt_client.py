@@ -1,31 +1,58 @@
-"""paho's client where the gateway spends its time: acknowledgements by the hundred, packets in bursts.
+"""paho's client where the gateway spends its time: publishes and their acknowledgements by the hundred.
 
-It leans on private methods of paho, whose version is pinned for that reason (docs/adr): paho builds a reason code and a properties object
-for each of them, and asks the kernel four times for each packet of four bytes.
+paho keeps the session: CONNECT, subscriptions, pings, inbound messages. For each publish it would build a message with a lock of its own
+and send it alone, for each acknowledgement a reason code and a properties object, and it asks the kernel four times for a packet of four
+bytes. So what leaves in one turn of the loop is put together here and written at once, and acknowledgements are read as they are.
+This leans on private methods of paho, whose version is pinned.
 """
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import ssl
+import struct
 from collections.abc import Callable
 from typing import Any, Literal
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MQTTErrorCode
+from paho.mqtt.enums import MessageType, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 
 _READ_AHEAD = 65_536
 
 
 class LoopClient(paho.Client):
-    """`acknowledged(mid, reason)` is called for each PUBACK; `on_publish` stays unused. Everything else is paho's."""
+    """`acknowledged(mid, reason)` is called for each PUBACK. `publish` and `on_publish` of paho stay unused."""
 
     def __init__(self, acknowledged: Callable[[int, int], None], *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._acknowledged = acknowledged
+        self._burst: list[bytes] = []
         self._ahead = b""
         self._taken = 0
+
+    def put(self, topic: str, payload: bytes, *, qos: int, retain: bool, correlation: bytes | None = None) -> int:
+        """Put a PUBLISH behind those before it; returns its packet identifier (0 for QoS 0).
+
+        `on_socket_register_write` is called for the first of them and asks for `write_all`.
+        """
+        name = topic.encode()
+        mid = self._mid_generate() if qos else 0
+        head = struct.pack(f">H{len(name)}s", len(name), name) + (mid.to_bytes(2) if qos else b"")
+        if self._protocol == MQTTProtocolVersion.MQTTv5:
+            head += _properties(correlation)
+        first = MessageType.PUBLISH | qos << 1 | retain
+        self._burst.append(bytes([first]) + _varint(len(head) + len(payload)) + head + payload)
+        self._call_socket_register_write()
+        return mid
+
+    def write_all(self) -> None:
+        """Send what was put and what paho itself has to say, as far as the socket takes it; `want_write` tells whether that was all."""
+        if self._burst:
+            burst, self._burst = b"".join(self._burst), []
+            # To paho it is one packet whose acknowledgement it does not wait for.
+            self._packet_queue(MessageType.PUBLISH, burst, 0, 1)
+        self.loop_write()
 
     def read_all(self) -> None:
         """Deal with everything that has come: the socket does not become readable again for what was read ahead or decrypted already."""
@@ -46,27 +73,25 @@ class LoopClient(paho.Client):
         packet = self._in_packet["packet"]
         if len(packet) < 2:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        mid = int.from_bytes(packet[:2])
-        if self._out_messages.pop(mid, None) is not None:
-            self._inflight_messages -= 1
-            # MQTT 3.1.1 has no reason, MQTT 5 leaves out the one that says success.
-            self._acknowledged(mid, packet[2] if len(packet) > 2 else 0)
+        # MQTT 3.1.1 has no reason, MQTT 5 leaves out the one that says success.
+        self._acknowledged(int.from_bytes(packet[:2]), packet[2] if len(packet) > 2 else 0)
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
 
-class corked:
-    """Inside it TCP holds back what fills no packet."""
+def _properties(correlation: bytes | None) -> bytes:
+    if correlation is None:
+        return b"\0"
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.CorrelationData = correlation
+    packed: bytes = properties.pack()  # type: ignore[no-untyped-call]
+    return packed
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
 
-    def __enter__(self) -> None:
-        self._set(1)
-
-    def __exit__(self, *_: object) -> None:
-        self._set(0)
-
-    def _set(self, on: int) -> None:
-        with contextlib.suppress(OSError):
-            # Closed meanwhile: nothing is held back any more.
-            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, on)
+def _varint(value: int) -> bytes:
+    """MQTT's variable byte integer (MQTT 5, 1.5.5)."""
+    encoded = bytearray()
+    while value > 127:
+        encoded.append(value & 127 | 128)
+        value >>= 7
+    encoded.append(value)
+    return bytes(encoded)

@@ -28,7 +28,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.seams import UplinkError
-from gateway.uplink.mqtt_client import LoopClient, corked
+from gateway.uplink.mqtt_client import LoopClient
 from gateway.uplink.mqtt_window import Window
 
 CONNECT_BOUND_S = 4.0
@@ -181,13 +181,9 @@ class Connection:
         if client is None or self.lost.done():
             done(None)
             return
-        properties = None
-        if correlation is not None:
-            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-            properties.CorrelationData = correlation
-        info = client.publish(topic, payload, qos=qos, retain=retain and self._may_retain, properties=properties)
+        mid = client.put(topic, payload, qos=qos, retain=retain and self._may_retain, correlation=correlation)
         if qos:
-            self._outstanding[info.mid] = (self._clock.monotonic(), done)
+            self._outstanding[mid] = (self._clock.monotonic(), done)
         else:
             self._unwritten.append((self._clock.monotonic(), done))
 
@@ -247,13 +243,13 @@ class Connection:
             self._release()
             _cut(client)
 
-    async def _say_goodbye(self, client: paho.Client, farewell: tuple[str, bytes] | None) -> None:
+    async def _say_goodbye(self, client: LoopClient, farewell: tuple[str, bytes] | None) -> None:
         try:
             async with self._clock.timeout(1.0):
                 if farewell is not None and not self.lost.done():
                     written = asyncio.Event()
-                    info = client.publish(farewell[0], farewell[1], qos=1, retain=self._may_retain)
-                    self._outstanding[info.mid] = (self._clock.monotonic(), lambda _: written.set())
+                    mid = client.put(farewell[0], farewell[1], qos=1, retain=self._may_retain)
+                    self._outstanding[mid] = (self._clock.monotonic(), lambda _: written.set())
                     await written.wait()
                 client.disconnect()
                 await asyncio.wait((self.lost,))
@@ -264,7 +260,7 @@ class Connection:
 
     def _take_over(self, client: LoopClient) -> None:
         """The connection is open and CONNECT is sent: from here on the loop drives it."""
-        sock = cast(socket.socket | None, client.socket())
+        sock = client.socket()
         if self._abandoned or sock is None:
             _cut(client)
             self._is_disconnected("connection closed")
@@ -277,16 +273,14 @@ class Connection:
             self._release = lambda: None
 
         def flush() -> None:
-            # paho sends packet by packet, each of which would wake the broker: corked, they leave together.
-            with corked(sock):
-                client.loop_write()
+            client.write_all()
             if not client.want_write():
                 self._are_written()
             elif client.socket() is not None:
                 loop.add_writer(descriptor, flush)
 
         def wanted(*_: Any) -> None:
-            # What one turn of the loop publishes is written at its end; only a socket that is full is watched.
+            # What one turn of the loop publishes is written at its end, together; only a socket that is full is watched.
             loop.call_soon(flush)
 
         def unwanted(*_: Any) -> None:

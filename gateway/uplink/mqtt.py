@@ -28,6 +28,8 @@ NO_SUBSCRIBERS = 0x10
 REFUSED_AS_IT_STANDS = {0x87: "not authorized", 0x90: "topic name invalid", 0x99: "payload format invalid"}
 _BUSY_S = 2.0
 """How long to leave a broker alone that answers quota exceeded (0x97) or an error of its own (0x83)."""
+_HUNG_UP_PAUSE_S = 1.0
+"""A broker that closed the connection over one topic is there for the others."""
 _WATCH_S = 1.0
 
 
@@ -65,7 +67,7 @@ class MqttUplink:
         self._about = about
         self._first = 0
         self._connection: Connection | None = None
-        self._live = LiveLane(name)
+        self._live = LiveLane(name, clock)
         self._telemetry = TelemetryLane(name, telemetry, topics, clock, metrics) if telemetry is not None else None
         self._inbox = Inbox(
             name, topics, on_command=on_command, on_ack=on_ack, on_replay=on_replay, alerts=alerts, clock=clock, metrics=metrics
@@ -181,11 +183,13 @@ class MqttUplink:
             for task in tasks:
                 task.cancel()
             ended = await asyncio.gather(*tasks, return_exceptions=True)
+            hung_up = self._live.connection_ended()
         for error in ended:
             # A pump ends by itself only with the connection; anything else is a bug and must be seen.
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError | UplinkError):
                 raise error
-        raise UplinkError(connection.lost.result() if connection.lost.done() else "connection lost")
+        lost = connection.lost.result() if connection.lost.done() else "connection lost"
+        raise UplinkError(lost, retry_after_s=_HUNG_UP_PAUSE_S if hung_up else None)
 
     async def _watch(self, connection: Connection) -> None:
         while not connection.overdue():

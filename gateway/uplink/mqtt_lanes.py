@@ -21,17 +21,32 @@ MOST_TOPICS = 20_000
 _UNWRITTEN = 200
 """QoS 0 messages handed over and not yet written: beyond that the peer is slow, and newer values replace older ones here."""
 _REFUSED_FROM = 0x80
+_HANG_UP_S = 0.5
+"""A connection that ends so soon after a refusal, with nothing taken in between, was closed over it."""
 _TELEMETRY_BATCH = 50
 _IDLE_S = 1.0
 
 
 class LiveLane:
-    """The latest value of each live topic; all of them go out again after each connection, and never wait behind ledger events."""
+    """The latest value of each live topic; all of them go out again after each connection, and never wait behind ledger events.
 
-    def __init__(self, name: str) -> None:
+    Some brokers close the connection over a publish that they deny (mosquitto 2.0.11 with unlimited queues), for QoS 0 without a word.
+    So a topic whose QoS 0 publish nothing proves to have been taken is asked about with QoS 1 on the next connection, and the folder of
+    one that cost a connection stays silent on those that follow, until one of them ends for another reason.
+    """
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self._clock = clock
         self._latest: dict[str, tuple[bytes, int, bool]] = {}
         self._changed: dict[str, None] = {}
         self._refused: set[str] = set()
+        self._refused_last: tuple[str, float] | None = None
+        """Topic and time of a refusal after which nothing was taken."""
+        self._silent: set[str] = set()
+        self._number = 0
+        self._unproven: dict[str, int] = {}
+        """QoS 0 topics -> number of the publish, in its order; a QoS 1 publish behind it that was taken proves that it was."""
+        self._asked: set[str] = set()
         self._wake = asyncio.Event()
         self._unwritten = 0
         self._log = structlog.get_logger("lineside.mqtt").bind(uplink=name)
@@ -51,36 +66,75 @@ class LiveLane:
         """Publish everything once, then what changes, until the connection is lost."""
         self._changed = dict.fromkeys(self._latest)
         self._refused.clear()
+        self._refused_last = None
+        self._asked.update(self._unproven)
+        self._unproven.clear()
         self._unwritten = 0
         while not connection.lost.done():
             if self._changed and self._unwritten < _UNWRITTEN:
                 topic = next(iter(self._changed))
+                if _folder(topic) in self._silent:
+                    self._changed.pop(topic)
+                    continue
                 payload, qos, retain = self._latest[topic]
+                qos = max(qos, topic in self._asked)
                 if qos and not await connection.window.take(Lane.LIVE):
                     return
                 # The value may have changed while it waited for its place.
-                payload, qos_now, retain = self._latest.get(topic, (payload, qos, retain))
+                payload, _, retain = self._latest.get(topic, (payload, qos, retain))
                 self._changed.pop(topic, None)
-                self._unwritten += not qos
-                connection.publish(
-                    topic, payload, partial(self._done, connection, topic, payload, qos), qos=min(qos, qos_now), retain=retain
-                )
+                self._publish(connection, topic, payload, qos, retain)
                 continue
             self._wake.clear()
             await self._wake.wait()
 
-    def _done(self, connection: Connection, topic: str, payload: bytes, qos: int, reason: int | None) -> None:
+    def _publish(self, connection: Connection, topic: str, payload: bytes, qos: int, retain: bool) -> None:
+        self._number += 1
+        if not qos:
+            self._unwritten += 1
+            self._unproven.pop(topic, None)
+            self._unproven[topic] = self._number
+        done = partial(self._done, connection, topic, payload, qos, self._number)
+        connection.publish(topic, payload, done, qos=qos, retain=retain)
+
+    def connection_ended(self) -> bool:
+        """To be told once each connection is lost. True: it was closed over a live topic, the next one will leave it out."""
+        refused, self._refused_last = self._refused_last, None
+        hung_up = refused is not None and self._clock.monotonic() - refused[1] < _HANG_UP_S
+        if refused is not None and hung_up:
+            self._silent.add(_folder(refused[0]))
+            self._log.warning("live_topics_silent", folder=_folder(refused[0]))
+        else:
+            self._silent.clear()
+        return hung_up
+
+    def _done(self, connection: Connection, topic: str, payload: bytes, qos: int, number: int, reason: int | None) -> None:
         if qos:
             connection.window.give(Lane.LIVE)
         else:
             self._unwritten -= 1
             if self._unwritten == _UNWRITTEN - 1:
                 self._wake.set()
-        if reason is not None and reason >= _REFUSED_FROM and topic not in self._refused:
-            self._refused.add(topic)
-            self._log.warning("live_topic_refused", topic=topic, reason=reason)
+        if qos and reason is not None:
+            self._is_answered(topic, number, reason)
         if not payload and reason == 0 and topic not in self._changed:
             self._latest.pop(topic, None)
+
+    def _is_answered(self, topic: str, number: int, reason: int) -> None:
+        self._asked.discard(topic)
+        while self._unproven and next(iter(self._unproven.values())) < number:
+            del self._unproven[next(iter(self._unproven))]
+        if reason < _REFUSED_FROM:
+            self._refused_last = None
+            return
+        self._refused_last = topic, self._clock.monotonic()
+        if topic not in self._refused:
+            self._refused.add(topic)
+            self._log.warning("live_topic_refused", topic=topic, reason=reason)
+
+
+def _folder(topic: str) -> str:
+    return topic.rpartition("/")[0]
 
 
 class TelemetryRow(Protocol):

@@ -284,6 +284,58 @@ async def test_live_values_are_retained_latest_first_and_back_after_a_broker_res
     await again.stop()
 
 
+@pytest.mark.parametrize("denied", ["tag/#", "state", "#"])
+async def test_a_broker_that_hangs_up_over_live_topics_of_one_unit_gets_those_of_the_others(tmp_path: Path, denied: str) -> None:
+    acl = tmp_path / "acl"
+    acl.write_text(f"topic readwrite #\ntopic deny {UNIT}/{denied}\n")
+    broker = Mosquitto(tmp_path / "broker", f"acl_file {acl}")
+    await broker.start()
+    uplink = mqtt_uplink(broker.url)
+    other = "lineside/v1/acme/lyon/packing/line-3/packer-02"
+    for unit in ("stamping/line-3/press-07", "packing/line-3/packer-02"):
+        for number in range(30):
+            uplink.set_live(f"{unit}/tag/t{number}", b"1", retain=True, qos=0)
+        for leaf in ("state", "kpi/hour"):
+            uplink.set_live(f"{unit}/{leaf}", b"1", retain=True, qos=1)
+    listener = Listener(broker.port, f"{other}/#")
+    await listener.ready()
+    try:
+        for _ in range(8):
+            running = await serving(uplink)
+            await asyncio.wait((running.task,), timeout=1.0)
+            if not running.task.done():
+                break
+            with pytest.raises(UplinkError):
+                await running.task
+            await uplink.close()
+        assert not running.task.done(), "each connection was closed over a topic that is not granted"
+        for value in range(20):
+            uplink.set_live("packing/line-3/packer-02/state", str(value).encode(), retain=True, qos=1)
+            uplink.set_live("stamping/line-3/press-07/tag/t1", str(value).encode(), retain=True, qos=0)
+            uplink.set_live("stamping/line-3/press-07/state", str(value).encode(), retain=True, qos=1)
+        await until(lambda: listener.on(f"{other}/state")[-1] == 19)
+        assert len({message.topic for message in listener.messages}) == 32
+        await running.stop()
+        acl.write_text("topic readwrite #\n")
+        broker.kill()
+        await broker.start()
+        granted = Listener(broker.port, f"{UNIT}/#")
+        await granted.ready()
+        for _ in range(2):
+            again = await serving(uplink)
+            await asyncio.wait((again.task,), timeout=1.0)
+            if len({message.topic for message in granted.messages}) == 32:
+                break
+            await again.stop()
+        await until(lambda: len({message.topic for message in granted.messages}) == 32)
+        await again.stop()
+        granted.close()
+    finally:
+        await uplink.close()
+        listener.close()
+        broker.kill()
+
+
 async def test_telemetry_comes_from_the_journal_in_order(mosquitto: Mosquitto) -> None:
     @dataclass(frozen=True)
     class Row:

@@ -219,6 +219,7 @@ class Daemon:
             release.on_event(event)
 
     def _link_changed(self, status: LinkStatus) -> None:
+        self._watch.link_changed()
         if status.kind == "device":
             for unit, device in self._config.device_of_unit.items():
                 if device == status.name:

@@ -31,7 +31,7 @@ class LivePublisher:
         self._targets = targets
         self._topics = topics
         self._tag_units = tag_units
-        self._said: dict[str, bytes] = {}
+        self._said: dict[str, dict[str, Any]] = {}
         self._jobs: dict[str, set[str]] = {}
 
     def tags(self, readings: Mapping[str, Iterable[Reading]]) -> None:
@@ -70,9 +70,9 @@ class LivePublisher:
             self._send(self._topics.gateway("health"), encode(health_payload(board)), qos=1)
 
     def _set(self, suffix: str, payload: Mapping[str, Any]) -> None:
-        key = encode({name: value for name, value in payload.items() if name not in _MOVING})
-        if self._said.get(suffix) != key:
-            self._said[suffix] = key
+        lasting = {name: value for name, value in payload.items() if name not in _MOVING}
+        if self._said.get(suffix) != lasting:
+            self._said[suffix] = lasting
             self._send(suffix, encode(dict(payload)), qos=1)
 
     def _remove(self, suffix: str) -> None:

@@ -1,4 +1,4 @@
-"""Keeps an eye on everything: alerts once a second, live topics, and the `Board`, one immutable picture made for whoever looks.
+"""Keeps an eye on everything: alerts, live topics, and the `Board`, one immutable picture made for whoever looks.
 
 A picture of a unit costs as much as many readings, so it is made at once when something but pieces has changed, every few seconds while
 pieces are made, and every second only while a page is open.
@@ -30,6 +30,8 @@ from gateway.status.health import Alerts
 from gateway.supervise import LinkStatus
 
 REFRESH_S = 1.0
+QUIET_S = 2.5
+"""While nobody looks; a change of a state or of a link is seen at once all the same."""
 SOON_S = 0.2
 RENEW_S = 5.0
 """A unit where nothing happens but pieces is looked at this often: its open windows grow all the same."""
@@ -131,6 +133,10 @@ class Watch:
         self._urgent.add(work_unit)
         self._soon.set()
 
+    def link_changed(self) -> None:
+        """A link is up, down or degraded: alerts are looked at at once."""
+        self._soon.set()
+
     def committed(self, entries: Sequence[Entry]) -> None:
         """Called after each commit, in the loop."""
         self._last_commit = self._clock.now()
@@ -147,6 +153,7 @@ class Watch:
             self._looked_at = now
             self._renew()
             self._board = None
+            self._soon.set()
         self._looked_at = now
         return self.glance()
 
@@ -168,7 +175,7 @@ class Watch:
             self.last_progress = self._clock.monotonic()
             await self.refresh()
             try:
-                async with self._clock.timeout(REFRESH_S):
+                async with self._clock.timeout(REFRESH_S if self._is_watched else QUIET_S):
                     await self._soon.wait()
                 await self._clock.sleep(SOON_S)
             except TimeoutError:

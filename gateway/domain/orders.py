@@ -103,6 +103,8 @@ class Orders:
     # --- time passes ----------------------------------------------------------------------------------------------
 
     def deadline(self) -> Instant | None:
+        if not self._untold and not self._watched:
+            return None
         due = [self._told_at + PROGRESS_EVERY] if self._untold else []
         if self._watched:
             due.append(self._promise_at + PROMISE_EVERY)

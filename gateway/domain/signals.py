@@ -52,6 +52,8 @@ class Signals:
             )
 
     def deadline(self) -> Instant | None:
+        if not self._standing:
+            return None
         return min((until for until, *_ in self._standing.values() if until is not None), default=None)
 
     def fire(self, at: Instant) -> None:

@@ -142,8 +142,11 @@ class Tracker:
     @property
     def deadline(self) -> Instant:
         """The next instant at which something happens by itself."""
-        due = [self.machine.deadline(), self.production.orders.deadline(), self.signals.deadline()]
-        return min(d for d in due if d is not None)
+        due = self.machine.deadline()
+        for other in (self.production.orders.deadline(), self.signals.deadline()):
+            if other is not None and other < due:
+                due = other
+        return due
 
     def _go(self, at: Instant) -> None:
         """Move to `at`, doing on the way what falls due, each at its own instant."""

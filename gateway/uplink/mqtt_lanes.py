@@ -24,7 +24,7 @@ _REFUSED_FROM = 0x80
 _HANG_UP_S = 0.5
 """A connection that ends so soon after a refusal, with nothing taken in between, was closed over it."""
 _TELEMETRY_BATCH = 50
-_IDLE_S = 1.0
+_IDLE_S = 10.0
 
 
 class LiveLane:

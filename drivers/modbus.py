@@ -1,26 +1,32 @@
 """Modbus TCP (and RTU where pyserial is installed): block reads over one connection, every reply checked before it is believed.
 
-After a timeout or a reply that does not fit its request the connection is closed, because a late reply would shift all later ones.
+pymodbus is used for framing only; its retries and its reconnect are off. After a timeout or a reply that does not fit its request the
+socket is closed, because a late reply would shift all later ones.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import urlsplit
+from typing import ClassVar
+from urllib.parse import parse_qsl, urlsplit
+
+from pymodbus.client import AsyncModbusSerialClient, AsyncModbusTcpClient
+from pymodbus.exceptions import ModbusException
+from pymodbus.pdu import ModbusPDU
 
 from drivers import remedies
 from drivers.base import Clock, Quality, Reading, TagError, Value
 from drivers.modbus_codec import BIT_TABLES, Block, encode, plan, split
 from drivers.modbus_settings import FUNCTIONS, ModbusSettings
-from drivers.modbus_wire import PymodbusWire, TcpWire, UnfitReply, Wire
 from drivers.settings import Secret
+
+# The library logs every failed try: here an outage is told once, by whoever keeps the link alive.
+logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
 
 EXCEPTIONS = {
     1: "IllegalFunction", 2: "IllegalDataAddress", 3: "IllegalDataValue", 4: "ServerDeviceFailure", 5: "Acknowledge",
@@ -34,11 +40,6 @@ REFUSALS = frozenset({1, 2, 3})
 # A refused register is asked again this often: someone may load the missing program block meanwhile.
 REFUSED_RETRY_S = 30.0
 
-_REQUEST = struct.Struct(">BHH")
-"""Function, address, then how many, or the value to write."""
-# What `Reading._make` does without a call of Python for each value; the only place where a hundred are made at once.
-_new_reading: Callable[[tuple[Any, ...]], Reading] = partial(tuple.__new__, Reading)
-
 
 class ModbusDriver:
     """Satisfies `drivers.base.Driver`, `Paced` and `Refusing`."""
@@ -51,7 +52,7 @@ class ModbusDriver:
         self._settings = settings
         self._clock = clock
         self._points = {tag: found.point(tag) for tag, found in settings.tags.items()}
-        self._wire: Wire | None = None
+        self._client: AsyncModbusTcpClient | AsyncModbusSerialClient | None = None
         self._tags: tuple[str, ...] = ()
         self._blocks: list[tuple[Block, tuple[int, ...]]] = []
         self._refused: dict[str, str] = {}
@@ -69,10 +70,11 @@ class ModbusDriver:
 
     async def connect(self) -> None:
         peer = self._settings.peer
-        wire = self._wire = self._make_wire()
+        client = self._open()
+        self._client = client
         try:
             async with self._clock.timeout(2 * self._settings.timeout):
-                connected = await wire.open()
+                connected = await client.connect()
         except TimeoutError:
             connected = False
         except OSError as error:
@@ -82,12 +84,23 @@ class ModbusDriver:
             await self.close()
             raise remedies.unreachable(peer, f"nobody accepted within {self._settings.timeout:g} s")
 
-    def _make_wire(self) -> Wire:
+    def _open(self) -> AsyncModbusTcpClient | AsyncModbusSerialClient:
         url = urlsplit(self._settings.url)
+        timeout = self._settings.timeout
         if url.scheme == "tcp":
-            return TcpWire(url.hostname or "", url.port or 502)
+            return AsyncModbusTcpClient(
+                url.hostname or "", port=url.port or 502, timeout=timeout, retries=0, reconnect_delay=0, trace_connect=self._on_connect
+            )
+        options = dict(parse_qsl(url.query))
         try:
-            return PymodbusWire.serial(url, self._settings.timeout)
+            return AsyncModbusSerialClient(
+                url.path,
+                baudrate=int(options.get("baudrate", "19200")),
+                parity=options.get("parity", "E"),
+                stopbits=int(options.get("stopbits", "1")),
+                bytesize=int(options.get("bytesize", "8")),
+                timeout=timeout, retries=0, reconnect_delay=0, trace_connect=self._on_connect,
+            )  # fmt: skip
         except RuntimeError as error:
             raise remedies.misconfigured(
                 self._settings.peer,
@@ -95,6 +108,13 @@ class ModbusDriver:
                 fr="Le PC de ligne n'a pas le pilote série : installer le paquet Python pyserial.",
                 en="The line PC lacks the serial driver: install the Python package pyserial.",
             ) from error
+
+    def _on_connect(self, connected: bool) -> None:
+        # pymodbus lets a request wait for its timeout after the connection is gone: tell it at once.
+        waiting = self._client.ctx.response_future if self._client is not None else None
+        if not connected and waiting is not None and not waiting.done():
+            waiting.set_exception(ConnectionResetError("connection lost"))
+            waiting.exception()  # between two requests nobody waits for it: not worth a warning
 
     async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
         # A value that was written is read back between two polls: the plan of requests and their time belong to one read.
@@ -145,17 +165,23 @@ class ModbusDriver:
 
     async def _read_block(self, block: Block, places: tuple[int, ...], readings: list[Reading | None]) -> int:
         """One request. Fills `readings` and returns 0, or returns the exception code the device answered."""
-        reply = await self._request(_REQUEST.pack(FUNCTIONS[block.table], block.address, block.count))
+        reply = await self._request(FUNCTIONS[block.table], block.address, block.count)
         received_at = self._received_at = self._received_at or self._clock.now()
-        if reply[0] & 0x80:
+        if reply.isError():
             return _exception_code(reply)
-        is_bits = block.table in BIT_TABLES
-        size = (block.count + 7) // 8 if is_bits else 2 * block.count
-        if reply[1] != size or len(reply) != size + 2:
-            await self._distrust(f"{len(reply) - 2} bytes of data, {reply[1]} announced, for {size}")
-        data = _bits(reply, block.count) if is_bits else struct.unpack_from(f">{block.count}H", reply, 2)
+        data: Sequence[int]
+        if block.table in BIT_TABLES:
+            data = reply.bits
+            # A reply carries whole bytes.
+            if len(data) != (block.count + 7) // 8 * 8:
+                await self._distrust(f"{len(data)} bits for {block.count}")
+            data = data[: block.count]
+        else:
+            data = reply.registers
+            if len(data) != block.count:
+                await self._distrust(f"{len(data)} registers for {block.count}")
         values, faults = block.decode(data)
-        made = map(_new_reading, zip(block.tags, values, repeat(Quality.GOOD), repeat(None), repeat(received_at), repeat("")))
+        made = map(Reading._make, zip(block.tags, values, repeat(Quality.GOOD), repeat(None), repeat(received_at), repeat("")))
         for place, reading in zip(places, made, strict=True):
             readings[place] = reading
         for position, detail in faults.items():
@@ -165,27 +191,31 @@ class ModbusDriver:
                 self._refused.pop(tag, None)
         return 0
 
-    async def _request(self, pdu: bytes) -> bytes:
-        """One request, sent once, and the PDU of its reply after all checks that hold for any. Raises LinkError."""
-        wire = self._wire
-        if wire is None or not wire.is_open:
+    async def _request(self, function: int, address: int, count: int = 0, values: Sequence[int] | None = None) -> ModbusPDU:
+        """One request, sent once, and its reply after all checks that hold for any. Raises LinkError."""
+        client = self._client
+        if client is None or not client.connected:
             raise remedies.dropped(self._settings.peer, "connection lost")
+        unit = self._settings.unit_id
         try:
-            async with self._clock.timeout(self._settings.timeout):
-                reply = await wire.exchange(self._settings.unit_id, pdu)
-        except TimeoutError as error:
+            async with self._clock.timeout(self._settings.timeout * 1.2):
+                if values is not None:
+                    reply = await _write(client, function, address, values, unit)
+                else:
+                    reply = await _read(client, function, address, count, unit)
+        except (TimeoutError, ModbusException) as error:
             await self.close()
-            raise remedies.unanswered(
-                self._settings.peer, f"function {pdu[0]} at {int.from_bytes(pdu[1:3])}, {str(error) or 'timeout'}"
-            ) from error
-        except UnfitReply as error:
-            await self.close()
-            raise remedies.untrustworthy(self._settings.peer, str(error)) from error
+            raise remedies.unanswered(self._settings.peer, f"function {function} at {address}, {error or 'timeout'}") from error
         except OSError as error:
             await self.close()
             raise remedies.dropped(self._settings.peer, str(error)) from error
-        if reply[0] & 0x7F != pdu[0]:
-            await self._distrust(f"function {reply[0]} for {pdu[0]}")
+        sent = client.ctx.request_transaction_id
+        if reply.transaction_id != sent:
+            await self._distrust(f"transaction {reply.transaction_id} for {sent}")
+        if unit and reply.dev_id != unit:
+            await self._distrust(f"unit {reply.dev_id} for {unit}")
+        if reply.function_code & 0x7F != function:
+            await self._distrust(f"function {reply.function_code} for {function}")
         return reply
 
     async def _distrust(self, problem: str) -> None:
@@ -198,38 +228,54 @@ class ModbusDriver:
             raise TagError(f"tag {tag} is not writable")
         point = self._points[tag]
         if point.table == "coil":
-            pdu = _REQUEST.pack(5, point.address, 0xFF00 if bool(value) is not point.invert else 0)
+            function, values = 5, [int(bool(value) is not point.invert)]
         else:
             try:
                 values = encode(point, value)
             except ValueError as error:
                 raise TagError(f"tag {tag}: {error}") from error
-            if len(values) == 1:
-                pdu = _REQUEST.pack(6, point.address, values[0])
-            else:
-                count = len(values)
-                pdu = struct.pack(f">BHHB{count}H", 16, point.address, count, 2 * count, *values)
-        reply = await self._request(pdu)
-        if reply[0] & 0x80:
+            function = 6 if len(values) == 1 else 16
+        reply = await self._request(function, point.address, values=values)
+        if reply.isError():
             raise TagError(f"tag {tag}: the device answered {_exception_name(_exception_code(reply))}")
-        # Address and value, or address and count, come back as they were sent.
-        if reply != pdu[: _REQUEST.size]:
-            await self._distrust(f"{reply.hex()} to the write {pdu.hex()}")
+        echoed = {5: [int(bit) for bit in reply.bits[:1]], 6: reply.registers}.get(function, values)
+        if reply.address != point.address or echoed != values:
+            await self._distrust(f"wrote {echoed} at {reply.address} instead of {values} at {point.address}")
 
     async def close(self) -> None:
-        wire, self._wire = self._wire, None
-        if wire is not None:
-            wire.close()
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
-def _bits(reply: bytes, count: int) -> list[bool]:
-    return [bool(reply[2 + i // 8] >> i % 8 & 1) for i in range(count)]
-
-
-def _exception_code(reply: bytes) -> int:
+def _exception_code(reply: ModbusPDU) -> int:
     # A code of 0 does not exist: an exception it is nevertheless.
-    return reply[1] or 4
+    return int(reply.exception_code) or 4
 
 
 def _exception_name(code: int) -> str:
     return f"{EXCEPTIONS.get(code, 'exception')} ({code})"
+
+
+async def _read(client: AsyncModbusTcpClient | AsyncModbusSerialClient, function: int, address: int, count: int, unit: int) -> ModbusPDU:
+    match function:
+        case 1:
+            return await client.read_coils(address, count=count, device_id=unit)
+        case 2:
+            return await client.read_discrete_inputs(address, count=count, device_id=unit)
+        case 3:
+            return await client.read_holding_registers(address, count=count, device_id=unit)
+        case _:
+            return await client.read_input_registers(address, count=count, device_id=unit)
+
+
+async def _write(
+    client: AsyncModbusTcpClient | AsyncModbusSerialClient, function: int, address: int, values: Sequence[int], unit: int
+) -> ModbusPDU:
+    match function:
+        case 5:
+            return await client.write_coil(address, bool(values[0]), device_id=unit)
+        case 6:
+            return await client.write_register(address, values[0], device_id=unit)
+        case _:
+            return await client.write_registers(address, list(values), device_id=unit)

@@ -13,16 +13,20 @@ BIN := $(VENV)/bin
 content = $(shell cat $(1) | cksum | cut -d' ' -f1)
 RUN_STAMP := $(VENV)/.run-$(call content,requirements/run.txt pyproject.toml)
 DEV_STAMP := $(VENV)/.dev-$(call content,requirements/dev.txt pyproject.toml)
+PEERS := tests/peers
+PEERS_STAMP := $(PEERS)/node_modules/.peers-$(call content,$(PEERS)/package-lock.json)
+CYCLES ?= 300
+SERVER ?= asyncua
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -q
 
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench schema lock
+.PHONY: help demo run check test system bench chaos-opcua peers schema lock
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1	/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
 
 demo: $(RUN_STAMP) ## a plant, a broker, an ERP and the gateway on this machine; SPEED=5 makes it five times faster
 	@$(BIN)/lineside demo --speed $(SPEED)
@@ -37,17 +41,22 @@ check: $(DEV_STAMP) ## format, lint, types, layers and fast tests, under 30 s
 	$(BIN)/lint-imports
 	$(PYTEST) -m "not slow and not system" -n $(WORKERS) --timeout 60
 
-test: $(DEV_STAMP) ## every test but the long whole-daemon runs
+test: $(DEV_STAMP) $(PEERS_STAMP) ## every test but the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(PYTEST) -m "not system" -n $(WORKERS) --dist loadfile --timeout 600
 
-system: $(DEV_STAMP) ## the long whole-daemon runs
+system: $(DEV_STAMP) $(PEERS_STAMP) ## the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(PYTEST) -m system --timeout 1800
 
 bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journal, in the same run
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(BIN)/python -m tests.bench.run
+
+chaos-opcua: $(DEV_STAMP) $(PEERS_STAMP) ## links, servers and PLC programs that die in turn: make chaos-opcua CYCLES=300 SERVER=asyncua|node-opcua
+	$(BIN)/python -m tests.chaos.opcua --cycles $(CYCLES) --server $(SERVER)
+
+peers: $(PEERS_STAMP) ## the servers of other hands that the tests speak to, from npm
 
 schema: $(RUN_STAMP) ## write the published schemas again
 	$(BIN)/lineside schema config > config/lineside.schema.json.new
@@ -62,6 +71,12 @@ lock: requirements/lock.in ## compile the lock files again from pyproject.toml
 	    --no-emit-index-url --no-emit-trusted-host --no-emit-find-links $${set#*:} \
 	    --output-file requirements/$${set%%:*}.txt pyproject.toml requirements/build.in || exit 1; \
 	done
+
+# No install script of a package runs: none of these needs one.
+$(PEERS_STAMP): $(PEERS)/package-lock.json
+	@requirements/debian.sh peers
+	npm ci --prefix $(PEERS) --ignore-scripts --silent
+	@touch $@
 
 $(BIN)/python:
 	@PYTHON=$(PYTHON) requirements/debian.sh venv

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: debian.sh venv|test
+# Usage: debian.sh venv|test|peers
 # Makes sure that what pip cannot bring is there: installs it by name when root on Debian, else says what is missing,
 # how to get it, and fails.
 set -euo pipefail
@@ -29,8 +29,12 @@ test)
     needs gcc command -v gcc                   # compiles that client
     needs systemd command -v systemd-analyze   # judges the hardening of the unit
     ;;
+peers)
+    needs nodejs node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' # runs the servers from npm that the tests speak to
+    needs npm command -v npm
+    ;;
 *)
-    echo "usage: $0 venv|test" >&2
+    echo "usage: $0 venv|test|peers" >&2
     exit 2
     ;;
 esac

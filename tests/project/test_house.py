@@ -141,7 +141,7 @@ def _normal(name: str) -> str:
 
 
 def make_targets() -> set[str]:
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 def test_the_makefile_has_what_the_documents_promise() -> None:
@@ -158,7 +158,7 @@ def documents() -> list[Path]:
 def test_what_a_document_names_exists(path: Path) -> None:
     """Make targets, relative links, and the files of the project that a page names."""
     text = path.read_text()
-    assert set(re.findall(r"`?\bmake ([a-z]+)\b[ `A-Z\n]", "\n".join(_code(text)))) <= make_targets()
+    assert set(re.findall(r"`?\bmake ([a-z-]+)\b[ `A-Z\n]", "\n".join(_code(text)))) <= make_targets()
     links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:|#", link)]
     assert [link for link in links if not (path.parent / link).exists()] == []
     named = re.findall(

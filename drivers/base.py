@@ -6,7 +6,7 @@ A driver is built from its frozen settings and a clock, does nothing until `conn
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from enum import StrEnum
@@ -130,9 +130,72 @@ class Refusing(Protocol):
         """Tag -> what the device answered: an unknown node, a register that is not there. They are BAD and asked again now and then."""
 
 
+class Concern(NamedTuple):
+    """Something a technician should put right although the link works. `severity`: info, warning, critical.
+
+    `detail` is for the expert, untranslated.
+    """
+
+    severity: str
+    text_fr: str
+    text_en: str
+    remedy_fr: str
+    remedy_en: str
+    detail: str = ""
+
+
+@runtime_checkable
+class Watching(Protocol):
+    """Optional capability: the driver notices what is wrong beside the link itself. The poller asks after each batch."""
+
+    @property
+    def concerns(self) -> Mapping[str, Concern]:
+        """Kind (`clock`, `overflow`) -> what stands now; each is one alert of the device until it is gone from here."""
+
+    @property
+    def incidents(self) -> Mapping[str, int]:
+        """Kind -> how often it happened since the driver was made; counted in `/metrics`."""
+
+
 @runtime_checkable
 class Paced(Protocol):
     """Optional capability: a `read` may be many requests, each bounded by itself."""
 
     def read_limit_s(self, tags: Sequence[str]) -> float:
         """Seconds a `read` of these tags may take while every request is still answered in time."""
+
+
+class Found(NamedTuple):
+    """One value that a device has, as a person looks for it.
+
+    `path`: what the device calls it. `tag`: the keys that a tag needs to read it, empty where it cannot be a tag; `remark` says why then.
+    `access`: r, w, rw or empty. `value`: the present one as text.
+    """
+
+    path: str
+    tag: Mapping[str, str]
+    data_type: str
+    access: str
+    value: str
+    remark: str = ""
+
+
+class Raw(NamedTuple):
+    """One reading and, in the protocol's own words, what it was made of."""
+
+    reading: Reading
+    raw: str
+
+
+@runtime_checkable
+class Explorer(Driver, Protocol):
+    """A driver that also looks around, for commissioning: `connect` first, `close` at the end, nothing is ever written.
+
+    `told` gets a few words about the progress, as often as there are any.
+    """
+
+    def browse(self, path: str, told: Callable[[str], None]) -> AsyncIterator[Sequence[Found]]:
+        """What there is below `path` (empty: everything), in batches. Raises LinkError, and TagError for a path that is not there."""
+
+    async def inspect(self, tags: Sequence[str]) -> Sequence[Raw]:
+        """Like `read`, with the raw reply."""

@@ -71,3 +71,48 @@ def too_many_sessions(peer: str, detail: str) -> LinkError:
 def misconfigured(peer: str, detail: str, *, fr: str, en: str) -> LinkError:
     """This side lacks something to open the link; it is tried again, since a technician may put it in place meanwhile."""
     return LinkError(f"{peer}: {detail}", remedy_fr=fr, remedy_en=en)
+
+
+_REFUSALS: tuple[tuple[str, str, str], ...] = (
+    (
+        "BadNodeIdUnknown: the server has no namespace",
+        "Vérifier l'URI de l'espace de noms dans la configuration ; le programme de l'automate est-il chargé ?",
+        "Check the namespace URI in the configuration; is the PLC's program loaded?",
+    ),
+    (
+        "BadNodeId",
+        "Vérifier le nœud dans la configuration (`lineside browse`) et que le programme de l'automate est chargé.",
+        "Check the node in the configuration (`lineside browse`) and that the PLC's program is loaded.",
+    ),
+    (
+        "BadUserAccessDenied",
+        "Donner à l'utilisateur de la passerelle le droit de lire cette variable dans l'automate.",
+        "Give the gateway's user the right to read this variable in the PLC.",
+    ),
+    (
+        "BadNotReadable",
+        "Rendre la variable lisible par OPC UA dans le programme de l'automate.",
+        "Make the variable readable over OPC UA in the PLC's program.",
+    ),
+    (
+        "BadIndexRange",
+        "Corriger `index` du tag : il commence à 0 et reste sous la taille du tableau.",
+        "Correct the tag's `index`: it starts at 0 and stays below the array's size.",
+    ),
+    (
+        "BadNoMatch",
+        "Corriger `member` du tag ; le détail nomme les champs que la structure possède.",
+        "Correct the tag's `member`; the detail names the fields that the structure has.",
+    ),
+    (
+        "BadTypeMismatch",
+        "Corriger `type`, `index` ou `member` du tag d'après ce que l'automate envoie (voir le détail).",
+        "Correct the tag's `type`, `index` or `member` to what the PLC sends (see the detail).",
+    ),
+)
+_ANY_REFUSAL = ("Vérifier l'adresse du tag dans la configuration.", "Check the tag's address in the configuration.")
+
+
+def refusal(detail: str) -> tuple[str, str]:
+    """What to do about a tag that a device refuses with `detail`: (French, English)."""
+    return next(((fr, en) for start, fr, en in _REFUSALS if detail.startswith(start)), _ANY_REFUSAL)

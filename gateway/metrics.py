@@ -22,6 +22,12 @@ class Metrics:
         self.reconnects = Counter("lineside_link_reconnects_total", "Connections made after the first.", ["link"], registry=r)
         self.link_up = Gauge("lineside_link_up", "1 while the link is connected.", ["link", "kind"], registry=r)
         self.refused_replies = Counter("lineside_refused_replies_total", "Replies that could not be trusted.", ["device"], registry=r)
+        self.device_incidents = Counter(
+            "lineside_device_incidents_total",
+            "What a driver noticed beside its link: overflow, clock, forgotten.",
+            ["device", "kind"],
+            registry=r,
+        )
         self.samples_late = Counter(
             "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
         )

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 import structlog
 
-from drivers.base import Clock
+from drivers.base import Clock, Concern
 from gateway.domain.events import Text
 
 
@@ -43,6 +44,8 @@ TRANSITIONS: dict[LinkState, frozenset[LinkState]] = {
     LinkState.SILENT: frozenset({LinkState.CONNECTING, LinkState.DISCONNECTED}),
 }
 
+_NOTHING: Mapping[str, Any] = {}
+
 
 @dataclass(frozen=True)
 class LinkStatus:
@@ -66,6 +69,10 @@ class LinkStatus:
     next_try_at: datetime | None = None
     outages: int = 0
     refused_tags: tuple[str, ...] = ()
+    refusals: Mapping[str, str] = field(default_factory=dict)
+    """Refused tag -> what the device answered."""
+    concerns: Mapping[str, Concern] = field(default_factory=dict)
+    """Kind -> what is wrong beside the link, as last heard from the driver."""
 
 
 @dataclass(frozen=True)
@@ -132,13 +139,13 @@ class Link:
     def connecting(self) -> None:
         self._step(LinkState.CONNECTING, next_try_at=None)
 
-    def connected(self, refused_tags: Iterable[str] = ()) -> None:
-        """The peer answered. With `refused_tags` the link is degraded: it works, but not for these."""
-        now = self._clock.monotonic()
-        refused = tuple(refused_tags)
+    def connected(self, refused: Mapping[str, str] = _NOTHING, concerns: Mapping[str, Concern] = _NOTHING) -> None:
+        """The peer answered. With `refused` tags (-> why) the link is degraded: it works, but not for these."""
         was_up = self.is_up
-        if was_up and refused == self._status.refused_tags:
+        if was_up and refused == self._status.refusals and concerns == self._status.concerns:
             return
+        now = self._clock.monotonic()
+        tags = tuple(sorted(refused))
         if not was_up:
             self._up_at = now
             if self._outage_at is not None:
@@ -146,12 +153,13 @@ class Link:
             else:
                 self._log.info("link_up")
             self._outage_at = None
-        if refused:
-            self._log.warning("link_tags_refused", tags=list(refused))
+        if refused and (not was_up or tags != self._status.refused_tags):
+            self._log.warning("link_tags_refused", tags=dict(refused))
         self._step(
             LinkState.DEGRADED if refused else LinkState.CONNECTED,
             since=self._status.since if was_up else self._clock.now(),
-            error="", remedy=None, attempt=0, next_try_at=None, refused_tags=refused,
+            error="", remedy=None, attempt=0, next_try_at=None, refused_tags=tags, refusals=dict(refused),
+            concerns=dict(concerns),
         )  # fmt: skip
 
     def good(self) -> None:
@@ -179,6 +187,7 @@ class Link:
             next_try_at=self._clock.now() + timedelta(seconds=delay),
             outages=self._status.outages + began,
             refused_tags=(),
+            refusals={},
         )
         return delay
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
 from drivers import remedies
 from drivers.base import (
@@ -17,6 +17,7 @@ from drivers.base import (
     ReplyError,
     SilentLinkError,
     Subscribing,
+    Watching,
     silence_limit,
 )  # fmt: skip
 from gateway.domain.events import Text
@@ -73,6 +74,8 @@ class Poller:
         self.driver: Driver | None = None
         """The connected driver, for writes; None while the link is down."""
         self._refusing: Refusing | None = None
+        self._watching: Watching | None = None
+        self._incidents: dict[str, int] = {}
         self._make_driver = make_driver
         self._tags = tuple(tags)
         self._interval_s = interval_s
@@ -166,12 +169,18 @@ class Poller:
         if self.driver is None:
             self.driver = driver
             self._refusing = driver if isinstance(driver, Refusing) else None
+            self._watching = driver if isinstance(driver, Watching) else None
+            self._incidents = {}
             self._lost_told = False
             self._connections += 1
             if self._connections > 1:
                 self._metrics.reconnects.labels(self.name).inc()
         self._link.good()
-        self._link.connected(sorted(self._refusing.refused) if self._refusing is not None else ())
+        refused = self._refusing.refused if self._refusing is not None else {}
+        concerns = self._watching.concerns if self._watching is not None else {}
+        self._link.connected(refused, concerns)
+        if self._watching is not None and self._watching.incidents != self._incidents:
+            self._count_incidents(self._watching.incidents)
         self._polls.inc()
         if readings:
             self._count(readings)
@@ -185,6 +194,11 @@ class Poller:
             bad = others.count(Quality.BAD)
             self._bad.inc(bad)
             self._uncertain.inc(len(others) - bad)
+
+    def _count_incidents(self, incidents: Mapping[str, int]) -> None:
+        for kind, count in incidents.items():
+            self._metrics.device_incidents.labels(self.name, kind).inc(count - self._incidents.get(kind, 0))
+        self._incidents = dict(incidents)
 
     def _tell_lost(self) -> None:
         if self._lost_told:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from drivers.base import Clock
+from drivers.remedies import refusal as refusal_remedy
 from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
 from gateway.status.board import Alert, JournalStatus, TaskStatus, UplinkStatus, seen
 from gateway.status.sentences import Said, aged, say
@@ -110,12 +111,19 @@ class Alerts:
             if self._out(link):
                 found[f"link.lost:{link.name}"] = self._outage(link, work_unit, saved)
             elif seen(link) and link.refused_tags:
-                tags = ", ".join(link.refused_tags)
-                said = say(
-                    "tag_unknown", self._zone, {"unit": work_unit or link.name, "tag": tags, "detail": link.error or f"refused: {tags}"}
-                )
-                found[f"link.tags:{link.name}"] = _Found("warning", said, work_unit)
-        self._settle(("link.lost:", "link.tags:"), found)
+                found[f"link.tags:{link.name}"] = _Found("warning", self._refused(link, work_unit), work_unit)
+            for kind, concern in link.concerns.items():
+                words = Said(Text(concern.text_fr, concern.text_en), Text(concern.remedy_fr, concern.remedy_en), concern.detail)
+                found[f"concern.{kind}:{link.name}"] = _Found(concern.severity, words, work_unit)
+        self._settle(("link.lost:", "link.tags:", "concern."), found)
+
+    def _refused(self, link: LinkStatus, work_unit: str | None) -> Said:
+        tags = ", ".join(link.refused_tags)
+        detail = "; ".join(f"{tag}: {why}" for tag, why in sorted(link.refusals.items())) or f"refused: {tags}"
+        said = say("tag_unknown", self._zone, {"unit": work_unit or link.name, "tag": tags, "detail": detail})
+        remedies = {refusal_remedy(why) for why in link.refusals.values()}
+        # Several kinds of refusal at once: the expert's line names each.
+        return replace(said, remedy=Text(*remedies.pop())) if len(remedies) == 1 else said
 
     def _out(self, link: LinkStatus) -> bool:
         """A link that is being opened for the first time is not lost yet."""

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 import pytest
 
-from drivers.base import Driver, LinkError, Quality, Reading, Value
+from drivers.base import Concern, Driver, LinkError, Quality, Reading, Value
 from drivers.recording import RecordingError
 from gateway.acquisition.poller import Poller
 from gateway.metrics import Metrics
@@ -183,6 +183,23 @@ async def test_a_tag_the_device_refuses_degrades_the_link_and_is_named() -> None
         rig.plc.refused.clear()
         await rig.clock.advance(1)
         assert rig.poller.status.state is LinkState.CONNECTED
+
+
+class Noticing(FakeDriver):
+    incidents: dict[str, int] = {}
+    concerns: dict[str, Concern] = {}
+
+
+async def test_what_a_driver_notices_is_counted_and_stands_in_the_links_status() -> None:
+    async with Rig(Noticing) as rig:
+        Noticing.incidents = {"overflow": 2}
+        Noticing.concerns = {"overflow": Concern("warning", "fr", "en", "à faire", "to do")}
+        await rig.clock.advance(1)
+        Noticing.incidents = {"overflow": 5}
+        await rig.clock.advance(1)
+        assert rig.metric("lineside_device_incidents_total", device="packer", kind="overflow") == 5
+        assert set(rig.poller.status.concerns) == {"overflow"}
+        assert rig.poller.status.state is LinkState.CONNECTED, "the link itself is fine"
 
 
 async def test_a_bug_behind_on_readings_surfaces() -> None:

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from structlog.testing import capture_logs
 
+from drivers.base import Concern
 from gateway.domain.events import Text
 from gateway.supervise import Backoff, Diagnosis, Link, LinkState, LinkStatus
 from tests.manual_clock import ManualClock
@@ -119,15 +120,19 @@ def test_a_silent_link_is_shown_as_silent_and_one_with_refused_tags_as_degraded(
     clock, seen = ManualClock(), []
     link = make_link(clock, seen)
     link.connecting()
-    link.connected(["bore"])
+    link.connected({"bore": "BadNodeIdUnknown"})
     assert link.status.state is LinkState.DEGRADED
     assert link.status.refused_tags == ("bore",)
-    link.connected(["bore"])
+    assert link.status.refusals == {"bore": "BadNodeIdUnknown"}
+    link.connected({"bore": "BadNodeIdUnknown"})
     assert len(seen) == 2, "the same state again is no news"
     link.connected()
     assert link.status.state is LinkState.CONNECTED
+    concern = {"clock": Concern("warning", "fr", "en", "à faire", "to do")}
+    link.connected(concerns=concern)
     link.lost(Diagnosis("mute", silent=True))
     assert link.status.state is LinkState.SILENT
+    assert link.status.concerns == concern, "an outage does not set the PLC's clock right"
 
 
 def test_a_step_that_is_not_in_the_table_is_a_bug() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from drivers.base import Concern
 from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
 from gateway.status.board import JournalStatus, TaskStatus, UplinkStatus
 from gateway.status.formats import SPACE
@@ -131,10 +132,23 @@ def test_silence_and_refused_tags_have_their_own_words(ledger: Ledger) -> None:
     ledger.alerts.watch_links([ledger.link(state=LinkState.SILENT, remedy=Text("r", "s"))], {})
     assert "n’envoie rien" in ledger.alerts.active()[0].text.fr
     assert ledger.alerts.active()[0].remedy == Text("r", "s")
-    ledger.alerts.watch_links([ledger.link(state=LinkState.DEGRADED, refused_tags=("bore",))], {"press_plc": "press-07"})
+    refused = ledger.link(state=LinkState.DEGRADED, refused_tags=("bore",), refusals={"bore": "BadIndexRangeNoData: no index 7"})
+    ledger.alerts.watch_links([refused], {"press_plc": "press-07"})
     (alert,) = ledger.alerts.active()
     assert alert.text.en == "press-07: bore unknown."
+    assert "`index`" in alert.remedy.fr
+    assert alert.detail == "bore: BadIndexRangeNoData: no index 7"
     assert ledger.types() == ["alert.raised", "alert.cleared", "alert.raised"]
+
+
+def test_what_a_driver_notices_beside_its_link_is_an_alert_until_it_is_gone(ledger: Ledger) -> None:
+    clock = Concern("warning", "L’horloge avance.", "The clock is ahead.", "La régler.", "Set it.", "offset 3600 s")
+    ledger.alerts.watch_links([ledger.link(state=LinkState.CONNECTED, concerns={"clock": clock})], {"press_plc": "press-07"})
+    (alert,) = ledger.alerts.active()
+    assert (alert.key, alert.severity, alert.work_unit) == ("concern.clock:press_plc", "warning", "press-07")
+    assert (alert.text.fr, alert.remedy.en, alert.detail) == ("L’horloge avance.", "Set it.", "offset 3600 s")
+    ledger.alerts.watch_links([ledger.link(state=LinkState.CONNECTED)], {"press_plc": "press-07"})
+    assert ledger.alerts.active() == ()
 
 
 def test_parked_rows_and_a_filling_journal(ledger: Ledger) -> None:

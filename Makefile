@@ -7,6 +7,8 @@ CONFIG ?= config/plant.yaml
 STATE  ?= state
 SPEED  ?= 1
 WORKERS ?= 2
+PER_KIND ?= 1000
+SEED    ?= 1
 
 BIN := $(VENV)/bin
 # The stamps carry the content of the lock files, not their time: a fresh clone and a changed lock are both seen.
@@ -23,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua peers schema lock
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus peers schema lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -55,6 +57,9 @@ bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journa
 
 chaos-opcua: $(DEV_STAMP) $(PEERS_STAMP) ## links, servers and PLC programs that die in turn: make chaos-opcua CYCLES=300 SERVER=asyncua|node-opcua
 	$(BIN)/python -m tests.chaos.opcua --cycles $(CYCLES) --server $(SERVER)
+
+chaos-modbus: $(DEV_STAMP) ## sixteen kinds of bad Modbus reply: make chaos-modbus PER_KIND=1000 SEED=1
+	$(BIN)/python -m tests.chaos.modbus --per-kind $(PER_KIND) --seed $(SEED)
 
 peers: $(PEERS_STAMP) ## the servers of other hands that the tests speak to, from npm
 

@@ -250,6 +250,7 @@ class ReleaseSettings(Section):
 class CostSettings(Section):
     currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.", examples=["EUR"])
     per_hour: Number = Field(gt=0, description="What an hour of required time is worth.")
+    per_piece: Number | None = Field(default=None, gt=0, description="What a scrapped piece costs: its material and the work in it.")
 
 
 class WorkUnitSettings(Section):
@@ -299,9 +300,9 @@ class BothLanguages(Section):
 
 
 class ReasonSettings(Section):
-    """A stop reason; `class`: own (the machine's), induced (from up- or downstream), setup, planned."""
+    """A stop reason; `class`: own (the machine's; failure and functional split it), induced (from up- or downstream), setup, planned."""
 
-    class_: Literal["own", "induced", "setup", "planned"] = Field(alias="class")
+    class_: Literal["own", "failure", "functional", "induced", "setup", "planned"] = Field(alias="class")
     text: BothLanguages | None = None
     faults: dict[Name, tuple[Code, ...]] = Field(default={}, description="Work unit -> the fault codes that mean this reason.")
 

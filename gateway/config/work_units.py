@@ -68,7 +68,7 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         quality=_quality(unit, draft),
         dispatch=Dispatch(unit.dispatch.end, unit.dispatch.next),
         release=_release(unit.release),
-        cost=None if unit.cost is None else Cost(unit.cost.currency, unit.cost.per_hour),
+        cost=None if unit.cost is None else Cost(unit.cost.currency, unit.cost.per_hour, unit.cost.per_piece),
         calendar=calendar.build(gateway.time_zone),
         reasons=_reasons(name, draft),
         products=_products(name, draft),

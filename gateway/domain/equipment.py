@@ -11,7 +11,10 @@ from gateway.domain.events import Text
 from gateway.domain.job_order import QualityRequirement
 
 STATE_NAMES = ("running", "stopped", "setup", "maintenance", "break", "not_planned", "starved", "blocked", "unknown")
-REASON_CLASSES = ("own", "induced", "setup", "planned")
+REASON_CLASSES = ("own", "failure", "functional", "induced", "setup", "planned")
+"""`failure` and `functional` split `own` (NF E60-182: pannes, arrêts d'exploitation)."""
+FAILURE_CLASSES = ("own", "failure")
+"""What counts for MTBF: a site that does not split its own stops has no functional ones."""
 
 
 @dataclass(frozen=True)
@@ -171,8 +174,11 @@ class ReleaseRule:
 
 @dataclass(frozen=True)
 class Cost:
+    """Of lost time, and of a scrapped piece (its material and the work in it)."""
+
     currency: str
     per_hour: Decimal
+    per_piece: Decimal | None = None
 
 
 @dataclass(frozen=True)

@@ -202,7 +202,7 @@ class PromiseChanged(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class WindowClosed(Event):
-    """Every field of the KPI line (`gateway.domain.oee.kpi_line`) with its `revision`."""
+    """Every field of the KPI line (`gateway.domain.kpi.kpi_line`) with its `revision`."""
 
     type: ClassVar[str] = "window.closed"
     line: dict[str, Any]

@@ -15,7 +15,8 @@ from gateway.domain.equipment import StateFromCounts, WorkUnit
 from gateway.domain.events import Event, StateChanged, WindowClosed
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_times import JobTimes
-from gateway.domain.oee import Category, kpi_line
+from gateway.domain.kpi import kpi_line
+from gateway.domain.oee import Category
 from gateway.domain.pace import Pace
 from gateway.domain.standstill import KIND_OF_CATEGORY, Standstill, StandstillBook, dump_stop, load_stop
 from gateway.domain.state import RUNNING, UNKNOWN, Condition, FaultCode, condition
@@ -23,7 +24,7 @@ from gateway.domain.timeline import Stretch, Timeline
 from gateway.domain.windows import KEEP, WindowBook
 
 CATEGORY_OF_STATE = {
-    "running": Category.RUN, "setup": Category.SETUP, "unknown": Category.UNKNOWN, "maintenance": Category.PLANNED,
+    "running": Category.RUN, "setup": Category.SETUP, "unknown": Category.UNKNOWN, "maintenance": Category.MAINTENANCE,
     "break": Category.PLANNED, "not_planned": Category.PLANNED,
 }  # fmt: skip
 _RECENT_PRUNED = 64

@@ -1,7 +1,4 @@
-"""KPI windows: seconds by category and quantities, from which every KPI is computed and never stored instead.
-
-Sources: ISO 22400-2 (A = APT/PBT, E = PRI*PQ/APT, QR, OEE), NF E60-182 (tT tO tR tF tN tU; TRS, TRG, TRE).
-"""
+"""KPI windows: time by category and quantities, from which every KPI is computed (`gateway.domain.kpi`) and never stored instead."""
 
 from __future__ import annotations
 
@@ -12,8 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.domain.calendar import Calendar, SpanKind
-from gateway.domain.equipment import WorkUnit
-from gateway.domain.instants import SECOND, Instant, moment, timestamp
+from gateway.domain.instants import Instant
 
 ZERO = Decimal(0)
 
@@ -27,7 +23,9 @@ class Category(StrEnum):
     SETUP = "setup"
     UNKNOWN = "unknown"
     PLANNED = "planned"
-    """Break, maintenance, not planned, reasons of class planned: inside opening time, outside required time."""
+    """Break, not planned, reasons of class planned: inside opening time, outside required time."""
+    MAINTENANCE = "maintenance"
+    """The machine's own mode says planned maintenance: outside required time too (ISO 22400-2: APMT)."""
     UNLOADED = "unloaded"
     """Stopped without an order where the site counts that outside required time (NF sous-charge)."""
 
@@ -50,7 +48,15 @@ class Window:
     closed: bool = False
     total: int = 0
     opening: int = 0
+    maintenance: int = 0
+    """Opening time in planned maintenance, by the calendar or by the machine."""
     required: dict[Category, int] = field(default_factory=lambda: dict.fromkeys(REQUIRED, 0))
+    idle: int = 0
+    """Of stops and micro-stops in `required`: without an order."""
+    idle_micro: int = 0
+    """Of `idle`: micro-stops."""
+    induced: int = 0
+    """Of stops in `required` with an order: those that come from elsewhere."""
     slow: int = 0
     stop_count: int = 0
     micro_count: int = 0
@@ -62,6 +68,7 @@ class Window:
     without_order: Decimal = ZERO
     ideal_produced: Decimal = ZERO
     ideal_good: Decimal = ZERO
+    ideal_rework: Decimal = ZERO
     ideal_known: bool = True
     reasons: dict[str, list[int]] = field(default_factory=dict)
     """`kind|reason|induced` -> [microseconds of required time, count]."""
@@ -101,62 +108,19 @@ def book_time(windows: Iterable[Window], start: Instant, end: Instant, category:
             if span.kind is SpanKind.CLOSED:
                 continue
             window.opening += duration
+            if span.kind is SpanKind.MAINTENANCE or category is Category.MAINTENANCE:
+                window.maintenance += duration
             if span.kind is SpanKind.REQUIRED and category in window.required:
                 window.required[category] += duration
-
-
-def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
-    """The contract's KPI fields of one window; a zero denominator gives None, seconds are floats.
-
-    run_s keeps micro-stops inside when their bucket is performance. Performance above 1 is published uncapped with
-    `over_ideal`. Source: ISO 22400-2; NF E60-182 for trs, trg, tre.
-    """
-    spent = window.required
-    run = spent[Category.RUN] + (spent[Category.MICRO] if unit.oee.micro_stop_bucket == "performance" else 0)
-    planned = sum(spent.values())
-    known = window.ideal_known
-    ideal_produced, ideal_good = float(window.ideal_produced), float(window.ideal_good)
-    effectiveness = _ratio(ideal_produced, run) if known else None
-    quality = _ratio(ideal_good, ideal_produced) if known else _ratio(float(window.good), float(window.produced))
-    useful = ideal_good if known else None
-    loss = None
-    if unit.cost is not None and useful is not None:
-        loss = round(float(unit.cost.per_hour) * (planned - useful) / SECOND / 3600, 4)
-    line: dict[str, Any] = {
-        "work_unit": unit.name,
-        "window": {
-            "kind": window.kind, "name": window.name, "from": timestamp(moment(window.start)),
-            "to": None if window.end is None else timestamp(moment(window.end)),
-        },
-        "revision": window.revision, "closed": window.closed,
-        "planned_s": planned / SECOND, "opening_s": window.opening / SECOND, "total_s": window.total / SECOND,
-        "run_s": run / SECOND, "setup_s": spent[Category.SETUP] / SECOND, "unknown_s": spent[Category.UNKNOWN] / SECOND,
-        "stop_s": spent[Category.STOP] / SECOND, "stop_count": window.stop_count,
-        "micro_stop_s": spent[Category.MICRO] / SECOND, "micro_stop_count": window.micro_count, "slow_s": window.slow / SECOND,
-        "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
-        "availability": _ratio(run, planned), "effectiveness": effectiveness, "quality_ratio": quality,
-        "oee": _share(useful, planned), "trs": _share(useful, planned), "trg": _share(useful, window.opening),
-        "tre": _share(useful, window.total), "loss_cost": loss,
-        "over_ideal": effectiveness is not None and effectiveness > 1,
-        "degraded": spent[Category.UNKNOWN] > 0 or window.late > 0,
-    }  # fmt: skip
-    return line
-
-
-def _ratio(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
-
-
-def _share(useful: float | None, whole: int) -> float | None:
-    return None if useful is None or not whole else useful / whole
 
 
 def dump_window(window: Window) -> dict[str, Any]:
     """JSON-able; quantities as text."""
     return {
         "kind": window.kind, "name": window.name, "start": window.start, "end": window.end, "revision": window.revision,
-        "closed": window.closed, "total": window.total, "opening": window.opening,
-        "required": {c.value: n for c, n in window.required.items()}, "slow": window.slow, "stop_count": window.stop_count,
+        "closed": window.closed, "total": window.total, "opening": window.opening, "maintenance": window.maintenance,
+        "required": {c.value: n for c, n in window.required.items()}, "idle": window.idle, "idle_micro": window.idle_micro,
+        "induced": window.induced, "slow": window.slow, "stop_count": window.stop_count,
         "micro_count": window.micro_count, "ideal_known": window.ideal_known, "reasons": window.reasons,
         **{name: str(getattr(window, name)) for name in _QUANTITIES},
     }  # fmt: skip
@@ -165,8 +129,9 @@ def dump_window(window: Window) -> dict[str, Any]:
 def load_window(state: dict[str, Any]) -> Window:
     values = dict(state)
     values["required"] = {Category(c): n for c, n in state["required"].items()}
-    values.update({name: Decimal(state[name]) for name in _QUANTITIES})
+    # Windows of journals that were begun before rework was timed do not say.
+    values.update({name: Decimal(state.get(name, 0)) for name in _QUANTITIES})
     return Window(**values)
 
 
-_QUANTITIES = ("produced", "good", "scrap", "rework", "late", "without_order", "ideal_produced", "ideal_good")
+_QUANTITIES = ("produced", "good", "scrap", "rework", "late", "without_order", "ideal_produced", "ideal_good", "ideal_rework")

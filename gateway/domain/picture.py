@@ -9,9 +9,10 @@ from decimal import Decimal
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_order import JobState
+from gateway.domain.kpi import kpi_line
 from gateway.domain.load import day_loads
 from gateway.domain.machine import MachineTime
-from gateway.domain.oee import Window, kpi_line
+from gateway.domain.oee import Window
 from gateway.domain.outlook import pending_windows
 from gateway.domain.pace import CycleTimes
 from gateway.domain.production import Production

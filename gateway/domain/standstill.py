@@ -20,6 +20,7 @@ KIND_OF_CATEGORY = {
     Category.SETUP: "setup",
     Category.UNKNOWN: "unknown",
     Category.PLANNED: "planned",
+    Category.MAINTENANCE: "planned",
     Category.STOP: "stop",
     Category.UNLOADED: "no_order",
     Category.MICRO: "run",
@@ -122,7 +123,7 @@ class StandstillBook:
             if end > start:
                 category = self.category(stop, part.job)
                 windows = self._windows.book(start, end, category, part.job)
-                self._tally(stop, windows, start, end, category)
+                self._tally(stop, windows, start, end, category, part.job)
         stop.booked_until = max(stop.booked_until, until)
 
     def unbook(self, stop: Standstill) -> None:
@@ -132,28 +133,46 @@ class StandstillBook:
             if end > part.start:
                 category = self.category(stop, part.job)
                 windows = self._windows.book(part.start, end, category, part.job, sign=-1)
-                self._untally(stop, windows, part.start, end, category)
+                self._untally(stop, windows, part.start, end, category, part.job)
         for window in self._windows.by_key(stop.counted):
             self._count(window, stop, stop.counted[window.key], -1)
         stop.counted.clear()
         stop.booked_until = stop.start
 
-    def _tally(self, stop: Standstill, windows: Iterable[Window], start: Instant, end: Instant, category: Category) -> None:
-        """Minutes by reason; a stop counts once in each window in which it has required time."""
+    def _tally(
+        self, stop: Standstill, windows: Iterable[Window], start: Instant, end: Instant, category: Category, job: str | None
+    ) -> None:
+        """Minutes by reason and by order; a stop counts once in each window in which it has required time."""
         for window in windows:
             overlap = required_overlap(window, start, end, self._calendar)
             if overlap and category in window.required:
+                self._cut(window, stop, overlap, category, job)
                 window.reasons.setdefault(self._row(stop, category), [0, 0])[0] += overlap
                 if window.key not in stop.counted:
                     stop.counted[window.key] = self._row(stop, category)
                     self._count(window, stop, stop.counted[window.key], 1)
 
-    def _untally(self, stop: Standstill, windows: Iterable[Window], start: Instant, end: Instant, category: Category) -> None:
+    def _untally(
+        self, stop: Standstill, windows: Iterable[Window], start: Instant, end: Instant, category: Category, job: str | None
+    ) -> None:
         for window in windows:
             overlap = required_overlap(window, start, end, self._calendar)
+            if overlap and category in window.required:
+                self._cut(window, stop, -overlap, category, job)
             row = window.reasons.get(self._row(stop, category))
             if overlap and row is not None:
                 row[0] -= overlap
+
+    def _cut(self, window: Window, stop: Standstill, overlap: int, category: Category, job: str | None) -> None:
+        """Whose loss it is: nobody's order, or something elsewhere."""
+        if category not in (Category.STOP, Category.MICRO):
+            return
+        if job is None:
+            window.idle += overlap
+            if category is Category.MICRO:
+                window.idle_micro += overlap
+        elif category is Category.STOP and self.induced(stop):
+            window.induced += overlap
 
     def ended(self, stop: Standstill, now: Instant) -> StopEnded:
         """The event of a stop that has ended; the order is the first one it kept waiting."""

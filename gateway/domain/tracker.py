@@ -15,8 +15,9 @@ from gateway.domain.facts import Facts
 from gateway.domain.instants import Instant, instant, moment
 from gateway.domain.job import dump_job
 from gateway.domain.job_order import Answer, Fact, JobCommand
+from gateway.domain.kpi import kpi_line
 from gateway.domain.machine import MachineTime
-from gateway.domain.oee import dump_window, kpi_line
+from gateway.domain.oee import dump_window
 from gateway.domain.outlook import pending_windows
 from gateway.domain.picture import unit_view
 from gateway.domain.production import Production

@@ -208,4 +208,7 @@ def mark_pieces(windows: Iterable[Window], quantity: Decimal, what: str, ideal_s
         window.good -= quantity
         setattr(window, what, getattr(window, what) + quantity)
         if ideal_s is not None:
-            window.ideal_good -= quantity * ideal_s * SECOND
+            ideal = quantity * ideal_s * SECOND
+            window.ideal_good -= ideal
+            if what == "rework":
+                window.ideal_rework += ideal

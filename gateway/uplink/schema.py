@@ -14,6 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.domain.events import EVENT_TYPES, Event, Text, WindowClosed
 from gateway.domain.job_order import JobState
+from gateway.domain.kpi import KPIS, LOSSES, TIMES
 from gateway.domain.problems import PROBLEMS
 from gateway.uplink.messages import FACTS, MAX_PAYLOAD_BYTES, AckMessage, JobCommandMessage, ReplayMessage
 
@@ -34,10 +35,17 @@ _SCALARS: dict[Any, dict[str, Any]] = {
 }
 
 KPI_NUMBERS = (
-    "planned_s", "opening_s", "run_s", "setup_s", "unknown_s", "stop_s", "stop_count", "micro_stop_s", "micro_stop_count", "slow_s",
-    "produced", "good", "scrap", "rework", "availability", "effectiveness", "quality_ratio", "oee", "trs", "trg", "tre", "loss_cost",
+    *(element.key for element in TIMES), "stop_count", "micro_stop_count", "failure_count", "produced", "good", "scrap", "rework",
+    *(kpi.key for kpi in KPIS), "loss_cost", "scrap_cost",
 )  # fmt: skip
 """Numbers of a KPI window, null where unknown."""
+
+
+_KPI_TEXTS = {
+    **dict.fromkeys(KPI_NUMBERS, ""),
+    **{element.key: ", ".join(part for part in (element.iso, element.nf, element.meaning) if part) for element in TIMES},
+    **{kpi.key: f"{kpi.name}: {kpi.formula} ({kpi.unit})" for kpi in KPIS},
+}
 
 
 def _type_schema(hint: Any) -> dict[str, Any]:
@@ -70,7 +78,14 @@ def _kpi_window() -> dict[str, Any]:
         "properties": {
             "work_unit": {"type": "string"},
             "window": window,
-            **dict.fromkeys(KPI_NUMBERS, _NUMBER_OR_NULL),
+            **{key: {**_NUMBER_OR_NULL, "description": text} for key, text in _KPI_TEXTS.items()},
+            "losses": {
+                "description": "seconds lost, together planned_s - useful_s; null without an ideal time",
+                "anyOf": [
+                    {"type": "object", "properties": {name: {"type": "number", "description": text} for name, _, text in LOSSES}},
+                    {"type": "null"},
+                ],
+            },
             "degraded": {"type": "boolean"},
             "revision": {"type": "integer", "minimum": 0},
         },

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.equipment import WorkUnit
+from gateway.domain.kpi import LOSSES
 from tests.domain.post import T0
 from tests.domain.stories import Step, Story, counting, other_bucket, steps, units
 
@@ -64,6 +65,23 @@ def test_the_parts_sum_to_the_window(of: WorkUnit, story: list[Step]) -> None:
     assert post.window()["total_s"] == pytest.approx(recorded, abs=1e-6)
     for name in ("planned_s", "run_s", "setup_s", "stop_s", "unknown_s", "micro_stop_s", "opening_s", "slow_s", *WHATS):
         assert float(sum(w[name] for w in hours)) == pytest.approx(float(post.window()[name]), abs=1e-6), name
+
+
+@property_(of=units, story=steps)
+def test_required_time_and_its_losses_add_up(of: WorkUnit, story: list[Step]) -> None:
+    """PBT = APT + AUST + ADET + ADOT + unknown, and the losses are exactly tR - tU, each of them a loss."""
+    for line in Story(of).play(story).post.end().windows():
+        parts = sum(line[name] for name in ("run_s", "setup_s", "delay_s", "down_s", "unknown_s"))
+        assert parts == pytest.approx(line["planned_s"], abs=1e-6)
+        assert line["busy_s"] + line["down_s"] + line["unknown_s"] == pytest.approx(line["planned_s"], abs=1e-6)
+        assert min(line[name] for name in ("delay_s", "down_s", "maintenance_s")) >= 0
+        assert line["planned_s"] + line["maintenance_s"] <= line["opening_s"] + 1e-6
+        if line["useful_s"] is None:
+            assert line["losses"] is None
+            continue
+        assert sum(line["losses"].values()) == pytest.approx(line["planned_s"] - line["useful_s"], abs=1e-6)
+        assert set(line["losses"]) == {name for name, _, _ in LOSSES}
+        assert min(seconds for name, seconds in line["losses"].items() if name != "residual") >= -1e-6
 
 
 @property_(of=units, story=steps)

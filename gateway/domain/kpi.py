@@ -1,0 +1,259 @@
+"""The figures of a window, declared: time elements, quantities' ratios and losses, each with its formula, unit and source.
+
+`TIMES` and `KPIS` are what `docs/metrology.md` prints and what `kpi_line` computes: one table, so that a page, a message and a report
+can never explain a figure differently from how it was made.
+
+Sources: ISO 22400-2 as cited by OPC 40001-1 annex C (https://reference.opcfoundation.org/specs/OPC-40001-1/c-2) and by the public design
+pattern of its elements (https://github.com/hsu-aut/IndustrialStandard-ODP-ISO22400-2); NF E60-182 for tT tO tR tF tN tU, TRS, TRG, TRE.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from gateway.domain.equipment import FAILURE_CLASSES, WorkUnit
+from gateway.domain.instants import SECOND, moment, timestamp
+from gateway.domain.oee import Category, Window
+
+Number = float | None
+
+
+@dataclass(frozen=True)
+class Figures:
+    """A window and the unit whose rules it was booked by; durations in microseconds, `ideal` those of the ideal time."""
+
+    window: Window
+    unit: WorkUnit
+
+    def spent(self, category: Category) -> int:
+        return self.window.required[category]
+
+    @property
+    def planned(self) -> int:
+        return sum(self.window.required.values())
+
+    @property
+    def run(self) -> int:
+        micro = self.spent(Category.MICRO) if self.unit.oee.micro_stop_bucket == "performance" else 0
+        return self.spent(Category.RUN) + micro
+
+    @property
+    def net(self) -> Number:
+        """sum(PRI * PQ); None when a piece had no ideal time."""
+        return float(self.window.ideal_produced) if self.window.ideal_known else None
+
+    @property
+    def useful(self) -> Number:
+        """sum(PRI * GQ)."""
+        return float(self.window.ideal_good) if self.window.ideal_known else None
+
+    @property
+    def down(self) -> int:
+        """Stopped time without an order; micro-stops only where they are no running time."""
+        return self.window.idle - (self.window.idle_micro if self.unit.oee.micro_stop_bucket == "performance" else 0)
+
+    @property
+    def delay(self) -> int:
+        """Stopped time with an order; micro-stops only where they are no running time."""
+        micro = 0 if self.unit.oee.micro_stop_bucket == "performance" else self.spent(Category.MICRO)
+        return self.spent(Category.STOP) + micro - self.down
+
+    def failures(self) -> tuple[int, int]:
+        """(microseconds, count) of stops whose reason is a failure; an unmapped fault is one."""
+        duration = count = 0
+        for row, (lasted, times) in self.window.reasons.items():
+            category, reason, _ = row.split("|")
+            known = self.unit.reasons.get(reason)
+            if category == Category.STOP and reason and (known is None or known.reason_class in FAILURE_CLASSES):
+                duration, count = duration + lasted, count + times
+        return duration, count
+
+
+@dataclass(frozen=True)
+class TimeElement:
+    """One row of the time model. `key`: its field in a KPI line, in seconds."""
+
+    key: str
+    iso: str
+    nf: str
+    meaning: str
+    of: Callable[[Figures], Number]
+
+
+@dataclass(frozen=True)
+class Kpi:
+    """One ratio or rate. `unit`: 1 for a ratio, s, 1/h. None where its denominator is 0 or something it needs is not known."""
+
+    key: str
+    name: str
+    formula: str
+    unit: str
+    source: str
+    of: Callable[[Figures], Number]
+
+
+def _ratio(part: Number, whole: Number) -> Number:
+    return None if part is None or not whole else part / whole
+
+
+TIMES: tuple[TimeElement, ...] = (
+    TimeElement("total_s", "", "tT", "the whole window, as far as anybody looked", lambda f: f.window.total),
+    TimeElement("opening_s", "POT", "tO", "total less no shift and closed days", lambda f: f.window.opening),
+    TimeElement(
+        "maintenance_s", "APMT", "", "opening time in planned maintenance, by the calendar or the machine's own mode",
+        lambda f: f.window.maintenance,
+    ),
+    TimeElement(
+        "planned_s", "PBT", "tR", "opening less breaks, maintenance and planned stops; all below is part of it", lambda f: f.planned
+    ),
+    TimeElement(
+        "run_s", "APT", "tF", "running, slow cycles inside; micro-stops inside unless micro_stop_bucket is availability", lambda f: f.run
+    ),
+    TimeElement("setup_s", "AUST", "", "set-up", lambda f: f.spent(Category.SETUP)),
+    TimeElement("stop_s", "ADET + ADOT", "", "stops: explained, or longer than the threshold", lambda f: f.spent(Category.STOP)),
+    TimeElement("delay_s", "ADET", "", "stopped with an order", lambda f: f.delay),
+    TimeElement("down_s", "ADOT", "", "stopped without an order", lambda f: f.down),
+    TimeElement("unknown_s", "", "", "nobody knows: the link to the machine was lost", lambda f: f.spent(Category.UNKNOWN)),
+    TimeElement("micro_stop_s", "", "", "unexplained standstills up to the threshold", lambda f: f.spent(Category.MICRO)),
+    TimeElement("slow_s", "", "", "what slow cycles took beyond their ideal time; part of running time", lambda f: f.window.slow),
+    TimeElement("busy_s", "AUBT", "", "APT + AUST + ADET", lambda f: f.run + f.spent(Category.SETUP) + f.delay),
+    TimeElement("net_s", "PRI * PQ", "tN", "pieces made, each at its ideal time", lambda f: f.net),
+    TimeElement("useful_s", "PRI * GQ", "tU", "good pieces, each at its ideal time", lambda f: f.useful),
+)  # fmt: skip
+"""The time model of one window, outermost first."""
+
+
+def _quality(f: Figures) -> Number:
+    if f.window.ideal_known:
+        return _ratio(f.useful, f.net)
+    return _ratio(float(f.window.good), float(f.window.produced))
+
+
+def _nee(f: Figures) -> Number:
+    effectiveness, quality = _ratio(f.net, f.run), _quality(f)
+    processing = _ratio(f.run + f.spent(Category.SETUP), f.planned)
+    return None if processing is None or effectiveness is None or quality is None else processing * effectiveness * quality
+
+
+def _allocation(f: Figures) -> Number:
+    window = f.window
+    if window.kind != "job":
+        return None
+    return _ratio(f.run + f.spent(Category.SETUP) + f.delay, window.total)
+
+
+KPIS: tuple[Kpi, ...] = (
+    Kpi("availability", "availability, Do", "APT / PBT = tF / tR", "1", "ISO 22400-2; NF E60-182", lambda f: _ratio(f.run, f.planned)),
+    Kpi(
+        "effectiveness", "effectiveness, Tp", "sum(PRI * PQ) / APT = tN / tF; may exceed 1", "1", "ISO 22400-2; NF E60-182",
+        lambda f: _ratio(f.net, f.run),
+    ),
+    Kpi(
+        "quality_ratio", "quality ratio, Tq", "sum(PRI * GQ) / sum(PRI * PQ) = tU / tN; GQ / PQ without an ideal time", "1",
+        "NF E60-182; ISO 22400-2 for one product", _quality,
+    ),
+    Kpi("oee", "OEE index", "sum(PRI * GQ) / PBT = A * E * QR", "1", "ISO 22400-2", lambda f: _ratio(f.useful, f.planned)),
+    Kpi("trs", "TRS", "tU / tR", "1", "NF E60-182", lambda f: _ratio(f.useful, f.planned)),
+    Kpi("trg", "TRG", "tU / tO", "1", "NF E60-182", lambda f: _ratio(f.useful, f.window.opening)),
+    Kpi("tre", "TRE (TEEP)", "tU / tT", "1", "NF E60-182", lambda f: _ratio(f.useful, f.window.total)),
+    Kpi("nee", "net equipment effectiveness", "(APT + AUST) / PBT * E * QR", "1", "ISO 22400-2", _nee),
+    Kpi(
+        "utilisation", "utilisation efficiency", "APT / AUBT", "1", "ISO 22400-2",
+        lambda f: _ratio(f.run, f.run + f.spent(Category.SETUP) + f.delay),
+    ),
+    Kpi("technical_efficiency", "technical efficiency", "APT / (APT + ADET)", "1", "ISO 22400-2", lambda f: _ratio(f.run, f.run + f.delay)),
+    Kpi("allocation_ratio", "allocation ratio", "AUBT / AOET, of a job: its whole execution time", "1", "ISO 22400-2", _allocation),
+    Kpi(
+        "setup_ratio", "setup ratio", "AUST / (APT + AUST)", "1", "ISO 22400-2",
+        lambda f: _ratio(f.spent(Category.SETUP), f.run + f.spent(Category.SETUP)),
+    ),
+    Kpi(
+        "throughput_per_h", "throughput rate", "PQ / AOET, of other windows: PQ / tT", "1/h", "ISO 22400-2",
+        lambda f: _ratio(float(f.window.produced) * 3600 * SECOND, f.window.total),
+    ),
+    Kpi(
+        "scrap_ratio", "scrap ratio", "SQ / PQ", "1", "ISO 22400-2",
+        lambda f: _ratio(float(f.window.scrap), float(f.window.produced)),
+    ),
+    Kpi(
+        "mtbf_s", "mean operating time between failures", "APT / number of failures", "s", "ISO 22400-2",
+        lambda f: _ratio(f.run / SECOND, f.failures()[1]),
+    ),
+    Kpi(
+        "mttr_s", "mean time to repair", "time of failures / number of failures", "s", "ISO 22400-2",
+        lambda f: _ratio(f.failures()[0] / SECOND, f.failures()[1]),
+    ),
+)  # fmt: skip
+"""Every KPI of a window."""
+
+LOSSES: tuple[tuple[str, str, str], ...] = (
+    ("own", "availability", "stops of the machine itself, with an order"),
+    ("induced", "availability", "stops that come from elsewhere: starved, blocked, reasons of class induced, with an order"),
+    ("no_order", "availability", "stopped without an order"),
+    ("setup", "availability", "set-up"),
+    ("unknown", "availability", "time that nobody knows"),
+    ("micro_stops", "performance", "unexplained standstills up to the threshold"),
+    ("slow", "performance", "slow cycles"),
+    ("residual", "performance", "the rest of running time: losses under the slow tolerance; negative when the pace beat the ideal"),
+    ("scrap", "quality", "scrapped pieces at their ideal time"),
+    ("rework", "quality", "pieces to rework at their ideal time"),
+)  # fmt: skip
+"""Name, kind and meaning of each loss; together they are exactly tR - tU."""
+
+
+def losses(f: Figures) -> dict[str, float] | None:
+    """Seconds of each of `LOSSES`; None where a piece had no ideal time, so that nobody knows tU."""
+    window = f.window
+    if f.net is None or f.useful is None:
+        return None
+    rework, no_order = float(window.ideal_rework), window.idle - window.idle_micro
+    lost = {
+        "own": f.spent(Category.STOP) - no_order - window.induced, "induced": window.induced, "no_order": no_order,
+        "setup": f.spent(Category.SETUP), "unknown": f.spent(Category.UNKNOWN),
+        "micro_stops": f.spent(Category.MICRO), "slow": window.slow, "residual": f.spent(Category.RUN) - window.slow - f.net,
+        "scrap": f.net - f.useful - rework, "rework": rework,
+    }  # fmt: skip
+    return {name: value / SECOND for name, value in lost.items()}
+
+
+def loss_cost(f: Figures) -> Number:
+    """Money lost: tR - tU at the price of an hour; None without a price or an ideal time."""
+    cost, useful = f.unit.cost, f.useful
+    if cost is None or useful is None:
+        return None
+    return round(float(cost.per_hour) * (f.planned - useful) / SECOND / 3600, 4)
+
+
+def scrap_cost(f: Figures) -> Number:
+    """What the scrapped pieces cost by themselves, on top of their time; None without a price of a piece."""
+    cost = f.unit.cost
+    return None if cost is None or cost.per_piece is None else float(f.window.scrap * cost.per_piece)
+
+
+def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
+    """The fields of one window: times in seconds, quantities, ratios, losses. Performance above 1 is published uncapped with
+    `over_ideal`."""
+    f = Figures(window, unit)
+    ratios = {kpi.key: kpi.of(f) for kpi in KPIS}
+    effectiveness = ratios["effectiveness"]
+    return {
+        "work_unit": unit.name,
+        "window": {
+            "kind": window.kind, "name": window.name, "from": timestamp(moment(window.start)),
+            "to": None if window.end is None else timestamp(moment(window.end)),
+        },
+        "revision": window.revision, "closed": window.closed,
+        **{element.key: _seconds(element.of(f)) for element in TIMES},
+        "stop_count": window.stop_count, "micro_stop_count": window.micro_count, "failure_count": f.failures()[1],
+        "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
+        **ratios,
+        "losses": losses(f), "loss_cost": loss_cost(f), "scrap_cost": scrap_cost(f),
+        "over_ideal": effectiveness is not None and effectiveness > 1,
+        "degraded": f.spent(Category.UNKNOWN) > 0 or window.late > 0,
+    }  # fmt: skip
+
+
+def _seconds(microseconds: Number) -> Number:
+    return None if microseconds is None else microseconds / SECOND

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from drivers.base import Clock, Quality, Reading, TagError, Value
-from drivers.recording import Row, by_instant, load_recording
+from drivers.recording import Recording, Row, by_instant, moment
 from drivers.settings import COUNTER_TYPES, DeviceSettings, FilePath, IntegerType, Name, Secret, TagSettings
 
 # The event loop gets a turn after this many batches, so that page and uplinks live while a year is played.
@@ -50,7 +51,8 @@ class ReplaySettings(DeviceSettings):
 class ReplayDriver:
     """Satisfies `drivers.base.Driver` and `Subscribing`. Its source times are authoritative, and equal to `received_at`.
 
-    A recording that cannot be read is a wrong configuration: `connect` raises RecordingError, which is not retried.
+    A recording that cannot be read is a wrong configuration: `connect` raises RecordingError, which is not retried. It is never in
+    memory as a whole.
     """
 
     recorded: ClassVar[bool] = True
@@ -61,13 +63,12 @@ class ReplayDriver:
         self._settings = settings
         self._clock = clock
         self._device = settings.device or name
-        self._rows: list[Row] | None = None
+        self._recording: Recording | None = None
         self._last: dict[str, Reading] = {}
 
     async def connect(self) -> None:
-        rows = load_recording(self._settings.file)
-        wanted = self._settings.tags
-        self._rows = [row for row in rows if row.device == self._device and (not wanted or row.tag in wanted)]
+        # The whole file is read once, which takes a while for a year of readings.
+        self._recording = await asyncio.to_thread(Recording.open, self._settings.file)
 
     async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
         """What the recording said last, at the point where `subscribe` stands; BAD before its first reading."""
@@ -81,21 +82,29 @@ class ReplayDriver:
                 await self._clock.sleep(0)
 
     def _batches(self, tags: frozenset[str]) -> Iterator[list[Reading]]:
-        for at, rows in by_instant(self._rows or ()):
-            batch = [self._reading(row, at) for row in rows if not tags or row.tag in tags]
+        wanted = self._settings.tags
+        for at, rows in by_instant(self._recording.rows() if self._recording is not None else ()):
+            then = moment(at)
+            batch = [
+                self._reading(row, then)
+                for row in rows
+                if row[1] == self._device and (not wanted or row[2] in wanted) and (not tags or row[2] in tags)
+            ]
             self._last.update((reading.tag, reading) for reading in batch)
             if batch:
                 yield batch
 
     def _reading(self, row: Row, at: datetime) -> Reading:
-        reading = Reading(row.tag, row.value, row.quality, at, at, "recorded as bad" if row.quality is Quality.BAD else "")
-        settings = self._settings.tags.get(row.tag)
-        if settings is None or not settings.invert or isinstance(row.value, str) or row.value is None:
-            return reading
-        return reading._replace(value=not row.value)
+        _, _, tag, value, quality = row
+        settings = self._settings.tags.get(tag)
+        if settings is not None and settings.invert and value is not None and not isinstance(value, str):
+            value = not value
+        return Reading(tag, value, quality, at, at, "recorded as bad" if quality is Quality.BAD else "")
 
     async def write(self, tag: str, value: Value) -> None:
         raise TagError(f"tag {tag}: a recording cannot be written")
 
     async def close(self) -> None:
-        self._rows = None
+        if self._recording is not None:
+            self._recording.close()
+            self._recording = None

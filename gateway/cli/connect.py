@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from drivers import make_driver
 from drivers.base import DriverError, LinkError, Quality, Reading
 from drivers.modbus_settings import ModbusSettings
 from drivers.opcua_settings import OpcUaSettings
-from drivers.recording import RecordingError, load_recording
+from drivers.recording import RecordingError, read_recording
 from drivers.replay import ReplaySettings
 from gateway.clock import SystemClock
 from gateway.config import Config, SecretError, read_secret
@@ -54,13 +55,13 @@ async def try_links(config: Config) -> list[Trial]:
 async def _recording(name: str, settings: ReplaySettings, used: set[str]) -> Trial:
     """A recording has no link: the file must be readable and hold the tags that work units use."""
     try:
-        rows = load_recording(settings.file)
+        readings = Counter(row[1:3] for row in read_recording(settings.file))
     except RecordingError as error:
         return Trial(name, settings.peer, False, str(error))
     device = settings.device or name
-    missing = sorted((used | set(settings.tags)) - {row.tag for row in rows if row.device == device})
+    missing = sorted((used | set(settings.tags)) - {tag for of, tag in readings if of == device})
     details = tuple(f"tag {tag}: not in the recording for device {device}; check both names" for tag in missing)
-    return Trial(name, settings.peer, not missing, f"{len(rows)} reading{'s' if len(rows) != 1 else ''}", details)
+    return Trial(name, settings.peer, not missing, f"{readings.total()} reading{'s' if readings.total() != 1 else ''}", details)
 
 
 async def _device(name: str, settings: OpcUaSettings | ModbusSettings) -> Trial:

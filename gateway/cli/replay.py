@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sqlite3
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from drivers.base import Quality
-from drivers.recording import RecordingError, Row, by_instant, load_recording
+from drivers.recording import Recording, RecordingError, Row, by_instant
 from gateway.cli.errors import CommandError
 from gateway.config import Config, load
 from gateway.dispatch.intake import Intake
 from gateway.domain.cloud_event import cloud_event, encode
-from gateway.domain.events import Event
+from gateway.domain.events import Event, WindowClosed
 from gateway.domain.inbound import Inbound, Refusal
+from gateway.domain.instants import Instant, instant, moment
 from gateway.domain.job_order import Answer, Fact, JobCommand
-from gateway.domain.sample import Input, Sample
+from gateway.domain.sample import Input
 from gateway.domain.tracker import Tracker
 from gateway.metrics import Metrics
 from gateway.uplink.messages import parse_command, read_object
@@ -52,14 +55,14 @@ def run(args: argparse.Namespace) -> int:
     config = load(args.config)
     window = None if args.window is None else _window(args.window)
     try:
-        rows = load_recording(args.recording)
+        with closing(Recording.open(args.recording)) as recording:
+            if not recording.count:
+                raise CommandError(f"{args.recording} holds no reading", "only the header was found; record at least one row")
+            commands = [] if args.commands is None else _commands(args.commands)
+            with closing(Replay(config, window, sys.stdout.buffer)) as replay:
+                asyncio.run(replay.play(recording, commands))
     except RecordingError as error:
         raise CommandError(str(error), f"recording {args.recording} is refused as a whole") from error
-    if not rows:
-        raise CommandError(f"{args.recording} holds no reading", "only the header was found; record at least one row")
-    commands = [] if args.commands is None else _commands(args.commands)
-    replay = Replay(config, window)
-    asyncio.run(replay.play(rows, commands, sys.stdout))
     if replay.unknown_tags:
         names = ", ".join(sorted(replay.unknown_tags)[:10])
         print(f"note: the configuration has no use for these tags of the recording: {names}", file=sys.stderr)
@@ -140,12 +143,45 @@ class RecordedTime:
         raise NotImplementedError("a replay does not wait")
 
 
+class Lines:
+    """What is printed: events at once, KPI windows at the end, each in its last revision.
+
+    The windows of a year wait on disk (a private temporary file of SQLite), so that memory does not grow with the recording.
+    """
+
+    def __init__(self, out: BinaryIO) -> None:
+        self._out = out
+        self._windows = sqlite3.connect("")
+        self._windows.execute(
+            "CREATE TABLE line (unit INTEGER, kind INTEGER, start TEXT, name TEXT, body BLOB, "
+            "PRIMARY KEY (unit, kind, start, name)) WITHOUT ROWID"
+        )
+
+    def event(self, body: Mapping[str, Any]) -> None:
+        self._out.write(encode(body) + b"\n")
+
+    def keep(self, unit: int, line: Mapping[str, Any]) -> None:
+        """The present revision of a window of the unit in this place of the configuration."""
+        window = line["window"]
+        key = (unit, _KINDS.index(window["kind"]), window["from"], window["name"])
+        self._windows.execute("INSERT OR REPLACE INTO line VALUES (?, ?, ?, ?, ?)", (*key, encode({"type": "kpi", **line})))
+
+    def print_windows(self) -> None:
+        for (body,) in self._windows.execute("SELECT body FROM line ORDER BY unit, kind, start, name"):
+            self._out.write(body + b"\n")
+        self._out.flush()
+
+    def close(self) -> None:
+        self._windows.close()
+
+
 class Replay:
     """All work units of one configuration over one recording."""
 
-    def __init__(self, config: Config, window: tuple[datetime, datetime] | None) -> None:
+    def __init__(self, config: Config, window: tuple[datetime, datetime] | None, out: BinaryIO) -> None:
         self._units = config.work_units
         self._window = window
+        self._lines = Lines(out)
         self._trackers = {name: Tracker(unit) for name, unit in config.work_units.items()}
         self._order = {name: index for index, name in enumerate(config.work_units)}
         self._uses: dict[tuple[str, str], list[tuple[str, str]]] = {}
@@ -153,58 +189,75 @@ class Replay:
             for reference in references:
                 self._uses.setdefault(config.resolve(unit, reference), []).append((unit, reference))
         self._configured = {(device, tag) for device, settings in config.devices.items() for tag in getattr(settings, "tags", ())}
-        self._lines: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self._sequence = 0
-        self._out: TextIO = sys.stdout
-        self._gateway_path = f"/{config.gateway.enterprise}/{config.gateway.site}/_gateway/replay"
+        self._sources: dict[str | None, str] = {name: unit.path for name, unit in config.work_units.items()}
+        self._sources[None] = f"/{config.gateway.enterprise}/{config.gateway.site}/_gateway/replay"
         self.unknown_tags: set[str] = set()
 
-    async def play(self, rows: Sequence[Row], commands: Sequence[Given], out: TextIO) -> None:
+    async def play(self, recording: Recording, commands: Sequence[Given]) -> None:
         """Print all events in order of time, then one line per window."""
-        self._out = out
-        start, end = rows[0].at, rows[-1].at
+        start, end = moment(recording.first), moment(recording.last)
         first = min([start, *(g.at for g in commands[:1])])
         for tracker in self._trackers.values():
             tracker.begin(start, commands_from=first)
             tracker.keep_range(*(self._window or (start, None)))
         time = RecordedTime(first)
         intake = Intake(self._trackers, self, known_answer=self.known_answer, clock=time, metrics=Metrics())
-        for at, given, readings in _merge(rows, commands):
+
+        async def obey(given: Given) -> None:
             # A command after the last reading finds the machine as the recording left it: no time passes that nobody recorded.
-            now = min(at, end)
-            self._advance(now)
-            time.at = now
-            for inbound in given:
-                await intake.handle(inbound, uplink="replay", work_unit=self._unit_of(inbound), received_at=now)
-            for sample in self._samples(readings):
-                self.record(self._trackers[sample.work_unit].observe(sample))
-        self._advance(end)
+            time.at = min(given.at, end)
+            self._advance(instant(time.at))
+            unit = self._unit_of(given.inbound)
+            await intake.handle(given.inbound, uplink="replay", work_unit=unit, received_at=time.at)
+
+        waiting = deque(commands)
+        due = instant(waiting[0].at) if waiting else None
+        for at, readings in by_instant(recording.rows()):
+            # At equal times commands come before readings.
+            while due is not None and due <= at:
+                await obey(waiting.popleft())
+                due = instant(waiting[0].at) if waiting else None
+            self._advance(at)
+            self._observe(at, readings)
+        for given in waiting:
+            await obey(given)
+        self._advance(recording.last)
         for tracker in self._trackers.values():
             self.record(tracker.finish(end))
-        self._print_windows()
+            for line in tracker.lines():
+                self._lines.keep(self._order[tracker.unit.name], line)
+        self._lines.print_windows()
 
     def _unit_of(self, inbound: Inbound) -> str | None:
         """Where there is one work unit only, a command need not name it."""
         return next(iter(self._units)) if inbound.work_unit is None and len(self._units) == 1 else None
 
-    def _advance(self, at: datetime) -> None:
-        events = [event for tracker in self._trackers.values() for event in tracker.advance(at)]
-        self.record(sorted(events, key=attrgetter("at")))
+    def _advance(self, at: Instant) -> None:
+        waiting = [tracker for tracker in self._trackers.values() if tracker.deadline <= at]
+        if waiting:
+            events = [event for tracker in waiting for event in tracker.advance(moment(at))]
+            self.record(sorted(events, key=attrgetter("at")))
 
-    def _samples(self, rows: Iterable[Row]) -> list[Sample]:
+    def _observe(self, at: Instant, readings: Iterable[Row]) -> None:
         """Rows of the same instant are one reading, whatever their device."""
         found: dict[str, dict[str, Input]] = {}
-        at: datetime | None = None
-        for row in rows:
-            at = row.at
-            uses = self._uses.get((row.device, row.tag))
+        for _, device, tag, value, quality in readings:
+            uses = self._uses.get((device, tag))
             if uses is None:
-                if (row.device, row.tag) not in self._configured:
-                    self.unknown_tags.add(f"{row.device}/{row.tag}")
+                if (device, tag) not in self._configured:
+                    self.unknown_tags.add(f"{device}/{tag}")
                 continue
+            held = Input(value, quality is Quality.BAD)
             for unit, reference in uses:
-                found.setdefault(unit, {})[reference] = Input(row.value, row.quality is Quality.BAD)
-        return [] if at is None else [Sample(unit, at, found[unit]) for unit in sorted(found, key=self._order.__getitem__)]
+                found.setdefault(unit, {})[reference] = held
+        for unit in found if len(found) < 2 else sorted(found, key=self._order.__getitem__):
+            events = self._trackers[unit].observe_at(at, found[unit])
+            if events:
+                self.record(events)
+
+    def close(self) -> None:
+        self._lines.close()
 
     # --- the journal's place: events are printed as they come --------------------------------------------------------
 
@@ -212,11 +265,11 @@ class Replay:
         for event in events:
             self._sequence += 1
             unit = event.work_unit
-            source = self._units[unit].path if unit is not None else self._gateway_path
-            body = cloud_event(event, gateway_id="replay", epoch="replay", sequence=self._sequence, source=source)
-            self._print(body)
-            if event.type == "window.closed":
-                self._keep(body["data"])
+            body = cloud_event(event, gateway_id="replay", epoch="replay", sequence=self._sequence, source=self._sources[unit])
+            self._lines.event(body)
+            if unit is not None and event.type == WindowClosed.type:
+                self._lines.keep(self._order[unit], body["data"])
+                self._trackers[unit].forget_records()
 
     def record_answer(self, answer: Answer, at: datetime) -> None:
         """The intake itself remembers the answers of one replay."""
@@ -229,38 +282,3 @@ class Replay:
 
     async def known_answer(self, command_id: str) -> Answer | None:
         return None
-
-    # --- windows ----------------------------------------------------------------------------------------------------
-
-    def _keep(self, line: Mapping[str, Any]) -> None:
-        window = line["window"]
-        self._lines[line["work_unit"], window["kind"], window["from"], window["name"]] = dict(line)
-
-    def _print_windows(self) -> None:
-        for tracker in self._trackers.values():
-            for line in tracker.lines():
-                self._keep(line)
-        rows = sorted(self._lines.items(), key=lambda row: (self._order[row[0][0]], _KINDS.index(row[0][1]), row[0][2], row[0][3]))
-        for line in map(itemgetter(1), rows):
-            self._print({"type": "kpi", **line})
-
-    def _print(self, body: Mapping[str, Any]) -> None:
-        self._out.write(encode(body).decode() + "\n")
-
-
-def _merge(rows: Sequence[Row], commands: Sequence[Given]) -> Iterator[tuple[datetime, list[Inbound], list[Row]]]:
-    """Both in order of time; at equal times commands come before readings."""
-    waiting = iter([*commands, None])
-    nxt = next(waiting)
-    for at, readings in by_instant(rows):
-        while nxt is not None and nxt.at < at:
-            yield nxt.at, [nxt.inbound], []
-            nxt = next(waiting)
-        given = []
-        while nxt is not None and nxt.at == at:
-            given.append(nxt.inbound)
-            nxt = next(waiting)
-        yield at, given, readings
-    while nxt is not None:
-        yield nxt.at, [nxt.inbound], []
-        nxt = next(waiting)

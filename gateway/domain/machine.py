@@ -394,6 +394,13 @@ class MachineTime:
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
+    def forget_changed(self) -> None:
+        """Nobody will ask which records changed up to now."""
+        self.windows.take_changed()
+        self.timeline.take_changed()
+        self.changed_stops.clear()
+        self.pace.keep_finished()
+
     def dump(self) -> dict[str, Any]:
         return {
             "now": self.now, "settled": self.settled, "since": self.since, "condition": self.condition.dump(),

@@ -231,6 +231,11 @@ class Production:
         self._changed_orphans.clear()
         return changed
 
+    def forget_changed(self) -> None:
+        """Nobody will ask which records changed up to now."""
+        self._changed_orphans.clear()
+        self.ledger.take_touched()
+
     def dump(self) -> dict[str, Any]:
         return {
             "counters": self.counters.dump(), "lots": self._lots.dump(), "material": self.material.dump(),

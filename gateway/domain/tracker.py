@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -81,13 +81,15 @@ class Tracker:
 
     def observe(self, sample: Sample) -> list[Event]:
         """Take one sample; the events it made, in order."""
-        at = instant(sample.at)
+        return self.observe_at(instant(sample.at), sample.inputs)
+
+    def observe_at(self, at: Instant, inputs: Mapping[str, Input]) -> list[Event]:
+        """`observe` for whoever has the time as an instant: a sample's inputs as they were at `at`."""
         if not self.begun:
-            self.begin(sample.at)
+            self.begin(moment(at))
         if at < self.machine.now:
             self.late_samples += 1
         self._go(at)
-        inputs = sample.inputs
         self._inputs.update(inputs)
         if self._reader is not None and not self._reader.tags.isdisjoint(inputs):
             said = self._reader.read(self._inputs)
@@ -227,6 +229,11 @@ class Tracker:
         machine.changed_stops.clear()
         machine.pace.keep_finished()
         return rows
+
+    def forget_records(self) -> None:
+        """There is no journal: the rows that changed so far are not wanted."""
+        self.machine.forget_changed()
+        self.production.forget_changed()
 
     def restore(self, snapshot: Snapshot, records: Sequence[Record], *, lost: bool = True) -> None:
         """Go on from a snapshot and its records of the last 48 hours (jobs: all that are not over, and the latest ended).

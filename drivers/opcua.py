@@ -19,6 +19,7 @@ from drivers.base import Clock, LinkError, Quality, Reading, TagError, Value, si
 from drivers.opcua_session import Session, use_certificates
 from drivers.opcua_settings import OpcUaSettings
 from drivers.opcua_stream import ITEMS_PER_CALL, TagStream
+from drivers.opcua_translate import PathBook
 from drivers.opcua_values import Place, bad, resolve, status_name, to_reading, to_variant
 from drivers.settings import Secret
 
@@ -48,7 +49,8 @@ class OpcUaDriver:
         self._clock = clock
         self._secrets = secrets
         self._state_dir = state_dir
-        self._places = {tag: Place(tag, found.node, found.index, found.invert) for tag, found in settings.tags.items()}
+        self._places = {tag: Place(tag, found.node or "", found.index, found.invert) for tag, found in settings.tags.items()}
+        self._paths = PathBook({tag: (found.node, found.path) for tag, found in settings.tags.items() if found.path is not None})
         self._session = Session(settings.url, clock, timeout_s=settings.timeout, peer=settings.peer)
         self._nodes: dict[str, ua.NodeId] = {}
         self._per_read = self._per_monitor = ITEMS_PER_CALL
@@ -104,7 +106,16 @@ class OpcUaDriver:
         if isinstance(per_monitor, int) and per_monitor > 0:
             self._per_monitor = min(per_monitor, ITEMS_PER_CALL)
         uris = namespaces if isinstance(namespaces, list) else []
+        if self._paths:
+            async with self._session.guard((1 + len(self._paths) // ITEMS_PER_CALL) * self._settings.timeout):
+                translated, unknown = await self._paths.translate(self._session.services, uris, ITEMS_PER_CALL)
+            self._nodes.update(translated)
+            self._refused.update(unknown)
+            for tag in unknown:
+                self._nodes.pop(tag, None)
         for tag, place in self._places.items():
+            if tag in self._paths:
+                continue
             node = resolve(place.node, uris)
             if node is None:
                 self._nodes.pop(tag, None)
@@ -133,6 +144,9 @@ class OpcUaDriver:
         reading = to_reading(self._places[tag], data, received_at)
         if reading.quality is Quality.BAD and reading.detail.startswith(_NOT_SERVED):
             self._refused[tag] = reading.detail
+            if tag in self._paths:
+                # A program download gives the node another id: the path is translated anew.
+                self._nodes.pop(tag, None)
         else:
             self._refused.pop(tag, None)
         return reading

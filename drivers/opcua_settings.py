@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
+from drivers.opcua_paths import parse_path
 from drivers.settings import COUNTER_TYPES, DeviceSettings, FieldError, FilePath, IntegerType, Name, Secret, Settings, TagSettings
 
 NODE_PATTERN = re.compile(r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d{1,5});)?(?P<id>i=\d{1,10}|s=.+|g=[0-9A-Fa-f-]{36}|b=[A-Za-z0-9+/=]+)")
@@ -20,12 +21,26 @@ def _check_node(node: str) -> str:
     return node
 
 
-class OpcUaTag(TagSettings):
-    """One node. `index`: the element of an array. `type`: the counter's integer type, where it rolls over."""
+def _check_path(path: str) -> str:
+    parse_path(path)
+    return path
 
-    node: Annotated[str, AfterValidator(_check_node)]
+
+class OpcUaTag(TagSettings):
+    """One node. `path`: a browse path that leads to it, from `node` or, without one, from the root folder.
+
+    `index`: the element of an array. `type`: the counter's integer type, where it rolls over."""
+
+    node: Annotated[str, AfterValidator(_check_node)] | None = None
+    path: Annotated[str, AfterValidator(_check_path)] | None = None
     index: int | None = Field(default=None, ge=0)
     type: IntegerType | Literal["float32", "float64", "bool", "string"] | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.node is None and self.path is None:
+            raise FieldError("a tag names its node; write node: nsu=urn:acme:press;s=Counters.Total, or path: with its browse path", "node")
+        return self
 
 
 class OpcUaSecurity(Settings):

@@ -14,10 +14,10 @@ _STEP = re.compile(r"(?:\{(?P<uri>[^{}]+)\}|(?P<index>\d{1,5}):)?(?P<name>(?:[^/
 
 
 class Step(NamedTuple):
-    """One browse name: its namespace by URI or by index (0 without any), and its name."""
+    """One browse name: its namespace by URI or by its number on the server (0 without any), and its name."""
 
     uri: str | None
-    index: int
+    number: int
     name: str
 
 
@@ -42,7 +42,7 @@ def numbered(steps: Sequence[Step], namespaces: Sequence[str]) -> list[tuple[int
     found: list[tuple[int, str]] = []
     for step in steps:
         if step.uri is None:
-            found.append((step.index, step.name))
+            found.append((step.number, step.name))
         elif step.uri in namespaces:
             found.append((namespaces.index(step.uri), step.name))
         else:

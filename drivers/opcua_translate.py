@@ -63,6 +63,7 @@ def _browse_path(node: ua.NodeId, names: Sequence[tuple[int, str]]) -> ua.Browse
 
 def _element(index: int, name: str) -> ua.RelativePathElement:
     element = ua.RelativePathElement(ReferenceTypeId=_HIERARCHICAL, TargetName=ua.QualifiedName(name, index))
-    element.IsInverse = False
-    element.IncludeSubtypes = True
+    # asyncua's Boolean is a mark in its annotations; the values are plain.
+    element.IsInverse = False  # type: ignore[assignment]
+    element.IncludeSubtypes = True  # type: ignore[assignment]
     return element

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 
 from pydantic import Field
 
-from drivers.base import Clock, Driver
+from drivers.base import Clock, Driver, Explorer
 from drivers.modbus_settings import ModbusSettings
 from drivers.opcua_settings import OpcUaSettings
 from drivers.replay import ReplayDriver, ReplaySettings
@@ -19,10 +19,14 @@ DeviceUnion = Annotated[OpcUaSettings | ModbusSettings | ReplaySettings, Field(d
 
 
 class Entry(NamedTuple):
-    """What the configuration says, and which class drives that: protocol stacks load when they are needed, not before."""
+    """What the configuration says, and which class drives that: protocol stacks load when they are needed, not before.
+
+    `explorer`: the driver that also looks around (`lineside browse`), where the protocol has something to look at.
+    """
 
     settings: type[DeviceSettings]
     driver: Callable[[Any], Callable[..., Driver]]
+    explorer: Callable[[], Callable[..., Explorer]] | None = None
 
 
 def _opcua(settings: OpcUaSettings) -> Callable[..., Driver]:
@@ -37,9 +41,21 @@ def _modbus(settings: ModbusSettings) -> Callable[..., Driver]:
     return ModbusDriver
 
 
+def _opcua_explorer() -> Callable[..., Explorer]:
+    from drivers.opcua_browse import OpcUaExplorer
+
+    return OpcUaExplorer
+
+
+def _modbus_explorer() -> Callable[..., Explorer]:
+    from drivers.modbus_probe import ModbusExplorer
+
+    return ModbusExplorer
+
+
 DRIVERS: dict[str, Entry] = {
-    "opcua": Entry(OpcUaSettings, _opcua),
-    "modbus": Entry(ModbusSettings, _modbus),
+    "opcua": Entry(OpcUaSettings, _opcua, _opcua_explorer),
+    "modbus": Entry(ModbusSettings, _modbus, _modbus_explorer),
     "replay": Entry(ReplaySettings, lambda settings: ReplayDriver),
 }
 
@@ -51,3 +67,11 @@ def make_driver(settings: Any, clock: Clock, *, name: str, secrets: Callable[[Se
     `state_dir`: where the gateway's own certificate is kept (None: it is made anew at each start).
     """
     return DRIVERS[settings.driver].driver(settings)(settings, clock, name=name, secrets=secrets, state_dir=state_dir)
+
+
+def make_explorer(
+    settings: Any, clock: Clock, *, name: str, secrets: Callable[[Secret], str], state_dir: Path | None = None
+) -> Explorer | None:
+    """Like `make_driver`, for looking around; None where the protocol has nothing to look at."""
+    explorer = DRIVERS[settings.driver].explorer
+    return explorer()(settings, clock, name=name, secrets=secrets, state_dir=state_dir) if explorer else None

@@ -16,6 +16,8 @@ COMMANDS = {
     "run": "the daemon: machines in, journal, brokers and ERP out",
     "demo": "a simulated plant with the gateway and its page, on this machine",
     "check": "validate a configuration; with --connect also try every link once",
+    "browse": "list an OPC UA server's variables, or a Modbus device's registers",
+    "read": "read a device once: value, quality, source time, raw registers",
     "status": "the running gateway in a terminal",
     "replay": "run recorded readings through the same domain code",
     "schema": "print a published schema",

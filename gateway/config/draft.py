@@ -120,6 +120,12 @@ def read_sections(draft: Draft) -> None:
             getattr(draft, section).update(_read_map(draft, section))
 
 
+def read_device(draft: Draft, name: str) -> AnyDeviceSettings | None:
+    """Validate one device alone; None with its problems told."""
+    device: AnyDeviceSettings | None = _validated(draft, _adapter("devices"), ("devices", name))
+    return device
+
+
 def _adapter(section: str) -> TypeAdapter[Any]:
     annotation: Any = ConfigFile.model_fields[section].annotation
     return TypeAdapter(get_args(annotation)[1] if section in _MAPS else annotation)

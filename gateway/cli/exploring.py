@@ -1,0 +1,84 @@
+"""What `browse` and `read` share: one device of a configuration, connected for as long as a person looks at it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from drivers import make_driver, make_explorer
+from drivers.base import Driver, Explorer, LinkError, TagError
+from gateway.cli.errors import CommandError
+from gateway.cli.run import default_state_dir
+from gateway.clock import SystemClock
+from gateway.config import SecretError, read_secret
+from gateway.config.schema import AnyDeviceSettings
+
+STOPPED = 130
+"""Exit status after Ctrl-C, as shells use it."""
+
+_PATIENCE_S = 10.0
+"""A person waits longer than a poll: a server that is asked for a thousand nodes at once takes its time."""
+_PATIENT_DRIVERS = ("opcua",)
+
+
+def add_arguments(parser: Any) -> None:
+    """CONFIG, DEVICE and --state-dir."""
+    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("device", metavar="DEVICE", help="its name below `devices:`; it needs no tags yet")
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="where own and trusted certificates are (default: $STATE_DIRECTORY, else ./state)"
+    )
+
+
+@asynccontextmanager
+async def connected(settings: AnyDeviceSettings, name: str, state_dir: Path | None) -> AsyncIterator[Driver | Explorer]:
+    """The device's explorer where its protocol has one, else its driver; closed at the end, Ctrl-C included. Raises CommandError."""
+    if settings.driver in _PATIENT_DRIVERS:
+        settings = settings.model_copy(update={"timeout": max(settings.timeout, _PATIENCE_S)})
+    arguments: dict[str, Any] = {"name": name, "secrets": read_secret, "state_dir": state_dir or default_state_dir()}
+    clock = SystemClock()
+    with told():
+        driver = make_explorer(settings, clock, **arguments) or make_driver(settings, clock, **arguments)
+        try:
+            await driver.connect()
+            yield driver
+        finally:
+            await driver.close()
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns what a driver raises into the two sentences of every command."""
+    try:
+        yield
+    except LinkError as error:
+        raise CommandError(error.remedy_en or str(error), str(error), status=1) from error
+    except SecretError as error:
+        raise CommandError(str(error), error.expert, status=1) from error
+    except TagError as error:
+        raise CommandError(str(error)) from error
+
+
+class Progress:
+    """Says on standard error how far it is: in place on a terminal, elsewhere a line every few seconds."""
+
+    def __init__(self) -> None:
+        self._clock = SystemClock()
+        self._in_place = sys.stderr.isatty()
+        self._pause_s = 0.2 if self._in_place else 5.0
+        self._next_at = self._clock.monotonic() + self._pause_s
+
+    def __call__(self, text: str) -> None:
+        now = self._clock.monotonic()
+        if now < self._next_at:
+            return
+        self._next_at = now + self._pause_s
+        print(f"\r{text:<78}" if self._in_place else text, end="" if self._in_place else "\n", file=sys.stderr, flush=True)
+
+    def clear(self) -> None:
+        """Make room for what is printed next."""
+        if self._in_place:
+            print(f"\r{'':<78}\r", end="", file=sys.stderr, flush=True)

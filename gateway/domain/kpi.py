@@ -9,7 +9,7 @@ pattern of its elements (https://github.com/hsu-aut/IndustrialStandard-ODP-ISO22
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from gateway.domain.instants import SECOND, moment, timestamp
 from gateway.domain.oee import Category, Window
 
 Number = float | None
+Line = Mapping[str, Any]
+"""The fields of one window as messages, page and reports carry them."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +86,17 @@ class TimeElement:
 
 @dataclass(frozen=True)
 class Kpi:
-    """One ratio or rate. `unit`: 1 for a ratio, s, 1/h. None where its denominator is 0 or something it needs is not known."""
+    """One ratio or rate, computed from a line's times and quantities, so that it is the same of a machine and of a sum of machines.
+
+    `unit`: 1 for a ratio, s, 1/h. None where its denominator is 0 or something it needs is not known.
+    """
 
     key: str
     name: str
     formula: str
     unit: str
     source: str
-    of: Callable[[Figures], Number]
-
-
-def _ratio(part: Number, whole: Number) -> Number:
-    return None if part is None or not whole else part / whole
+    of: Callable[[Line], Number]
 
 
 TIMES: tuple[TimeElement, ...] = (
@@ -118,6 +119,7 @@ TIMES: tuple[TimeElement, ...] = (
     TimeElement("unknown_s", "", "", "nobody knows: the link to the machine was lost", lambda f: f.spent(Category.UNKNOWN)),
     TimeElement("micro_stop_s", "", "", "unexplained standstills up to the threshold", lambda f: f.spent(Category.MICRO)),
     TimeElement("slow_s", "", "", "what slow cycles took beyond their ideal time; part of running time", lambda f: f.window.slow),
+    TimeElement("failure_s", "", "", "stops whose reason is a failure of the machine; part of ADET and ADOT", lambda f: f.failures()[0]),
     TimeElement("busy_s", "AUBT", "", "APT + AUST + ADET", lambda f: f.run + f.spent(Category.SETUP) + f.delay),
     TimeElement("net_s", "PRI * PQ", "tN", "pieces made, each at its ideal time", lambda f: f.net),
     TimeElement("useful_s", "PRI * GQ", "tU", "good pieces, each at its ideal time", lambda f: f.useful),
@@ -125,65 +127,71 @@ TIMES: tuple[TimeElement, ...] = (
 """The time model of one window, outermost first."""
 
 
-def _quality(f: Figures) -> Number:
-    if f.window.ideal_known:
-        return _ratio(f.useful, f.net)
-    return _ratio(float(f.window.good), float(f.window.produced))
+def _ratio(part: str, *whole: str) -> Callable[[Line], Number]:
+    """One field over the sum of others."""
+    return lambda line: _divide(line[part], _sum(line[name] for name in whole))
 
 
-def _nee(f: Figures) -> Number:
-    effectiveness, quality = _ratio(f.net, f.run), _quality(f)
-    processing = _ratio(f.run + f.spent(Category.SETUP), f.planned)
+def _divide(part: Any, whole: Any) -> Number:
+    return None if part is None or not whole else float(part) / float(whole)
+
+
+def _sum(values: Iterable[Any]) -> Any:
+    total: Any = 0
+    for value in values:
+        if value is None:
+            return None
+        total += value
+    return total
+
+
+def _quality(line: Line) -> Number:
+    return _divide(line["good"], line["produced"]) if line["net_s"] is None else _divide(line["useful_s"], line["net_s"])
+
+
+def _nee(line: Line) -> Number:
+    processing = _divide(line["run_s"] + line["setup_s"], line["planned_s"])
+    effectiveness, quality = _divide(line["net_s"], line["run_s"]), _quality(line)
     return None if processing is None or effectiveness is None or quality is None else processing * effectiveness * quality
 
 
-def _allocation(f: Figures) -> Number:
-    window = f.window
-    if window.kind != "job":
-        return None
-    return _ratio(f.run + f.spent(Category.SETUP) + f.delay, window.total)
+def _allocation(line: Line) -> Number:
+    return _divide(line["busy_s"], line["total_s"]) if line["window"]["kind"] == "job" else None
+
+
+def _throughput(line: Line) -> Number:
+    rate = _divide(line["produced"], line["total_s"])
+    return None if rate is None else 3600 * rate
 
 
 KPIS: tuple[Kpi, ...] = (
-    Kpi("availability", "availability, Do", "APT / PBT = tF / tR", "1", "ISO 22400-2; NF E60-182", lambda f: _ratio(f.run, f.planned)),
+    Kpi("availability", "availability, Do", "APT / PBT = tF / tR", "1", "ISO 22400-2; NF E60-182", _ratio("run_s", "planned_s")),
     Kpi(
         "effectiveness", "effectiveness, Tp", "sum(PRI * PQ) / APT = tN / tF; may exceed 1", "1", "ISO 22400-2; NF E60-182",
-        lambda f: _ratio(f.net, f.run),
+        _ratio("net_s", "run_s"),
     ),
     Kpi(
         "quality_ratio", "quality ratio, Tq", "sum(PRI * GQ) / sum(PRI * PQ) = tU / tN; GQ / PQ without an ideal time", "1",
         "NF E60-182; ISO 22400-2 for one product", _quality,
     ),
-    Kpi("oee", "OEE index", "sum(PRI * GQ) / PBT = A * E * QR", "1", "ISO 22400-2", lambda f: _ratio(f.useful, f.planned)),
-    Kpi("trs", "TRS", "tU / tR", "1", "NF E60-182", lambda f: _ratio(f.useful, f.planned)),
-    Kpi("trg", "TRG", "tU / tO", "1", "NF E60-182", lambda f: _ratio(f.useful, f.window.opening)),
-    Kpi("tre", "TRE (TEEP)", "tU / tT", "1", "NF E60-182", lambda f: _ratio(f.useful, f.window.total)),
+    Kpi("oee", "OEE index", "sum(PRI * GQ) / PBT = A * E * QR", "1", "ISO 22400-2", _ratio("useful_s", "planned_s")),
+    Kpi("trs", "TRS", "tU / tR", "1", "NF E60-182", _ratio("useful_s", "planned_s")),
+    Kpi("trg", "TRG", "tU / tO", "1", "NF E60-182", _ratio("useful_s", "opening_s")),
+    Kpi("tre", "TRE (TEEP)", "tU / tT", "1", "NF E60-182", _ratio("useful_s", "total_s")),
     Kpi("nee", "net equipment effectiveness", "(APT + AUST) / PBT * E * QR", "1", "ISO 22400-2", _nee),
-    Kpi(
-        "utilisation", "utilisation efficiency", "APT / AUBT", "1", "ISO 22400-2",
-        lambda f: _ratio(f.run, f.run + f.spent(Category.SETUP) + f.delay),
-    ),
-    Kpi("technical_efficiency", "technical efficiency", "APT / (APT + ADET)", "1", "ISO 22400-2", lambda f: _ratio(f.run, f.run + f.delay)),
+    Kpi("utilisation", "utilisation efficiency", "APT / AUBT", "1", "ISO 22400-2", _ratio("run_s", "busy_s")),
+    Kpi("technical_efficiency", "technical efficiency", "APT / (APT + ADET)", "1", "ISO 22400-2", _ratio("run_s", "run_s", "delay_s")),
     Kpi("allocation_ratio", "allocation ratio", "AUBT / AOET, of a job: its whole execution time", "1", "ISO 22400-2", _allocation),
+    Kpi("setup_ratio", "setup ratio", "AUST / (APT + AUST)", "1", "ISO 22400-2", _ratio("setup_s", "run_s", "setup_s")),
+    Kpi("throughput_per_h", "throughput rate", "PQ / AOET; of other windows than a job's PQ / tT", "1/h", "ISO 22400-2", _throughput),
+    Kpi("scrap_ratio", "scrap ratio", "SQ / PQ", "1", "ISO 22400-2", _ratio("scrap", "produced")),
     Kpi(
-        "setup_ratio", "setup ratio", "AUST / (APT + AUST)", "1", "ISO 22400-2",
-        lambda f: _ratio(f.spent(Category.SETUP), f.run + f.spent(Category.SETUP)),
+        "mtbf_s", "mean operating time between failures", "APT / number of failures", "s", "ISO 22400-2 after IEC 60050-191",
+        _ratio("run_s", "failure_count"),
     ),
     Kpi(
-        "throughput_per_h", "throughput rate", "PQ / AOET, of other windows: PQ / tT", "1/h", "ISO 22400-2",
-        lambda f: _ratio(float(f.window.produced) * 3600 * SECOND, f.window.total),
-    ),
-    Kpi(
-        "scrap_ratio", "scrap ratio", "SQ / PQ", "1", "ISO 22400-2",
-        lambda f: _ratio(float(f.window.scrap), float(f.window.produced)),
-    ),
-    Kpi(
-        "mtbf_s", "mean operating time between failures", "APT / number of failures", "s", "ISO 22400-2",
-        lambda f: _ratio(f.run / SECOND, f.failures()[1]),
-    ),
-    Kpi(
-        "mttr_s", "mean time to repair", "time of failures / number of failures", "s", "ISO 22400-2",
-        lambda f: _ratio(f.failures()[0] / SECOND, f.failures()[1]),
+        "mttr_s", "mean time to restoration", "time of failures / number of failures", "s", "ISO 22400-2 after IEC 60050-191",
+        _ratio("failure_s", "failure_count"),
     ),
 )  # fmt: skip
 """Every KPI of a window."""
@@ -236,23 +244,48 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
     """The fields of one window: times in seconds, quantities, ratios, losses. Performance above 1 is published uncapped with
     `over_ideal`."""
     f = Figures(window, unit)
-    ratios = {kpi.key: kpi.of(f) for kpi in KPIS}
-    effectiveness = ratios["effectiveness"]
-    return {
-        "work_unit": unit.name,
-        "window": {
-            "kind": window.kind, "name": window.name, "from": timestamp(moment(window.start)),
-            "to": None if window.end is None else timestamp(moment(window.end)),
-        },
-        "revision": window.revision, "closed": window.closed,
-        **{element.key: _seconds(element.of(f)) for element in TIMES},
-        "stop_count": window.stop_count, "micro_stop_count": window.micro_count, "failure_count": f.failures()[1],
-        "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
-        **ratios,
-        "losses": losses(f), "loss_cost": loss_cost(f), "scrap_cost": scrap_cost(f),
-        "over_ideal": effectiveness is not None and effectiveness > 1,
-        "degraded": f.spent(Category.UNKNOWN) > 0 or window.late > 0,
-    }  # fmt: skip
+    return _with_ratios(
+        {
+            "work_unit": unit.name,
+            "window": {
+                "kind": window.kind, "name": window.name, "from": timestamp(moment(window.start)),
+                "to": None if window.end is None else timestamp(moment(window.end)),
+            },
+            "revision": window.revision, "closed": window.closed,
+            **{element.key: _seconds(element.of(f)) for element in TIMES},
+            "stop_count": window.stop_count, "micro_stop_count": window.micro_count, "failure_count": f.failures()[1],
+            "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
+            "losses": losses(f), "loss_cost": loss_cost(f), "scrap_cost": scrap_cost(f),
+        }
+    )  # fmt: skip
+
+
+def _with_ratios(line: dict[str, Any]) -> dict[str, Any]:
+    line |= {kpi.key: kpi.of(line) for kpi in KPIS}
+    effectiveness = line["effectiveness"]
+    line["over_ideal"] = effectiveness is not None and effectiveness > 1
+    line["degraded"] = line["unknown_s"] > 0 or line["late"] > 0
+    return line
+
+
+QUANTITIES = ("produced", "good", "scrap", "rework", "late")
+COUNTS = ("stop_count", "micro_stop_count", "failure_count")
+COSTS = ("loss_cost", "scrap_cost")
+SUMMED = (*(element.key for element in TIMES), *COUNTS, *QUANTITIES, *COSTS)
+"""Fields of a line that add up over machines; the others are computed from the sums."""
+
+
+def roll_up(lines: Sequence[Line], **head: Any) -> dict[str, Any]:
+    """The line of several machines together: times, quantities and losses summed, ratios from the sums, never averaged.
+
+    What one of them does not know (None) the sum does not know either. `head`: the fields that say whose line it is. Money is summed as
+    it stands: a site has one currency.
+    """
+    total: dict[str, Any] = dict(head) | {name: _sum(line[name] for line in lines) for name in SUMMED}
+    parts = [line["losses"] for line in lines]
+    known = [part for part in parts if part is not None]
+    total["losses"] = {name: sum(part[name] for part in known) for name, _, _ in LOSSES} if len(known) == len(parts) else None
+    return _with_ratios(total)
 
 
 def _seconds(microseconds: Number) -> Number:

@@ -53,13 +53,15 @@ class DriverError(Exception):
 class LinkError(DriverError):
     """The link is gone or cannot be trusted any more; expected, retried with a fresh driver.
 
-    `remedy_fr` and `remedy_en` say in one sentence what a technician should check.
+    `remedy_fr` and `remedy_en` say in one sentence what a technician should check. `retry_after_s`: seconds after which a driver wants
+    to be tried again; None: the back-off decides.
     """
 
     def __init__(self, message: str, *, remedy_fr: str = "", remedy_en: str = "") -> None:
         super().__init__(message)
         self.remedy_fr = remedy_fr
         self.remedy_en = remedy_en
+        self.retry_after_s: float | None = None
 
 
 class SilentLinkError(LinkError):
@@ -163,6 +165,15 @@ class Paced(Protocol):
 
     def read_limit_s(self, tags: Sequence[str]) -> float:
         """Seconds a `read` of these tags may take while every request is still answered in time."""
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """Optional capability: a `read` may be long, and the driver knows how it moves on."""
+
+    @property
+    def answered_at(self) -> float:
+        """Monotonic time of the last answer, also within a `read`: a poll of minutes over a slow line is no stall."""
 
 
 class Found(NamedTuple):

@@ -9,6 +9,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 
+from drivers import remedies
 from drivers.base import Found, LinkError, Quality, Raw, Reading, SilentLinkError, TagError
 from drivers.modbus import EXCEPTIONS, ModbusDriver
 from drivers.modbus_codec import BIT_TABLES, MAX_BITS, MAX_REGISTERS, TYPES, Block, Point
@@ -66,10 +67,7 @@ class ModbusExplorer(ModbusDriver):
         reply = await self._request(FUNCTIONS[table], address, count)
         if reply.isError():
             raise Refused(table, address, count, int(reply.exception_code))
-        found = [int(bit) for bit in reply.bits[:count]] if table in BIT_TABLES else list(reply.registers)
-        if len(found) != count:
-            await self._distrust(f"{len(found)} instead of {count} of {table} {address}")
-        return found
+        return [int(bit) for bit in reply.bits[:count]] if table in BIT_TABLES else list(reply.registers)
 
     async def inspect(self, tags: Sequence[str]) -> Sequence[Raw]:
         return [await self._inspected(self._points[tag]) for tag in tags]

@@ -50,6 +50,15 @@ def untrustworthy(peer: str, detail: str) -> LinkError:
     )
 
 
+def garbled(peer: str, detail: str) -> LinkError:
+    """A serial line on which something comes, but no frame."""
+    return ReplyError(
+        f"{peer} sends nothing readable: {detail}",
+        remedy_fr="La ligne série est brouillée : vérifier vitesse, parité, câblage (A/B, terminaison) et qu'il n'y a qu'un maître.",
+        remedy_en="The serial line is garbled: check baud rate, parity, wiring (A/B, termination) and that there is only one master.",
+    )
+
+
 def not_admitted(peer: str, detail: str) -> LinkError:
     """The server refuses user, certificate or security policy."""
     return LinkError(

@@ -119,6 +119,11 @@ class DeviceSettings(Settings):
     interval: Duration = 1.0
     timeout: Duration = 1.0
 
+    @property
+    def shared_line(self) -> tuple[str, str] | None:
+        """(line, how it is set up): what devices of the same line share, and must agree on; None: it shares nothing."""
+        return None
+
     @model_validator(mode="after")
     def _paced(self) -> Self:
         for field in ("interval", "timeout"):
@@ -137,14 +142,25 @@ COUNTER_TYPES: dict[str, tuple[int, bool]] = {
 """Integer type -> bits and whether it is signed: where a counter of this type rolls over."""
 
 
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class TagSettings(Settings):
     """What every tag has, whatever its driver.
 
     `deadband`: changes of a number smaller than this are not reported, in the tag's unit.
     `invert`: swaps the sense of a bit (a number counts as true unless it is 0).
+    `valid`: lowest and highest number that can be true, in the tag's unit; one beyond is bad, and is not written.
     """
 
     unit: str | None = None
     deadband: float = Field(default=0.0, ge=0.0)
     invert: bool = False
     writable: bool = False
+    valid: tuple[Number, Number] | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.valid is not None and self.valid[0] > self.valid[1]:
+            raise FieldError("the lowest valid value is above the highest one; exchange them", "valid")
+        return self

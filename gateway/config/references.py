@@ -56,6 +56,7 @@ def split_reference(reference: str, device: str | None) -> tuple[str | None, str
 
 def check_references(draft: Draft) -> None:
     """Tell in `draft.problems` whatever does not fit."""
+    _check_lines(draft)
     for name, unit in draft.work_units.items():
         _check_unit(draft, ("work_units", name), unit)
     _check_reasons(draft)
@@ -64,6 +65,18 @@ def check_references(draft: Draft) -> None:
     for name, calendar in draft.calendars.items():
         for contradiction in calendar.contradictions():
             draft.blame(("calendars", name, "shifts"), f"{contradiction}; correct the times", "calendar contradiction", value="")
+
+
+def _check_lines(draft: Draft) -> None:
+    lines: dict[str, tuple[str, str]] = {}
+    for name, settings in draft.devices.items():
+        if settings.shared_line is None:
+            continue
+        line, how = settings.shared_line
+        other, known = lines.setdefault(line, (name, how))
+        if how != known:
+            text = f"`{other}` is on the same line {line} with {known}, here it is {how}; give both the same"
+            draft.blame(("devices", name, "url"), text, "devices of one line share its connection")
 
 
 def _check_unit(draft: Draft, path: Path, unit: WorkUnitSettings) -> None:

@@ -159,7 +159,7 @@ def test_different_bits_of_one_register_are_different_tags() -> None:
 )
 def test_wrong_modbus_addresses(url: str) -> None:
     message, paths = blamed(modbus(url=url))
-    assert "write tcp://192.168.10.22:502 or rtu:///dev/ttyUSB0" in message
+    assert "; write tcp://192.168.10.22:502, rtu+tcp://192.168.10.23:4001 or rtu:///dev/ttyUSB0" in message
     assert ("url",) in paths
 
 

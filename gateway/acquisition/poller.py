@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 
 from drivers import remedies
 from drivers.base import (
+    Answering,
     Clock,
     Driver,
     LinkError,
@@ -38,7 +39,8 @@ IDLE_S = 1.0
 def diagnose(error: Exception) -> Diagnosis:
     """A driver's LinkError in the words of a link status."""
     remedy = Text(error.remedy_fr, error.remedy_en) if isinstance(error, LinkError) and error.remedy_fr else None
-    return Diagnosis(str(error), remedy, silent=isinstance(error, SilentLinkError))
+    retry_after_s = error.retry_after_s if isinstance(error, LinkError) else None
+    return Diagnosis(str(error), remedy, silent=isinstance(error, SilentLinkError), retry_after_s=retry_after_s)
 
 
 class Poller:
@@ -67,12 +69,12 @@ class Poller:
         drained: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
-        self.last_progress = clock.monotonic()
-        """Monotonic time of the last sign of life of this task, whatever the device does."""
+        self._progressed_at = clock.monotonic()
         self.stall_after_s = CONNECT_LIMIT_S + CLOSE_LIMIT_S + interval_s
         """Without progress for longer than this the task itself hangs."""
         self.driver: Driver | None = None
         """The connected driver, for writes; None while the link is down."""
+        self._answering: Answering | None = None
         self._refusing: Refusing | None = None
         self._watching: Watching | None = None
         self._incidents: dict[str, int] = {}
@@ -95,6 +97,11 @@ class Poller:
         )
 
     @property
+    def last_progress(self) -> float:
+        """Monotonic time of the last sign of life of this task, whatever the device does."""
+        return self._progressed_at if self._answering is None else max(self._progressed_at, self._answering.answered_at)
+
+    @property
     def status(self) -> LinkStatus:
         return self._link.status
 
@@ -105,6 +112,7 @@ class Poller:
     async def _serve(self) -> None:
         self._progress()
         driver = self._make_driver()
+        self._answering = driver if isinstance(driver, Answering) else None
         try:
             async with self._at_most(CONNECT_LIMIT_S):
                 await driver.connect()
@@ -218,7 +226,7 @@ class Poller:
         honour_cancellation()
 
     def _progress(self) -> None:
-        self.last_progress = self._clock.monotonic()
+        self._progressed_at = self._clock.monotonic()
 
     def _link_changed(self, status: LinkStatus) -> None:
         self._metrics.link_up.labels(self.name, "device").set(1 if self._link.is_up else 0)

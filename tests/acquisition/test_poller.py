@@ -202,6 +202,48 @@ async def test_what_a_driver_notices_is_counted_and_stands_in_the_links_status()
         assert rig.poller.status.state is LinkState.CONNECTED, "the link itself is fine"
 
 
+class Resting(FakeDriver):
+    """Its line asks for patience."""
+
+    async def connect(self) -> None:
+        self.plc.opened += 1
+        if self.plc.down:
+            error = LinkError("unit 3 is dead")
+            error.retry_after_s = 40.0
+            raise error
+
+
+async def test_a_driver_says_when_it_wants_to_be_tried_again() -> None:
+    async with Rig(Resting) as rig:
+        rig.plc.down = True
+        await rig.clock.advance(5)
+        opened = rig.plc.opened
+        assert opened <= 3, "the lost link and one try"
+        await rig.clock.advance(30)
+        assert rig.plc.opened == opened
+        await rig.clock.advance(10)
+        assert rig.plc.opened == opened + 1
+
+
+class Slow(FakeDriver):
+    """Every request of its long read is answered."""
+
+    @property
+    def answered_at(self) -> float:
+        return self.plc.clock.monotonic()
+
+    def read_limit_s(self, tags: Sequence[str]) -> float:
+        return 1000.0
+
+
+async def test_a_long_read_whose_requests_are_answered_is_progress() -> None:
+    async with Rig(Slow) as rig:
+        rig.plc.takes_s = 300
+        await rig.clock.advance(100)
+        assert len(rig.plc.read_at) == 2
+        assert rig.clock.monotonic() - rig.poller.last_progress < 1
+
+
 async def test_a_bug_behind_on_readings_surfaces() -> None:
     rig = Rig()
 

@@ -23,6 +23,7 @@ from gateway.app.line import Line, UnitCommands, raised, sources
 from gateway.app.live import LivePublisher
 from gateway.app.parts import (
     gateway_path,
+    make_centers,
     make_forwarders,
     make_line,
     make_pollers,
@@ -127,7 +128,7 @@ class Daemon:
         self._metrics = metrics
         self._notifier = Notifier.from_environment()
         self._recorder = Recorder(
-            store, gateway_id=config.gateway.id, source_of=sources(line.trackers, gateway_path(config)), clock=clock, metrics=metrics,
+            store, gateway_id=config.gateway.id, source_of=sources(line, gateway_path(config)), clock=clock, metrics=metrics,
             snapshots=line.snapshots, after_commit=self._committed, ballast=Ballast(state_dir),
         )  # fmt: skip
         self._alerts = Alerts(lambda event: line.record([event]), clock, config.gateway.time_zone)
@@ -154,6 +155,7 @@ class Daemon:
         self._watch = Watch(
             config, line, store, self._recorder, self._alerts, self._live, clock, metrics, links=links, tasks=tasks,
         )  # fmt: skip
+        metrics.tasks.set_function(lambda: float(len(asyncio.all_tasks())))
         metrics.registry.register(BoardCollector(lambda: self._watch.glance(), clock))
         self._server = StatusServer(Address(*config.gateway.address), lambda: self._watch.board, metrics, clock)
 
@@ -166,7 +168,8 @@ class Daemon:
         """Restores the trackers from the journal; opens no link."""
         metrics = Metrics()
         trackers = await make_trackers(config, store, clock)
-        daemon = cls(config, state_dir, store, clock, make_line(config, trackers, clock, metrics), metrics)
+        centers = await make_centers(config, store, clock)
+        daemon = cls(config, state_dir, store, clock, make_line(config, trackers, centers, clock, metrics), metrics)
         daemon._take_up()
         return daemon
 

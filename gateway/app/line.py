@@ -10,11 +10,12 @@ from prometheus_client import Counter
 from drivers.base import Clock, Reading
 from gateway.acquisition.sampling import Sampling
 from gateway.acquisition.telemetry import Telemetry, batch_payload
-from gateway.domain.events import AlertRaised, ClockStepped, Event, QuantityCounted
+from gateway.domain.events import AlertRaised, ClockStepped, Event, QuantityCounted, WindowClosed
 from gateway.domain.job import Job, WriteState
 from gateway.domain.job_order import Answer, Fact, JobCommand
 from gateway.domain.snapshot import Snapshot
 from gateway.domain.tracker import Tracker
+from gateway.domain.work_center import WorkCenter
 from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
 
@@ -36,6 +37,7 @@ class Line:
     def __init__(
         self,
         trackers: Mapping[str, Tracker],
+        centers: Sequence[WorkCenter],
         sampling: Sampling,
         telemetry: Telemetry,
         clock: Clock,
@@ -46,9 +48,11 @@ class Line:
         bulk: bool,
     ) -> None:
         self.trackers = trackers
+        self.centers = centers
         self.telemetry = telemetry
         self.changed: set[str] = set()
         """Units with something new since the pictures were last renewed."""
+        self._center_of = {unit: center for center in centers for unit in center.units}
         self._sampling = sampling
         self._clock = clock
         self._metrics = metrics
@@ -104,7 +108,10 @@ class Line:
             return
         self.recorder.record(events)
         for event in events:
-            if event.work_unit is not None:
+            if isinstance(event, WindowClosed) and event.work_unit in self._center_of:
+                # In the same transaction as the machine's own, so that a kill cannot part them.
+                self.record(self._center_of[event.work_unit].closed(event))
+            if event.work_unit is not None and event.work_unit in self.trackers:
                 self.changed.add(event.work_unit)
             if isinstance(event, QuantityCounted) and not event.reassigned:
                 self._count(event)
@@ -161,7 +168,8 @@ class Line:
         """The trackers' consistent state of this very moment, and with it the tags that may be told once it is on disk."""
         for device, readings in self.telemetry.take().items():
             self._tags_taken.setdefault(device, []).extend(readings)
-        return [tracker.snapshot() for tracker in self.trackers.values() if tracker.begun and tracker.dirty]
+        changed = [tracker.snapshot() for tracker in self.trackers.values() if tracker.begun and tracker.dirty]
+        return changed + [center.snapshot() for center in self.centers if center.dirty]
 
     def committed_tags(self) -> dict[str, list[Reading]]:
         """Readings whose sample is on disk now."""
@@ -228,7 +236,7 @@ def raised(tracker: Tracker) -> list[AlertRaised]:
     return tracker.signals.standing(tracker.machine.now)
 
 
-def sources(trackers: Mapping[str, Tracker], gateway_path: str) -> Callable[[str | None], str]:
-    """CloudEvents `source` of a work unit, or of the gateway itself."""
-    paths = {name: tracker.unit.path for name, tracker in trackers.items()}
+def sources(line: Line, gateway_path: str) -> Callable[[str | None], str]:
+    """CloudEvents `source` of a work unit, of a line of them, or of the gateway itself."""
+    paths = {name: tracker.unit.path for name, tracker in line.trackers.items()} | {center.key: center.path for center in line.centers}
     return lambda unit: gateway_path if unit is None else paths.get(unit, f"{gateway_path}/{unit}")

@@ -9,6 +9,7 @@ from drivers.base import Reading
 from gateway.acquisition.telemetry import tag_payload
 from gateway.domain.cloud_event import encode
 from gateway.domain.view import UnitView
+from gateway.domain.work_center import WorkCenter
 from gateway.status.board import Board
 from gateway.status.payloads import availability_payload, health_payload, job_payload, state_payload
 from gateway.supervise import LinkStatus
@@ -64,6 +65,11 @@ class LivePublisher:
         for gone in [job_order_id for job_order_id in told if job_order_id not in known_jobs]:
             told.discard(gone)
             self._remove(topics.job(unit, gone))
+
+    def line(self, center: WorkCenter, windows: Mapping[str, Mapping[str, Any]]) -> None:
+        """The open windows of a line, below `{area}/{work_center}/_line`."""
+        for kind, line in windows.items():
+            self._set(self._topics.below_site(center.path, f"kpi/{kind}"), line)
 
     def health(self, board: Board) -> None:
         if self._targets:

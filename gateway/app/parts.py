@@ -20,6 +20,7 @@ from gateway.config import Config, SecretError, read_secret
 from gateway.dispatch.release import Release, make_plan
 from gateway.dispatch.writing import DeviceWriter
 from gateway.domain.tracker import RECORD_KINDS, Tracker
+from gateway.domain.work_center import WorkCenter
 from gateway.metrics import Metrics
 from gateway.outbox.forwarder import Forwarder
 from gateway.outbox.recorder import Recorder
@@ -81,12 +82,25 @@ async def make_trackers(config: Config, store: Store, clock: Clock) -> dict[str,
     return trackers
 
 
-def make_line(config: Config, trackers: Mapping[str, Tracker], clock: Clock, metrics: Metrics) -> Line:
+async def make_centers(config: Config, store: Store, clock: Clock) -> list[WorkCenter]:
+    """One for each line of several machines, or that the configuration speaks of, with the windows that its machines may still revise."""
+    centers = []
+    for name in dict.fromkeys(unit.work_center for unit in config.work_units.values()):
+        units = {unit.name: unit for unit in config.work_units.values() if unit.work_center == name}
+        if len(units) == 1 and name not in config.work_centers:
+            continue
+        center = WorkCenter(name, units, config.line_rule(name))
+        center.restore(await store.records(center.key, ("window",), clock.now() - MEMORY))
+        centers.append(center)
+    return centers
+
+
+def make_line(config: Config, trackers: Mapping[str, Tracker], centers: Sequence[WorkCenter], clock: Clock, metrics: Metrics) -> Line:
     recorded = frozenset(name for name, settings in config.devices.items() if settings.recorded)
     references = {unit: {reference: config.resolve(unit, reference) for reference in config.unit_tags[unit]} for unit in config.work_units}
     own_time = frozenset(unit for unit, sources in references.items() if any(device in recorded for device, _ in sources.values()))
     return Line(
-        trackers, Sampling(references), Telemetry(config.devices, _shown(config)), clock, metrics,
+        trackers, centers, Sampling(references), Telemetry(config.devices, _shown(config)), clock, metrics,
         recorded=recorded, own_time=own_time, bulk=any(isinstance(s, MqttSettings) for s in config.uplinks.values()),
     )  # fmt: skip
 

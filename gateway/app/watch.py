@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import orjson
 
@@ -22,6 +23,7 @@ from gateway.config import Config
 from gateway.domain.entry import Entry
 from gateway.domain.events import Event, JobProgress, MaterialConsumed, PromiseChanged, QualityResult, QuantityCounted
 from gateway.domain.view import UnitView
+from gateway.domain.work_center import WorkCenter
 from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
 from gateway.outbox.store import Store
@@ -212,6 +214,12 @@ class Watch:
             jobs = self._line.trackers[name].production.ledger
             known = {j.job_order_id for j in (*jobs.queue(), *jobs.recent(), *jobs.interrupted, *([jobs.running] if jobs.running else []))}
             self._live.unit(self._views[name], links.get(self._config.device_of_unit[name] or ""), known)
+        for center in self._line.centers:
+            if not untold.isdisjoint(center.units):
+                self._live.line(center, self._open_lines(center))
+
+    def _open_lines(self, center: WorkCenter) -> dict[str, dict[str, Any]]:
+        return center.open_lines({unit: self._views[unit].windows for unit in center.units if unit in self._views})
 
     def _task_states(self) -> tuple[TaskStatus, ...]:
         now, monotonic = self._clock.now(), self._clock.monotonic()
@@ -277,7 +285,7 @@ class Watch:
         return Board(
             at=self._clock.now(), started_at=self._started_at, gateway=self._info, units=units,
             links=tuple(status() for status in self._links.values()), uplinks=tuple(self._uplinks), journal=self._journal(),
-            alerts=self._alerts.active(), events=events,
+            alerts=self._alerts.active(), events=events, lines={c.name: self._open_lines(c) for c in self._line.centers},
             tasks=self._task_states(), readings_per_s=self._readings_per_s,
         )  # fmt: skip
 

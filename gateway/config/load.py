@@ -9,6 +9,7 @@ from pathlib import Path
 from yaml import MappingNode
 
 from gateway.config.draft import Draft, read_sections
+from gateway.config.machines import expand_machines
 from gateway.config.problems import ConfigError
 from gateway.config.references import check_references, split_reference, tag_references
 from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings
@@ -16,6 +17,7 @@ from gateway.config.settings import GatewaySettings, WorkCenterSettings
 from gateway.config.sources import gather
 from gateway.config.work_units import build_work_unit
 from gateway.domain.equipment import WorkUnit
+from gateway.domain.work_center import LineRule
 from gateway.outbox.settings import JournalSettings
 
 
@@ -42,6 +44,11 @@ class Config:
     tree: MappingNode = field(repr=False, compare=False)
     """What the files say, with their lines: later checks (secrets) blame the right one."""
 
+    def line_rule(self, work_center: str) -> LineRule:
+        """Whose figures are those of the line `work_center`."""
+        found = self.work_centers.get(work_center, WorkCenterSettings())
+        return LineRule(found.kpi_from, found.time_from, found.ideal_from, found.good_from, found.scrap_from)
+
     def resolve(self, work_unit: str, reference: str) -> tuple[str, str]:
         """(device, tag) of a reference of `unit_tags[work_unit]`."""
         device, tag = split_reference(reference, self.device_of_unit[work_unit])
@@ -53,13 +60,14 @@ class Config:
 def load(path: Path | str) -> Config:
     """Read, join and check the configuration at `path`. Opens no link, reads no secret. Raises ConfigError with every problem."""
     sources = gather(Path(path))
-    draft = Draft(sources.root, frozenset(sources.untagged), list(sources.problems))
+    expansion = expand_machines(sources)
+    draft = Draft(sources.root, frozenset(sources.untagged | expansion.unmade), list(sources.problems))
     if sources.readable:
         read_sections(draft)
         check_references(draft)
     gateway = draft.gateway
     if draft.problems or gateway is None:
-        raise ConfigError(draft.problems)
+        raise ConfigError(expansion.with_users(draft.problems))
     units = draft.work_units
     return Config(
         path=Path(path),

@@ -183,6 +183,10 @@ def _check_work_centers(draft: Draft) -> None:
             centers = {settings.work_center for settings in draft.work_units.values()}
             text = f"no work unit says `work_center: {name}`{nearest(name, centers)}"
             draft.blame(("work_centers", name), text, "a work centre without work units", value="")
-        elif center.kpi_from is not None and center.kpi_from not in members and all_read:
-            text = f"no work unit of this name is in `{name}`{nearest(center.kpi_from, members)}"
-            draft.blame(("work_centers", name, "kpi_from"), text, f"not a key of `work_units` with work_center {name}")
+        elif all_read:
+            for field in ("kpi_from", "time_from", "ideal_from", "good_from", "scrap_from"):
+                named = getattr(center, field)
+                for unit in (named,) if isinstance(named, str) else named or ():
+                    if unit not in members:
+                        text = f"no work unit of this name is in `{name}`{nearest(unit, members)}"
+                        draft.blame(("work_centers", name, field), text, f"not a key of `work_units` with work_center {name}")

@@ -314,4 +314,21 @@ class ProductSettings(Section):
 
 
 class WorkCenterSettings(Section):
+    """Whose figures are the line's: one machine's (`kpi_from`), or one's times and another's pieces (`time_from` and its kin)."""
+
     kpi_from: Name | None = Field(default=None, description="The work unit that speaks for the line; without it the line sums its units.")
+    time_from: Name | None = Field(default=None, description="The work unit whose times are the line's, its bottleneck.")
+    ideal_from: Name | None = Field(default=None, description="Whose ideal time per piece is the line's; without it that of time_from.")
+    good_from: Name | None = Field(default=None, description="Where good pieces are counted; without it by time_from.")
+    scrap_from: tuple[Name, ...] = Field(default=(), description="Whose scrap is the line's; without it that of all its work units.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        parts = [name for name in ("ideal_from", "good_from", "scrap_from") if getattr(self, name)]
+        if self.kpi_from is not None and (self.time_from is not None or parts):
+            raise FieldError(
+                f"kpi_from takes all from one machine; remove it or {(['time_from'] if self.time_from else parts)[0]}", "kpi_from"
+            )
+        if parts and self.time_from is None:
+            raise FieldError(f"{parts[0]} needs a machine whose times count; add time_from: WORK_UNIT", parts[0])
+        return self

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from gateway.domain.equipment import FAILURE_CLASSES, WorkUnit
+from gateway.domain.equipment import FAILURE_CLASSES, Cost, WorkUnit
 from gateway.domain.instants import SECOND, moment, timestamp
 from gateway.domain.oee import Category, Window
 
@@ -285,6 +286,38 @@ def roll_up(lines: Sequence[Line], **head: Any) -> dict[str, Any]:
     parts = [line["losses"] for line in lines]
     known = [part for part in parts if part is not None]
     total["losses"] = {name: sum(part[name] for part in known) for name, _, _ in LOSSES} if len(known) == len(parts) else None
+    return _with_ratios(total)
+
+
+def combine(*, time: Line, ideal: Line, good: Line, scrap: Sequence[Line], cost: Cost | None, **head: Any) -> dict[str, Any]:
+    """The line of a production line that is judged by one machine's times and another's pieces.
+
+    `time`: whose times count; `ideal`: whose ideal time per piece; `good`: where the good pieces are counted; `scrap`: all machines that
+    scrap. A piece that is scrapped anywhere was produced.
+    """
+    scrapped = sum((line["scrap"] for line in scrap), Decimal(0))
+    produced = good["good"] + good["rework"] + scrapped
+    per_piece = _divide(ideal["net_s"], ideal["produced"])
+
+    def worth(pieces: Decimal) -> Number:
+        return 0.0 if not pieces else None if per_piece is None else per_piece * float(pieces)
+
+    net, useful, rework = worth(produced), worth(good["good"]), worth(good["rework"])
+    total = dict(head) | {name: time[name] for name in (*SUMMED, "losses")}
+    total |= {"net_s": net, "useful_s": useful, "produced": produced, "scrap": scrapped, "loss_cost": None, "scrap_cost": None}
+    total |= {name: good[name] for name in ("good", "rework", "late")}
+    known = time["losses"]
+    if known is not None and net is not None and useful is not None and rework is not None:
+        lost = {name: known[name] for name, kind, _ in LOSSES if kind != "quality" and name != "residual"}
+        lost |= {"scrap": net - useful - rework, "rework": rework}
+        lost["residual"] = total["planned_s"] - useful - sum(lost.values())
+        total["losses"] = {name: lost[name] for name, _, _ in LOSSES}
+    else:
+        total["losses"] = None
+    if cost is not None:
+        total["scrap_cost"] = None if cost.per_piece is None else float(scrapped * cost.per_piece)
+        if useful is not None:
+            total["loss_cost"] = round(float(cost.per_hour) * (total["planned_s"] - useful) / 3600, 4)
     return _with_ratios(total)
 
 

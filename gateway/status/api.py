@@ -27,6 +27,7 @@ def status_body(board: Board) -> Payload:
         for alert in board.alerts
     ]  # fmt: skip
     body["gateway"] = gateway_payload(board)
+    body["work_centers"] = [{"work_center": name, "kpi": dict(windows)} for name, windows in board.lines.items()]
     body["units"] = [unit_body(board, unit) for unit in board.units]
     return body
 

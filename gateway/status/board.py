@@ -156,6 +156,8 @@ class Board:
     """The last 200, latest first."""
     tasks: tuple[TaskStatus, ...] = ()
     readings_per_s: float | None = None
+    lines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    """Work centre -> kind of window (hour, shift) -> the open window of the whole line."""
 
     def unit(self, name: str) -> UnitStatus | None:
         return next((unit for unit in self.units if unit.view.work_unit == name), None)

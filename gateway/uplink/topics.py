@@ -36,6 +36,10 @@ class Topics:
         """Suffix of the retained JobResponse of one order."""
         return self.unit(work_unit, f"job/{escape(job_order_id)}")
 
+    def below_site(self, source: str, leaf: str) -> str:
+        """Suffix of a topic of what has a CloudEvents `source` and is no work unit: a line of them."""
+        return f"{self._place(source)}/{leaf}"
+
     def gateway(self, leaf: str) -> str:
         """Suffix of one of the gateway's own topics: `gateway("health")`."""
         return f"{self._gateway}/{leaf}"
@@ -49,7 +53,7 @@ class Topics:
         key = entry.work_unit, entry.type
         topic = self._events.get(key)
         if topic is None:
-            place = self._gateway if entry.work_unit is None else self._units.get(entry.work_unit) or self._former_place(entry)
+            place = self._gateway if entry.work_unit is None else self._units.get(entry.work_unit) or self._place_of(entry)
             topic = self._events[key] = self.full(f"{place}/event/{entry.type.replace('.', '/')}")
         return topic
 
@@ -63,7 +67,9 @@ class Topics:
         found[self.full(self.gateway("replay"))] = ("replay", None)
         return found
 
-    def _former_place(self, entry: Entry) -> str:
-        # A row of a unit that is no longer configured goes where its own `source` says it happened.
-        source: str = orjson.loads(entry.body)["source"]
+    def _place_of(self, entry: Entry) -> str:
+        # A line's row, or that of a unit that is no longer configured, goes where its own `source` says it happened.
+        return self._place(orjson.loads(entry.body)["source"])
+
+    def _place(self, source: str) -> str:
         return source.removeprefix(self._site).strip("/")

@@ -11,11 +11,12 @@ import orjson
 from drivers.base import Quality, Reading
 from gateway.acquisition.sampling import Sampling
 from gateway.acquisition.telemetry import Telemetry
-from gateway.app.line import LAG, Line, UnitCommands
+from gateway.app.line import LAG, Line, UnitCommands, sources
 from gateway.domain.equipment import Counter, Counts, Signal, StateFromBits, WorkUnit
 from gateway.domain.events import ClockStepped, Event, QuantityCounted, StateChanged
 from gateway.domain.job_order import JobCommand, JobOrder, Verb
 from gateway.domain.tracker import Tracker
+from gateway.domain.work_center import LineRule, WorkCenter
 from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
 from tests.manual_clock import ManualClock
@@ -46,6 +47,7 @@ def line(*, recorded: bool = False, bulk: bool = True) -> tuple[Line, Rememberin
     clock, recorder = ManualClock(START), Remembering()
     made = Line(
         {"m": Tracker(unit)},
+        [WorkCenter("line", {"m": unit}, LineRule())],
         Sampling({"m": {"run": ("plc", "run"), "parts": ("plc", "parts")}}),
         Telemetry(["plc"], {"plc": ("run", "parts", "spare")}),
         clock,
@@ -136,7 +138,7 @@ def test_a_recording_lives_in_its_own_time_and_is_not_taken_twice() -> None:
     snapshot = made.trackers["m"].snapshot()
     tracker.restore(snapshot, snapshot.records)
     again = Line(
-        {"m": tracker}, Sampling({"m": {"run": ("plc", "run"), "parts": ("plc", "parts")}}),
+        {"m": tracker}, [], Sampling({"m": {"run": ("plc", "run"), "parts": ("plc", "parts")}}),
         Telemetry(["plc"], {"plc": ("run", "parts")}), clock,
         Metrics(), recorded=frozenset({"plc"}), own_time=frozenset({"m"}), bulk=False,
     )  # fmt: skip
@@ -164,3 +166,17 @@ def test_a_lost_link_is_unknown_time() -> None:
     made.on_readings("plc", readings(START + timedelta(seconds=5), run=None, parts=None, spare=None), False)
     changes = [e for e in recorder.events if isinstance(e, StateChanged)]
     assert [change.state for change in changes] == ["running", "unknown"]
+
+
+async def test_a_closed_window_of_the_line_follows_that_of_its_machines_in_the_same_step() -> None:
+    made, recorder, clock = line()
+    made.pass_time()
+    made.on_readings("plc", readings(clock.now(), run=1, parts=5), False)
+    await clock.advance(3700)
+    made.pass_time()
+    closed = [event for event in recorder.events if event.type == "window.closed"]
+    assert [event.work_unit for event in closed] == ["m", "line/_line"] * 2, "the hour before 06:00 too: deadlines are processed late"
+    assert closed[1].data()["work_center"] == "line"
+    assert [snapshot.work_unit for snapshot in made.snapshots()] == ["m", "line/_line"]
+    assert [snapshot.work_unit for snapshot in made.snapshots()] == []
+    assert sources(made, "/acme/lyon/_gateway/g")("line/_line") == "/acme/lyon/hall/line/_line"

@@ -28,6 +28,7 @@ class Metrics:
             ["device", "kind"],
             registry=r,
         )
+        self.tasks = Gauge("lineside_tasks", "Tasks of the event loop; a number that only grows is a leak.", registry=r)
         self.samples_late = Counter(
             "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
         )

@@ -2,10 +2,10 @@
 //
 //   node opcua_server.js PORT PKI_FOLDER [TOTAL]
 //
-// It answers each line with one line, as tests/chaos/opcua_server.py does:
-//   {"total": N}          the machine made its N-th piece
-//   {"program": BOOL}     the program is there, or its nodes are gone (a download)
-//   {"ask": "sessions"}   how many sessions, subscriptions and channels the server holds
+// As tests/chaos/opcua_server.py does:
+//   {"total": N}         the machine made its N-th piece
+//   {"program": false}   its nodes are gone, as in the middle of a download; true: they are there again
+//   {"ask": "held"}      how many sessions, subscriptions and channels the server holds, answered with a line
 // It ends when standard input ends.
 "use strict";
 
@@ -53,6 +53,9 @@ class Machine {
             if (order.program && !this.nodes) this.load();
             if (!order.program && this.nodes) this.unload();
         }
+    }
+
+    held() {
         const { currentSessionCount, currentSubscriptionCount, currentChannelCount } = this.server;
         return { sessions: currentSessionCount, subscriptions: currentSubscriptionCount, channels: currentChannelCount };
     }
@@ -71,7 +74,9 @@ async function main(port, pki, total) {
     await server.start();
     console.log(JSON.stringify({ listening: port }));
     for await (const line of readline.createInterface({ input: process.stdin })) {
-        console.log(JSON.stringify(machine.obey(JSON.parse(line))));
+        const order = JSON.parse(line);
+        machine.obey(order);
+        if (order.ask) console.log(JSON.stringify(machine.held()));
     }
     await server.shutdown(0);
     process.exit(0);

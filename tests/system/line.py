@@ -177,7 +177,7 @@ class Line:
                 stderr=log,
                 env={**os.environ, **(self.environment if name == "gateway" else {})},
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
 
     async def _broker_listens(self) -> bool:
@@ -269,7 +269,7 @@ async def _kill(process: asyncio.subprocess.Process) -> None:
     await process.wait()
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
     """A test run that is itself killed takes its processes along."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 

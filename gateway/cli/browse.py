@@ -16,7 +16,7 @@ from gateway.cli.errors import CommandError
 from gateway.cli.exploring import STOPPED, Progress, add_arguments, connected, told
 from gateway.cli.tag_list import tag_names, write_csv
 from gateway.config import load_device
-from gateway.config.schema import AnyDeviceSettings
+from gateway.config.one_device import OneDevice
 
 
 def add_parser(subparsers: Any) -> None:
@@ -37,21 +37,22 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when the whole way was gone, 1 when the link failed. Raises ConfigError and CommandError."""
-    settings, _ = load_device(args.config, args.device)
+    found = load_device(args.config, args.device)
     logs.configure(level=logging.CRITICAL)
     try:
-        asyncio.run(_browse(settings, args))
+        asyncio.run(_browse(found, args))
     except KeyboardInterrupt:
         print("stopped before the end", file=sys.stderr)
         return STOPPED
     return 0
 
 
-async def _browse(settings: AnyDeviceSettings, args: argparse.Namespace) -> None:
+async def _browse(one: OneDevice, args: argparse.Namespace) -> None:
+    settings = one.settings
     progress = Progress()
     if settings.recorded:
         raise CommandError(f"{args.device} is a recording, which lists its own tags; look into the file of {settings.peer}")
-    async with connected(settings, args.device, args.state_dir) as device:
+    async with connected(one, args.state_dir) as device:
         if not isinstance(device, Explorer):
             raise CommandError(
                 f"a device of driver {settings.driver} cannot be browsed; write its tags from the maker's list",

@@ -17,7 +17,7 @@ import drivers
 import gateway
 from drivers.opcua_settings import OpcUaSettings
 from gateway import logs
-from gateway.cli.connect import try_links
+from gateway.cli.run import default_state_dir
 from gateway.config import Config, check_secrets, load
 from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings, written_duration
 from gateway.domain.equipment import StateFromBits, StateFromCodes, StateFromCounts, StateFromPackML, WorkUnit
@@ -37,7 +37,10 @@ def add_parser(subparsers: Any) -> None:
         epilog="example: lineside check /etc/lineside/lineside.yaml --connect",
     )
     parser.add_argument("config", type=Path, metavar="CONFIG")
-    parser.add_argument("--connect", action="store_true", help="connect to every device and read all its tags, and reach every uplink")
+    parser.add_argument("--connect", action="store_true", help="connect to every device and read all its tags, log in to every uplink")
+    parser.add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="with --connect: where certificates are (default: $STATE_DIRECTORY, else ./state)"
+    )
     parser.set_defaults(run=run)
 
 
@@ -56,8 +59,11 @@ def run(args: argparse.Namespace) -> int:
         return 0
     # What a link says goes into its own line below, not into a log between the lines.
     logs.configure(level=logging.CRITICAL)
+    # Only now: a configuration alone is checked without waiting for the protocol stacks to load.
+    from gateway.cli.connect import try_links
+
     failed = 0
-    for trial in asyncio.run(try_links(config)):
+    for trial in asyncio.run(try_links(config, args.state_dir or default_state_dir())):
         print(trial)
         failed += not trial.works
     return _LINK_FAILED if failed else 0

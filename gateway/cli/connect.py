@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from drivers import make_driver
 from drivers.base import DriverError, LinkError, Quality, Reading
-from drivers.modbus_settings import ModbusSettings
-from drivers.opcua_settings import OpcUaSettings
 from drivers.recording import RecordingError, read_recording
 from drivers.replay import ReplaySettings
+from gateway.app.parts import make_topics
 from gateway.clock import SystemClock
 from gateway.config import Config, SecretError, read_secret
-from gateway.config.schema import AnyUplinkSettings
-from gateway.uplink.settings import HttpSettings, peer_of
+from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings
+from gateway.seams import UplinkError
+from gateway.uplink.settings import HttpSettings, MqttSettings, peer_of
+from gateway.uplink.trial import try_broker, try_erp
 
 _DEVICE_TIMEOUT_S = 20.0
 """A secured OPC UA connection with hundreds of tags takes seconds on a small PLC."""
-_UPLINK_TIMEOUT_S = 4.0
+_UPLINK_TIMEOUT_S = 20.0
+"""An ERP whose answer gets lost is asked three times."""
+_AT_A_TIME = 16
+"""Enough that one dead device does not keep the others waiting, and no burst on the plant's network."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +44,27 @@ class Trial:
         return "\n".join([head, *(f"{'':<12}{detail}" for detail in self.details)])
 
 
-async def try_links(config: Config) -> list[Trial]:
-    """All links at the same time, told in the order of the configuration."""
+async def try_links(config: Config, state_dir: Path | None = None) -> list[Trial]:
+    """All links, several at the same time, told in the order of the configuration.
+
+    `state_dir`: where the daemon keeps its own certificate and those it trusts.
+    """
     used: dict[str, set[str]] = {}
     for unit, references in config.unit_tags.items():
         for device, tag in (config.resolve(unit, reference) for reference in references):
             used.setdefault(device, set()).add(tag)
     devices = [
-        _recording(name, settings, used.get(name, set())) if isinstance(settings, ReplaySettings) else _device(name, settings)
+        _recording(name, settings, used.get(name, set())) if isinstance(settings, ReplaySettings) else _device(name, settings, state_dir)
         for name, settings in config.devices.items()
     ]
-    uplinks = [_address(name, settings, *place) for name, settings in config.uplinks.items() for place in _places(settings)]
-    return list(await asyncio.gather(*devices, *uplinks))
+    uplinks = [trial for name, settings in config.uplinks.items() for trial in _uplink(name, settings, config)]
+    turn = asyncio.Semaphore(_AT_A_TIME)
+
+    async def in_turn(trial: Coroutine[Any, Any, Trial]) -> Trial:
+        async with turn:
+            return await trial
+
+    return list(await asyncio.gather(*(in_turn(trial) for trial in (*devices, *uplinks))))
 
 
 async def _recording(name: str, settings: ReplaySettings, used: set[str]) -> Trial:
@@ -64,10 +79,10 @@ async def _recording(name: str, settings: ReplaySettings, used: set[str]) -> Tri
     return Trial(name, settings.peer, not missing, f"{readings.total()} reading{'s' if readings.total() != 1 else ''}", details)
 
 
-async def _device(name: str, settings: OpcUaSettings | ModbusSettings) -> Trial:
+async def _device(name: str, settings: AnyDeviceSettings, state_dir: Path | None) -> Trial:
     clock = SystemClock()
     try:
-        driver = make_driver(settings, clock, name=name, secrets=read_secret)
+        driver = make_driver(settings, clock, name=name, secrets=read_secret, state_dir=state_dir)
         try:
             async with clock.timeout(_DEVICE_TIMEOUT_S):
                 await driver.connect()
@@ -90,19 +105,40 @@ def _judged(name: str, peer: str, readings: Sequence[Reading]) -> Trial:
     return Trial(name, peer, not bad, told, bad)
 
 
-def _places(settings: AnyUplinkSettings) -> list[tuple[str, int]]:
-    addresses = [settings.address()] if isinstance(settings, HttpSettings) else settings.addresses()
-    return [(host, port) for host, port, _ in addresses]
+def _uplink(name: str, settings: AnyUplinkSettings, config: Config) -> list[Coroutine[Any, Any, Trial]]:
+    """A trial for each address."""
+    if isinstance(settings, HttpSettings):
+        return [_guarded(name, peer_of(settings), _erp(name, settings, config))]
+    return [_guarded(name, f"MQTT {address[0]}:{address[1]}", _broker(name, settings, address, config)) for address in settings.addresses()]
 
 
-async def _address(name: str, settings: AnyUplinkSettings, host: str, port: int) -> Trial:
-    peer = f"{peer_of(settings).split()[0]} {host}:{port}"
+async def _guarded(name: str, peer: str, trial: Coroutine[Any, Any, tuple[str, tuple[str, ...]]]) -> Trial:
+    """`trial` tells what it found and what was refused."""
     try:
         async with SystemClock().timeout(_UPLINK_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(host, port)
+            told, refused = await trial
     except TimeoutError:
-        return Trial(name, peer, False, "no answer; check the address, the network and its firewall", ("expert: TCP connect timed out",))
-    except OSError as error:
-        return Trial(name, peer, False, "cannot be reached; check the address and that it runs", (f"expert: {error}",))
-    writer.close()
-    return Trial(name, peer, True, "reachable")
+        return Trial(name, peer, False, "no answer; check the address, the network and its firewall", ("expert: timed out",))
+    except UplinkError as error:
+        told = error.remedy.en if error.remedy else "cannot be used; check its address, that it runs, and the network"
+        return Trial(name, peer, False, told, (f"expert: {error}",))
+    except SecretError as error:
+        return Trial(name, peer, False, str(error), (f"expert: {error.expert}",))
+    return Trial(name, peer, not refused, told, refused)
+
+
+async def _erp(name: str, settings: HttpSettings, config: Config) -> tuple[str, tuple[str, ...]]:
+    told = await try_erp(name, settings, gateway_id=config.gateway.id, clock=SystemClock(), secrets=read_secret)
+    return told, ()
+
+
+async def _broker(name: str, settings: MqttSettings, address: tuple[str, int, bool], config: Config) -> tuple[str, tuple[str, ...]]:
+    refused = await try_broker(
+        settings, address, client_id=f"{config.gateway.id}-{name}-check", topics=make_topics(config, settings.root), clock=SystemClock(),
+        secrets=read_secret,
+    )  # fmt: skip
+    if not refused:
+        return "user accepted, orders may be received", ()
+    return "user accepted, but not all orders may be received", tuple(
+        f"{topic}: the broker refuses this subscription; grant the gateway the right to read it" for topic in refused
+    )

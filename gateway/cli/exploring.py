@@ -14,7 +14,7 @@ from gateway.cli.errors import CommandError
 from gateway.cli.run import default_state_dir
 from gateway.clock import SystemClock
 from gateway.config import SecretError, read_secret
-from gateway.config.schema import AnyDeviceSettings
+from gateway.config.one_device import OneDevice
 
 STOPPED = 130
 """Exit status after Ctrl-C, as shells use it."""
@@ -34,11 +34,12 @@ def add_arguments(parser: Any) -> None:
 
 
 @asynccontextmanager
-async def connected(settings: AnyDeviceSettings, name: str, state_dir: Path | None) -> AsyncIterator[Driver | Explorer]:
+async def connected(device: OneDevice, state_dir: Path | None) -> AsyncIterator[Driver | Explorer]:
     """The device's explorer where its protocol has one, else its driver; closed at the end, Ctrl-C included. Raises CommandError."""
+    settings = device.settings
     if settings.driver in _PATIENT_DRIVERS:
         settings = settings.model_copy(update={"timeout": max(settings.timeout, _PATIENCE_S)})
-    arguments: dict[str, Any] = {"name": name, "secrets": read_secret, "state_dir": state_dir or default_state_dir()}
+    arguments: dict[str, Any] = {"name": device.name, "secrets": read_secret, "state_dir": state_dir or default_state_dir()}
     clock = SystemClock()
     with told():
         driver = make_explorer(settings, clock, **arguments) or make_driver(settings, clock, **arguments)

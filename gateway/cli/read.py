@@ -16,8 +16,8 @@ from gateway import logs
 from gateway.cli.errors import CommandError
 from gateway.cli.exploring import STOPPED, add_arguments, connected, told
 from gateway.config import load_device
+from gateway.config.one_device import OneDevice
 from gateway.config.problems import nearest
-from gateway.config.schema import AnyDeviceSettings
 
 if TYPE_CHECKING:
     from drivers.modbus_probe import ModbusExplorer
@@ -44,7 +44,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when all that was asked is good, 1 when something is bad or the link failed. Raises ConfigError and CommandError."""
-    settings, known = load_device(args.config, args.device)
+    one = load_device(args.config, args.device)
+    settings, known = one.settings, one.tags
     if settings.recorded:
         raise CommandError(f"{args.device} is a recording and has no present value; look into the file of {settings.peer}")
     if (args.orders or args.registers) and not isinstance(settings, ModbusSettings):
@@ -56,14 +57,14 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(f"{args.device} has no tags yet; find some with lineside browse {args.config} {args.device}")
     logs.configure(level=logging.CRITICAL)
     try:
-        return asyncio.run(_read(settings, args, args.tags or known))
+        return asyncio.run(_read(one, args, args.tags or known))
     except KeyboardInterrupt:
         print("stopped before the end", file=sys.stderr)
         return STOPPED
 
 
-async def _read(settings: AnyDeviceSettings, args: argparse.Namespace, tags: Sequence[str]) -> int:
-    async with connected(settings, args.device, args.state_dir) as device:
+async def _read(one: OneDevice, args: argparse.Namespace, tags: Sequence[str]) -> int:
+    async with connected(one, args.state_dir) as device:
         with told():
             if args.registers:
                 return await _print_registers(device, args.registers)  # type: ignore[arg-type]
@@ -71,7 +72,7 @@ async def _read(settings: AnyDeviceSettings, args: argparse.Namespace, tags: Seq
             _print_readings(found)
             if args.orders:
                 for tag in tags:
-                    await _print_orders_of(device, settings, tag)  # type: ignore[arg-type]
+                    await _print_orders_of(device, one.settings, tag)  # type: ignore[arg-type]
     return _SOME_BAD if any(raw.reading.quality is Quality.BAD for raw in found) else 0
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from yaml import MappingNode
+from yaml import MappingNode, ScalarNode
 
 from gateway.config.draft import Draft, read_device, tags_of
 from gateway.config.load import load
@@ -17,8 +18,18 @@ _STAND_IN = {"opcua": {"node": "i=2258"}, "modbus": {"holding": "0"}}
 """A tag for a device that has none yet: the server's own time, the first register. It is not read."""
 
 
-def load_device(path: Path | str, name: str) -> tuple[AnyDeviceSettings, tuple[str, ...]]:
-    """The device `name` of the configuration at `path`, and the names of its tags. Opens no link, reads no secret.
+@dataclass(frozen=True)
+class OneDevice:
+    """`tags`: the names of its tags, none where the file has none yet. `gateway_id`: None where the file does not say it."""
+
+    name: str
+    settings: AnyDeviceSettings
+    tags: tuple[str, ...]
+    gateway_id: str | None
+
+
+def load_device(path: Path | str, name: str) -> OneDevice:
+    """The device `name` of the configuration at `path`. Opens no link, reads no secret.
 
     Raises ConfigError with every problem of that device; what else is wrong or missing in the file does not matter.
     """
@@ -29,7 +40,7 @@ def load_device(path: Path | str, name: str) -> tuple[AnyDeviceSettings, tuple[s
         pass
     else:
         if name in whole.devices:
-            return whole.devices[name], tuple(tags_of(whole.devices[name]))
+            return OneDevice(name, whole.devices[name], tuple(tags_of(whole.devices[name])), whole.gateway.id)
     sources = gather(Path(path))
     devices = entries(sources.root).get("devices", (None, None))[1]
     known = entries(devices)
@@ -47,7 +58,8 @@ def load_device(path: Path | str, name: str) -> tuple[AnyDeviceSettings, tuple[s
     device = read_device(draft, name)
     if device is None or draft.problems:
         raise ConfigError(draft.problems)
-    return device, tags
+    gateway_id = draft.node(("gateway", "id"))
+    return OneDevice(name, device, tags, gateway_id.value if isinstance(gateway_id, ScalarNode) else None)
 
 
 def _lend_tag(node: MappingNode) -> None:

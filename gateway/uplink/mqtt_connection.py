@@ -88,8 +88,10 @@ Done = Callable[[int | None], None]
 class Connection:
     """`open` once, then publish and subscribe until `lost` is done, then `close`."""
 
-    def __init__(self, access: Access, *, version: MQTTProtocolVersion, will: tuple[str, bytes], clock: Clock) -> None:
+    def __init__(self, access: Access, *, version: MQTTProtocolVersion, will: tuple[str, bytes] | None, clock: Clock) -> None:
+        """`will`: None for a connection that only tries: the broker keeps nothing of it."""
         self._access = access
+        self._is_trial = will is None
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self.version = version
@@ -110,9 +112,9 @@ class Connection:
         self._release: Callable[[], None] = lambda: None
         """Takes the socket out of the loop."""
 
-    def _new_client(self, will: tuple[str, bytes]) -> LoopClient:
+    def _new_client(self, will: tuple[str, bytes] | None) -> LoopClient:
         access = self._access
-        clean = None if self.version == V5 else False
+        clean = None if self.version == V5 else self._is_trial
         client = LoopClient(
             self._is_acknowledged,
             CallbackAPIVersion.VERSION2,
@@ -123,7 +125,8 @@ class Connection:
             manual_ack=True,
         )
         client.connect_timeout = CONNECT_BOUND_S
-        client.will_set(will[0], will[1], qos=1, retain=True)
+        if will is not None:
+            client.will_set(will[0], will[1], qos=1, retain=True)
         if access.user is not None:
             client.username_pw_set(access.user, access.password)
         if access.tls is not None:
@@ -352,10 +355,10 @@ class Connection:
         options: dict[str, Any] = {}
         if self.version == V5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = SESSION_EXPIRY_S
+            properties.SessionExpiryInterval = 0 if self._is_trial else SESSION_EXPIRY_S
             properties.ReceiveMaximum = _INBOUND_WINDOW
             properties.MaximumPacketSize = _LARGEST_INBOUND
-            options = {"clean_start": False, "properties": properties}
+            options = {"clean_start": self._is_trial, "properties": properties}
         try:
             client.connect(self._access.host, self._access.port, KEEP_ALIVE_S, **options)
         except (OSError, ValueError) as error:

@@ -118,16 +118,7 @@ class HttpUplink:
         """Open a session and ask once. Raises UplinkError when nobody answers, or when neither orders nor events were served."""
         if self._settings.plain_text():
             warn_plain_text(self._alerts, self.name, self.peer)
-        tls = self._settings.address()[2]
-        headers = {"Accept": "application/json", "User-Agent": "lineside"}
-        if self._settings.token is not None:
-            headers["Authorization"] = f"Bearer {self._secrets(self._settings.token)}"
-        self._session = aiohttp.ClientSession(
-            headers=headers,
-            timeout=aiohttp.ClientTimeout(total=REQUEST_BOUND_S),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            connector=aiohttp.TCPConnector(limit=1, ssl=tls_context(self._settings.tls) if tls else True),
-        )
+        self._open_session()
         self._cursor = await self._order_cursor(self.name)
         try:
             answer = await self._ask("GET", _SCHEDULE, params=self._poll_parameters())
@@ -138,6 +129,32 @@ class HttpUplink:
         except BaseException:
             await self.close()
             raise
+
+    async def try_once(self) -> str:
+        """Ask for orders once and take none, as `lineside check --connect` does. Returns what came. Raises UplinkError."""
+        self._open_session()
+        try:
+            answer = await self._ask("GET", _SCHEDULE, params=self._poll_parameters())
+            if not 200 <= answer.status < 300:
+                raise _later(answer)
+            items = self._read_schedule(answer.payload)[0] if answer.status != 204 else ()
+        except (NotAMessage, Untrusted) as error:
+            raise UplinkError(f"the answer to {_SCHEDULE} cannot be read: {error}", remedy=_ADMINISTRATOR) from error
+        finally:
+            await self.close()
+        return f"{_SCHEDULE} was answered {answer.status} with {len(items)} order{'' if len(items) == 1 else 's'}"
+
+    def _open_session(self) -> None:
+        tls = self._settings.address()[2]
+        headers = {"Accept": "application/json", "User-Agent": "lineside"}
+        if self._settings.token is not None:
+            headers["Authorization"] = f"Bearer {self._secrets(self._settings.token)}"
+        self._session = aiohttp.ClientSession(
+            headers=headers,
+            timeout=aiohttp.ClientTimeout(total=REQUEST_BOUND_S),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            connector=aiohttp.TCPConnector(limit=1, ssl=tls_context(self._settings.tls) if tls else True),
+        )
 
     async def serve(self, heard: Callable[[], None]) -> None:
         self._heard = heard

@@ -163,7 +163,7 @@ class Link:
         )  # fmt: skip
 
     def good(self) -> None:
-        """Something usable came over the link just now."""
+        """Something usable came over the link just now, or word that what came last still holds."""
         self._last_good = self._clock.now()
 
     def lost(self, diagnosis: Diagnosis) -> float:

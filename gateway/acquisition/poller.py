@@ -89,6 +89,8 @@ class Poller:
         self._drained = drained
         self._silence_s = silence_limit(interval_s)
         self._lost_told = False
+        self._usable = True
+        """Some tag has a value that can be used, as far as the last batches say."""
         self._connections = 0
         self._good, self._uncertain, self._bad = (metrics.readings.labels(name, quality.value) for quality in Quality)
         self._polls = metrics.polls.labels(name)
@@ -166,7 +168,9 @@ class Poller:
                     await self._drained()
         finally:
             if isinstance(stream, AsyncGenerator):
-                await stream.aclose()
+                with contextlib.suppress(TimeoutError):
+                    async with self._clock.timeout(CLOSE_LIMIT_S):
+                        await stream.aclose()
         # A recording at its end: it is never played twice.
         while True:
             self._progress()
@@ -183,7 +187,12 @@ class Poller:
             self._connections += 1
             if self._connections > 1:
                 self._metrics.reconnects.labels(self.name).inc()
-        self._link.good()
+            self._usable = True
+        if readings:
+            self._count(readings)
+        # A keep-alive says that what was good still is; a device whose every tag is bad has nothing good to tell.
+        if self._usable:
+            self._link.good()
         refused = self._refusing.refused if self._refusing is not None else {}
         concerns = self._watching.concerns if self._watching is not None else {}
         self._link.connected(refused, concerns)
@@ -191,7 +200,6 @@ class Poller:
             self._count_incidents(self._watching.incidents)
         self._polls.inc()
         if readings:
-            self._count(readings)
             self._on_readings(self.name, readings, pushed)
 
     def _count(self, readings: Sequence[Reading]) -> None:
@@ -202,6 +210,9 @@ class Poller:
             bad = others.count(Quality.BAD)
             self._bad.inc(bad)
             self._uncertain.inc(len(others) - bad)
+            self._usable = bad < len(readings) or (self._usable and bad < len(self._tags))
+        else:
+            self._usable = True
 
     def _count_incidents(self, incidents: Mapping[str, int]) -> None:
         for kind, count in incidents.items():

@@ -18,11 +18,11 @@ TAGS = ("parts", "state")
 
 
 class Plc:
-    """What a test does to the device: `down`, `hangs`, `takes_s` (answer time), `refused`."""
+    """What a test does to the device: `down`, `hangs`, `takes_s` (answer time), `refused`, `all_bad` (only bad values)."""
 
     def __init__(self, clock: ManualClock) -> None:
         self.clock = clock
-        self.down = self.hangs = False
+        self.down = self.hangs = self.all_bad = False
         self.takes_s = 0.0
         self.parts = 0
         self.opened = self.closed = 0
@@ -244,6 +244,25 @@ async def test_a_long_read_whose_requests_are_answered_is_progress() -> None:
         assert rig.clock.monotonic() - rig.poller.last_progress < 1
 
 
+class AllBad(FakeDriver):
+    async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
+        good = await super().read(tags)
+        return [reading._replace(value=None, quality=Quality.BAD, detail="busy") for reading in good] if self.plc.all_bad else good
+
+
+async def test_a_device_whose_every_tag_is_bad_is_connected_but_gives_nothing_good() -> None:
+    async with Rig(AllBad) as rig:
+        await rig.clock.advance(1)
+        rig.plc.all_bad = True
+        last = rig.poller.status.last_good
+        await rig.clock.advance(5)
+        assert rig.poller.status.state is LinkState.CONNECTED
+        assert rig.poller.status.last_good == last
+        rig.plc.all_bad = False
+        await rig.clock.advance(1)
+        assert rig.poller.status.last_good == rig.clock.now()
+
+
 async def test_a_bug_behind_on_readings_surfaces() -> None:
     rig = Rig()
 
@@ -286,6 +305,33 @@ async def test_a_device_that_pushes_is_listened_to() -> None:
         assert [reading.tag for reading in rig.batches[0][0]] == list(TAGS)
         assert rig.metric("lineside_polls_total", device="packer") == 5, "keep-alives are seen too"
         assert rig.metric("lineside_readings_total", device="packer", quality="good") == 4
+
+
+class BadPushed(FakeDriver):
+    """One bad tag of two a second, then the other too; keep-alives in between."""
+
+    async def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
+        clock = self.plc.clock
+        yield await self.read(tags)
+        await clock.sleep(1)
+        yield [Reading("state", None, Quality.BAD, None, clock.now(), "BadNotConnected")]
+        await clock.sleep(1)
+        yield []
+        await clock.sleep(1)
+        yield [Reading(tag, None, Quality.BAD, None, clock.now(), "BadNotConnected") for tag in tags]
+        while True:
+            await clock.sleep(1)
+            yield []
+
+
+async def test_keep_alives_keep_what_is_good_fresh_and_nothing_else() -> None:
+    async with Rig(BadPushed) as rig:
+        await rig.clock.advance(2)
+        assert rig.poller.status.last_good == rig.clock.now(), "one tag is bad, the other still holds"
+        last = rig.clock.now()
+        await rig.clock.advance(4)
+        assert rig.poller.status.last_good == last
+        assert rig.poller.status.state is LinkState.CONNECTED
 
 
 async def test_a_stream_that_goes_silent_is_rebuilt() -> None:

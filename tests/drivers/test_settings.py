@@ -132,12 +132,64 @@ def test_only_a_recording_is_recorded() -> None:
         ({"a": {"holding": 1, "adress": 1}}, "Extra inputs", ("tags", "a", "adress")),
         ({"a b": {"holding": 1}}, "pattern", ("tags", "a b", "[key]")),
         ({}, "at least 1 item", ("tags",)),
+        (
+            {"a": {"holding": 1, "type": "uint32"}, "b": {"holding": 2}},
+            "tags a (holding 1-2) and b (holding 2) overlap",
+            ("tags", "b", "holding"),
+        ),
+        ({"a": {"holding": 1, "type": "string"}}, "needs its length", ("tags", "a", "type")),
+        ({"a": {"holding": 1, "length": 4}}, "only a string has a length", ("tags", "a", "length")),
+        ({"a": {"holding": 1, "type": "string", "length": 300}}, "less than or equal to 250", ("tags", "a", "length")),
+        ({"a": {"holding": 1, "type": "string", "length": 248, "writable": True}}, "at most 246 characters", ("tags", "a", "length")),
+        ({"a": {"holding": 1, "type": "string", "length": 4, "order": "CDAB"}}, "order ABCD or BADC", ("tags", "a", "order")),
+        ({"a": {"holding": 1, "type": "string", "length": 4, "scale": 2}}, "a string has no scale", ("tags", "a", "scale")),
+        ({"a": {"holding": 65535, "type": "string", "length": 4}}, "ends at register 65536", ("tags", "a", "holding")),
+        ({"a": {"holding": 1, "valid": [5, 1]}}, "above the highest one", ("tags", "a", "valid")),
+        ({"a": {"holding": 1, "valid": [0, float("nan")]}}, "finite", ("tags", "a", "valid", 1)),
+        ({"a": {"holding": 1, "bit": 1, "valid": [0, 1]}}, "a bit has no valid range", ("tags", "a", "valid")),
+        ({"a": {"coil": 1, "valid": [0, 1]}}, "has no valid", ("tags", "a", "valid")),
     ],
 )
 def test_wrong_modbus_tags(tags: dict[str, Any], says: str, path: tuple[Any, ...]) -> None:
     message, paths = blamed(modbus(tags))
     assert says in message
     assert path in paths
+
+
+@pytest.mark.parametrize(
+    ("more", "says", "path"),
+    [
+        (
+            {"forbidden": ["holding 90-100"]},
+            "tag parts (holding 100) lies in the forbidden range holding 90-100",
+            ("tags", "parts", "holding"),
+        ),
+        ({"forbidden": ["holding 9-3"]}, "write for example holding 40-49", ("forbidden", 0)),
+        ({"forbidden": ["40-49"]}, "write for example holding 40-49", ("forbidden", 0)),
+        ({"max_registers": 126}, "less than or equal to 125", ("max_registers",)),
+        ({"max_registers": 1, "tags": {"a": {"holding": 0, "type": "float32"}}}, "tag a needs 2 registers", ("max_registers",)),
+        ({"connections": 9}, "less than or equal to 8", ("connections",)),
+        ({"connections": 2, "url": "rtu:///dev/ttyUSB0"}, "one request at a time", ("connections",)),
+        ({"unit_id": 0, "url": "rtu+tcp://10.0.0.9:4001"}, "unit 0 is the broadcast", ("unit_id",)),
+        ({"url": "rtu+tcp://10.0.0.9"}, "needs the port of the serial device server", ("url",)),
+        ({"url": "rtu:///dev/ttyUSB0?baudrate=19201"}, "a baudrate is one of 300,", ("url",)),
+        ({"url": "rtu:///dev/ttyUSB0?bytesize=7"}, "Modbus RTU has 8 data bits", ("url",)),
+        ({"url": "rtu:///dev/ttyUSB0?parity=X"}, "parity is N, E or O", ("url",)),
+        ({"write": "single"}, "multiple", ("write",)),
+    ],
+)
+def test_wrong_modbus_devices(more: dict[str, Any], says: str, path: tuple[Any, ...]) -> None:
+    message, paths = blamed(modbus() | more)
+    assert says in message
+    assert path in paths
+
+
+def test_devices_of_one_line_know_each_other() -> None:
+    tcp = ANY.validate_python(modbus(url="tcp://PLC-7")).shared_line
+    assert tcp == ANY.validate_python(modbus(url="tcp://plc-7:502", unit_id=9)).shared_line == ("plc-7:502", "tcp")
+    assert ANY.validate_python(modbus(url="rtu+tcp://plc-7:502")).shared_line == ("plc-7:502", "rtu+tcp")
+    assert ANY.validate_python(modbus(url="rtu:///dev/ttyS9?parity=N")).shared_line == ("/dev/ttyS9", "19200 baud, parity N, 1 stop bits")
+    assert ANY.validate_python(opcua()).shared_line is None
 
 
 def test_different_bits_of_one_register_are_different_tags() -> None:

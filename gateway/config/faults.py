@@ -12,7 +12,7 @@ from yaml import Node, ScalarNode
 
 from drivers.settings import NAME_PATTERN, FieldError
 from gateway.config.problems import Problem, nearest
-from gateway.config.schema import known_keys, known_words
+from gateway.config.schema_places import known_keys, known_words
 from gateway.config.yaml_tree import Path, dotted, entries, place, shown, step
 
 _SECRET_KEYS = frozenset({"password", "token", "key", "secret"})

@@ -27,6 +27,10 @@ def tag_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str]]:
         yield ("state", "state"), state.state
         if state.mode is not None:
             yield ("state", "mode"), state.mode
+    if isinstance(state, PackMLState):
+        for name in ("machine_state", "execute_state"):
+            if getattr(state, name) is not None:
+                yield ("state", name), getattr(state, name)
     for name in ("total", "good", "reject", "rework", "cycles"):
         tag = getattr(unit.counts, name)
         if tag is not None:

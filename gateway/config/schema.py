@@ -1,22 +1,20 @@
-"""The whole configuration as one model, its published JSON Schema, and what that schema knows of a place in a file."""
+"""The whole configuration as one model, and its published JSON Schema."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
 from pydantic import Field
-from yaml import Node, ScalarNode
 
 from drivers import DeviceUnion
 from drivers.modbus_settings import ModbusSettings
 from drivers.opcua_settings import OpcUaSettings
 from drivers.replay import ReplaySettings
-from drivers.settings import Name
+from drivers.settings import NAME_PATTERN, Name
 from gateway.config.calendars import CalendarSettings
+from gateway.config.machines import shipped_parameters, template_names
 from gateway.config.settings import GatewaySettings, ProductSettings, ReasonSettings, Section, WorkCenterSettings, WorkUnitSettings
-from gateway.config.yaml_tree import Path, entries, step
 from gateway.outbox.settings import JournalSettings
 from gateway.uplink.settings import HttpSettings, MqttSettings, UplinkSettings
 
@@ -56,9 +54,33 @@ def config_schema() -> dict[str, Any]:
             _write_default(field)
     for field in schema["properties"].values():
         _write_default(field)
+    _add_machines(schema["$defs"]["WorkUnitSettings"])
     # A file that is included holds some sections only, so none is required of a single file.
     schema.pop("required", None)
     return schema
+
+
+def _add_machines(unit: dict[str, Any]) -> None:
+    """`machine` and `with`: the loader puts the template's keys in their place, the model sees those only."""
+    unit["properties"] |= {
+        "machine": {
+            "type": "string",
+            "pattern": NAME_PATTERN,
+            "examples": template_names(),
+            "description": "A machine template, of the program or of `machines/` beside this file: gives state, counts and tags.",
+        },
+        "with": {"type": "object", "description": "Parameters of the machine template."},
+    }
+    unit["required"] = [key for key in unit["required"] if key != "state"]
+    unit["anyOf"] = [{"required": ["state"]}, {"required": ["machine"]}]
+    unit["dependentRequired"] = {"with": ["machine"], "machine": ["device"]}
+    unit["allOf"] = [
+        {
+            "if": {"properties": {"machine": {"const": name}}, "required": ["machine"]},
+            "then": {"properties": {"with": {"properties": parameters}}},
+        }
+        for name, parameters in shipped_parameters().items()
+    ]
 
 
 def _write_default(field: dict[str, Any]) -> None:
@@ -83,60 +105,3 @@ def written_duration(seconds: float) -> str:
         if seconds >= size and seconds % size == 0:
             return f"{seconds / size:g}{unit}"
     return f"{seconds * 1000:g}ms" if seconds else "0s"
-
-
-def known_keys(root: Mapping[str, Any], path: Path, node: Node, base: Path) -> list[str]:
-    """Keys that may stand in the map at `path`; `node` is the value at `base`, a beginning of `path`."""
-    return list(_at(root, path, node, base).get("properties", {}))
-
-
-def known_words(root: Mapping[str, Any], path: Path, node: Node, base: Path) -> list[str]:
-    """The words that the key at `path` may have, where they can be listed."""
-    parent = _at(root, path[:-1], node, base)
-    if parent.get("discriminator", {}).get("propertyName") == path[-1]:
-        return list(parent["discriminator"]["mapping"])
-    field = parent.get("properties", {}).get(path[-1], {})
-    return [str(word) for word in field.get("enum", [])]
-
-
-def _at(root: Mapping[str, Any], path: Path, node: Node, base: Path) -> Mapping[str, Any]:
-    schema: Mapping[str, Any] = root
-    value: Node | None = None
-    for depth, part in enumerate(path):
-        if depth >= len(base):
-            value = node if depth == len(base) else value
-        schema = _below(_chosen(root, schema, value), part)
-        below = step(value, part) if value is not None else None
-        value = below[1] if below else None
-    return _chosen(root, schema, node if len(path) == len(base) else value)
-
-
-def _below(schema: Mapping[str, Any], part: str | int) -> Mapping[str, Any]:
-    """The schema of one item of a list, one key of a model, or any name of a map."""
-    if isinstance(part, int):
-        found = schema.get("items", {})
-    else:
-        named = [*schema.get("patternProperties", {}).values(), schema.get("additionalProperties")]
-        found = schema.get("properties", {}).get(part) or next((kind for kind in named if isinstance(kind, dict)), {})
-    return found if isinstance(found, dict) else {}
-
-
-def _chosen(root: Mapping[str, Any], schema: Mapping[str, Any], value: Node | None) -> Mapping[str, Any]:
-    """References followed, and of several kinds the one that `value` chooses, else the first that has keys."""
-    while True:
-        if "$ref" in schema:
-            schema = root["$defs"][schema["$ref"].rsplit("/", 1)[1]]
-        elif "discriminator" in schema:
-            _, tag = entries(value).get(schema["discriminator"]["propertyName"], (None, None))
-            target = schema["discriminator"]["mapping"].get(tag.value) if isinstance(tag, ScalarNode) else None
-            if target is None:
-                return schema
-            schema = {"$ref": target}
-        elif "anyOf" in schema:
-            kinds = [_chosen(root, kind, value) for kind in schema["anyOf"]]
-            return next(
-                (kind for kind in kinds if not {"properties", "patternProperties", "additionalProperties", "items"}.isdisjoint(kind)),
-                schema,
-            )
-        else:
-            return schema

@@ -122,15 +122,23 @@ class CountsState(Section):
 
 
 class PackMLState(Section):
-    """PackML (ISA-TR88.00.02): state 1-17 and mode, by number or name."""
+    """PackML (ISA-TR88.00.02): state 1-17 and mode, by number, name or node id; or the three nested state machines of OPC 30050."""
 
     from_: Literal["packml"] = Field(alias="from")
     state: TagRef
+    machine_state: TagRef | None = Field(default=None, description="The state machine inside, read while `state` says Cleared.")
+    execute_state: TagRef | None = Field(default=None, description="The innermost one, read while `machine_state` says Running.")
     mode: TagRef | None = None
+
+    @model_validator(mode="after")
+    def _nested(self) -> Self:
+        if self.execute_state is not None and self.machine_state is None:
+            raise FieldError("execute_state lies inside machine_state and there is none; add machine_state: TAG", "execute_state")
+        return self
 
 
 class MachineryState(Section):
-    """OPC 40001-1: MachineryItemState 0-3 and MachineryOperationMode 0-3, by number or name."""
+    """OPC 40001-1: MachineryItemState 0-3 and MachineryOperationMode 0-3, by number, name or node id."""
 
     from_: Literal["machinery"] = Field(alias="from")
     state: TagRef

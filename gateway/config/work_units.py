@@ -92,7 +92,7 @@ def _state(unit: WorkUnitSettings) -> StateSource:
     if isinstance(state, CountsState):
         return StateFromCounts()
     if isinstance(state, PackMLState):
-        return StateFromPackML(state.state, state.mode)
+        return StateFromPackML(state.state, state.mode, state.machine_state, state.execute_state)
     return StateFromMachinery(state.state, state.mode)
 
 

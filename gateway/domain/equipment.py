@@ -51,8 +51,13 @@ class StateFromCounts:
 
 @dataclass(frozen=True)
 class StateFromPackML:
+    """`state` is a raw state number, or the outermost of OPC 30050's three nested state machines; `machine_state` and `execute_state`
+    are the inner two, read while the one outside says only Cleared or Running."""
+
     state: str
     mode: str | None = None
+    machine_state: str | None = None
+    execute_state: str | None = None
 
 
 @dataclass(frozen=True)

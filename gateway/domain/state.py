@@ -97,9 +97,20 @@ _PACKML_NAMES = (
     "Suspending", "Unsuspending", "Resetting", "Completing", "Complete",
 )  # fmt: skip
 _PACKML_EXECUTE = 6
+_PACKML_OUTER = frozenset({18, 19})
+"""Cleared and Running of OPC 30050: which state it is, the next state machine inside says."""
 _PACKML_MODES = {"Invalid": 0, "Produce": 1, "Production": 1, "Maintenance": 2, "Manual": 3}
 _ITEM_STATES = ("NotAvailable", "OutOfService", "NotExecuting", "Executing")
 _OPERATION_MODES = ("None", "Maintenance", "Setup", "Processing")
+# `CurrentState/Id` names a state by a node of its companion specification's namespace, and never changes with the server's language.
+# Numbers: node sets Opc.Ua.PackML 1.1.0 and Opc.Ua.Machinery 1.03.0, https://github.com/OPCFoundation/UA-Nodeset
+_PACKML_IDS: Mapping[int, int] = {
+    55: 1, 53: 2, 29: 3, 28: 4, 31: 5, 36: 6, 54: 7, 61: 8, 62: 9, 33: 10, 34: 11, 35: 12, 30: 13, 32: 14, 27: 15, 37: 16, 38: 17,
+    5001: 18, 75: 19,
+}  # fmt: skip
+_ITEM_IDS: Mapping[int, int] = {5005: 0, 5004: 1, 5007: 2, 5006: 3}
+_MODE_IDS: Mapping[int, int] = {5024: 0, 5025: 1, 5027: 2, 5026: 3}
+_NODE_ID = re.compile(r"(?:(?:ns|nsu)=[^;]*;)?i=([0-9]{1,10})")
 
 
 def code_of(value: SampleValue) -> FaultCode | None:
@@ -191,7 +202,10 @@ def _tags(source: StateSource) -> list[str]:
         return [s.tag for s in signals if s] + ([source.fault] if source.fault else [])
     if isinstance(source, StateFromCodes):
         return [source.tag] + ([source.fault] if source.fault else [])
-    return [source.state] + ([source.mode] if source.mode else [])
+    tags = [source.state, source.mode]
+    if isinstance(source, StateFromPackML):
+        tags += [source.machine_state, source.execute_state]
+    return [tag for tag in tags if tag]
 
 
 def _value(tag: str, inputs: Mapping[str, Input]) -> SampleValue:
@@ -204,20 +218,23 @@ def _bit(signal: Signal, inputs: Mapping[str, Input]) -> bool | None:
     return None if value is None else is_on(value) != signal.invert
 
 
-def _number(value: SampleValue, names: Mapping[str, int]) -> int | None:
-    """A state or mode given by number or by its name."""
+def _number(value: SampleValue, names: Mapping[str, int], nodes: Mapping[int, int] = {}) -> int | None:
+    """A state or mode given by number, by its name, or by the node that stands for it."""
     code = code_of(value)
-    return names.get(code) if isinstance(code, str) else code
+    if not isinstance(code, str):
+        return code
+    node = _NODE_ID.fullmatch(code)
+    return names.get(code) if node is None else nodes.get(int(node[1]))
 
 
-_PACKML_NUMBERS = {name: number for number, name in enumerate(_PACKML_NAMES, start=1)}
+_PACKML_NUMBERS = {name: number for number, name in enumerate((*_PACKML_NAMES, "Cleared", "Running"), start=1)}
 _ITEM_NUMBERS = {name: number for number, name in enumerate(_ITEM_STATES)}
 _MODE_NUMBERS = {name: number for number, name in enumerate(_OPERATION_MODES)}
 
 
 def _from_packml(source: StateFromPackML, inputs: Mapping[str, Input]) -> Condition:
-    raw = _value(source.state, inputs)
     said_mode: SampleValue = _value(source.mode, inputs) if source.mode else 1
+    raw, number = _innermost(source, inputs)
     if raw is None or said_mode is None:
         return UNKNOWN
     # A machine builder may add modes of his own, by number or name: none of them is production.
@@ -226,7 +243,6 @@ def _from_packml(source: StateFromPackML, inputs: Mapping[str, Input]) -> Condit
         return condition("maintenance")
     if mode != 1:
         return condition("not_planned")
-    number = _number(raw, _PACKML_NUMBERS)
     if number == _PACKML_EXECUTE:
         return RUNNING
     if number is None or number not in _PACKML_INDUCED:
@@ -234,12 +250,25 @@ def _from_packml(source: StateFromPackML, inputs: Mapping[str, Input]) -> Condit
     return Condition("stopped", induced=_PACKML_INDUCED[number])
 
 
+def _innermost(source: StateFromPackML, inputs: Mapping[str, Input]) -> tuple[SampleValue, int | None]:
+    """The state as it was said, and its number: that of the state machine furthest inside that is active."""
+    raw: SampleValue = None
+    number: int | None = None
+    for tag in (source.state, source.machine_state, source.execute_state):
+        if tag is not None:
+            raw = _value(tag, inputs)
+            number = _number(raw, _PACKML_NUMBERS, _PACKML_IDS)
+            if number not in _PACKML_OUTER:
+                break
+    return raw, number
+
+
 def _from_machinery(source: StateFromMachinery, inputs: Mapping[str, Input]) -> Condition:
     raw = _value(source.state, inputs)
     said_mode: SampleValue = _value(source.mode, inputs) if source.mode else 3
     if raw is None or said_mode is None:
         return UNKNOWN
-    number, mode = _number(raw, _ITEM_NUMBERS), _number(said_mode, _MODE_NUMBERS)
+    number, mode = _number(raw, _ITEM_NUMBERS, _ITEM_IDS), _number(said_mode, _MODE_NUMBERS, _MODE_IDS)
     if number == 0:
         return UNKNOWN
     if number not in (1, 2, 3):

@@ -74,6 +74,10 @@ def test_counters_roll_over_where_their_register_does(tmp_path: Path) -> None:
             StateFromCodes("state", {0: "running", -1: "stopped", "A7": "setup", 8: "break"}, "parts"),
         ),
         ("{from: packml, state: state, mode: parts}", StateFromPackML("state", "parts")),
+        (
+            "{from: packml, state: state, machine_state: parts, execute_state: other/parts, mode: weight}",
+            StateFromPackML("state", "weight", "parts", "other/parts"),
+        ),
         ("{from: machinery, state: state}", StateFromMachinery("state")),
     ],
 )

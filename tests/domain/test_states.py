@@ -233,6 +233,26 @@ def test_a_packml_state_without_a_name_is_unknown() -> None:
     assert [d["alert"] for d in post.data("alert.raised")] == ["state.code:42@press"]
 
 
+def test_the_innermost_active_packml_state_machine_speaks() -> None:
+    post = Post(state=StateFromPackML("base", None, "machine", "execute"), counts=Counts())
+    post.read(0, base="ns=3;i=5001", machine="ns=3;i=75", execute="ns=3;i=36")
+    post.read(10, execute="ns=3;i=34")
+    post.read(20, machine="ns=3;i=53")
+    post.read(30, base="ns=3;i=62")
+    post.read(40, base="Cleared", machine="Running", execute=6)
+    post.read(50, execute=None)
+    post.read(60, machine=2)
+    assert [(f, d) for _, f, d, _ in post.stop_list()] == [(10, 30)]
+    assert post.end(70).window()["unknown_s"] == 10, "an inner state that is bad is unknown, unless the outer one says more"
+
+
+@pytest.mark.parametrize("node", ["ns=3;i=4711", "nsu=urn:acme;s=Held", "i=", "ns=3;i=36;"])
+def test_a_node_that_is_no_packml_state_is_unknown(node: str) -> None:
+    post = packml()
+    post.read(0, state=node, mode=1)
+    assert post.end(10).window()["unknown_s"] == 10
+
+
 @pytest.mark.parametrize(
     ("state", "mode", "where"),
     [

@@ -171,6 +171,7 @@ def _tags_of_csv(text: str, file: str, where: str, sources: Sources) -> list[tup
         )
         return []
     pairs: list[tuple[Node, Node]] = []
+    lines_of: dict[str, int] = {}
     for row in rows:
         line = rows.line_num
         cells = [cell.strip() for cell in row]
@@ -183,14 +184,14 @@ def _tags_of_csv(text: str, file: str, where: str, sources: Sources) -> list[tup
         tag = dict(zip(header, cells, strict=False))
         name = tag.pop(CSV_NAME_COLUMN, "")
         keys: list[tuple[Node, Node]] = [(scalar_node(k, file, line), scalar_node(v, file, line)) for k, v in tag.items() if v]
-        twice = next((place(key) for key, _ in pairs if isinstance(key, ScalarNode) and key.value == name), None)
-        if not name or twice:
+        if not name or name in lines_of:
             wrong = (
-                f"tag `{name}` stands also in line {twice[1]}; keep one of them"
-                if twice
+                f"tag `{name}` stands also in line {lines_of[name]}; keep one of them"
+                if name
                 else "this row has no tag name; fill in the column `tag`"
             )
             sources.problems.append(Problem(file, line, where, name, wrong, "duplicate or empty tag name"))
             continue
+        lines_of[name] = line
         pairs.append((scalar_node(name, file, line), mapping_node(keys, file, line)))
     return pairs

@@ -39,6 +39,9 @@ _Loader.add_implicit_resolver(
     list("-+.0123456789"),
 )
 
+# Types a scalar that comes from no YAML: a list of tags has tens of thousands of them.
+_RESOLVER = _Loader("")
+
 
 def _scalar(node: ScalarNode) -> Any:
     text = str(node.value)
@@ -58,9 +61,7 @@ def _scalar(node: ScalarNode) -> Any:
 def scalar_node(text: str, file: str, line: int) -> ScalarNode:
     """A plain scalar that stands in `file` at `line` (from 1), typed as YAML would type it."""
     mark = yaml.Mark(file, 0, line - 1, 0, None, 0)
-    loader = _Loader("")
-    tag = loader.resolve(ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
-    loader.dispose()
+    tag = _RESOLVER.resolve(ScalarNode, text, (True, False))  # type: ignore[no-untyped-call]
     return ScalarNode(tag, text, mark, mark)
 
 

@@ -72,6 +72,17 @@ class ReplyError(LinkError):
     """A reply that does not fit its request; nothing of it is used, and the link is built anew."""
 
 
+class PeerRefusedError(LinkError):
+    """This side refuses the peer: its certificate, its security, or how it would take the user's password. Nothing was told to it.
+
+    `reason`: a short name for counters, an OPC UA status where there is one.
+    """
+
+    def __init__(self, message: str, *, reason: str, remedy_fr: str, remedy_en: str) -> None:
+        super().__init__(message, remedy_fr=remedy_fr, remedy_en=remedy_en)
+        self.reason = reason
+
+
 class TagError(DriverError):
     """One tag cannot be written (unknown, not writable, out of range); the link is fine."""
 
@@ -210,3 +221,12 @@ class Explorer(Driver, Protocol):
 
     async def inspect(self, tags: Sequence[str]) -> Sequence[Raw]:
         """Like `read`, with the raw reply."""
+
+
+@runtime_checkable
+class Certified(Protocol):
+    """Optional capability: the link stands on certificates, and they end."""
+
+    @property
+    def certificates(self) -> Mapping[str, datetime]:
+        """Which (`own`, `server`, `user`) -> the end of its validity, aware UTC; empty before the link is open and where there are none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
@@ -11,12 +11,12 @@ from typing import ClassVar
 
 import structlog
 from asyncua import ua
-from asyncua.client.client import Client
 from asyncua.ua.attribute_ids import AttributeIds
 
 from drivers import remedies
 from drivers.base import Clock, LinkError, Quality, Reading, TagError, Value, silence_limit
-from drivers.opcua_session import Session, use_certificates
+from drivers.opcua_security import make_security, make_user
+from drivers.opcua_session import Session
 from drivers.opcua_settings import OpcUaSettings
 from drivers.opcua_stream import ITEMS_PER_CALL, TagStream
 from drivers.opcua_translate import PathBook
@@ -35,7 +35,7 @@ _NOT_SERVED = ("BadNodeId", "BadAttributeId", "BadNotReadable", "BadUserAccessDe
 
 
 class OpcUaDriver:
-    """Satisfies `drivers.base.Driver`, `Paced` and `Refusing`.
+    """Satisfies `drivers.base.Driver`, `Paced`, `Refusing` and `Certified`.
 
     `state_dir`: where the gateway's own certificate is kept; without one it is made anew for each start.
     """
@@ -65,35 +65,24 @@ class OpcUaDriver:
     def read_limit_s(self, tags: Sequence[str]) -> float:
         return (2 + len(tags) // self._per_read) * self._settings.timeout
 
+    @property
+    def certificates(self) -> Mapping[str, datetime]:
+        return self._session.certificates
+
     async def connect(self) -> None:
-        security = self._settings.security
-        user = self._settings.user
-        login = (user.name, self._secrets(user.password)) if user else None
-        if security.insecure:
-            await self._session.open(None, login)
-        elif self._state_dir is None:
-            with tempfile.TemporaryDirectory(prefix="lineside-pki-") as folder:
-                await self._session.open(self._securing(Path(folder)), login)
+        settings = self._settings
+        user = make_user(settings.user, self._secrets, settings.peer)
+        if settings.security.insecure:
+            await self._session.open(None, user)
         else:
-            await self._session.open(self._securing(self._state_dir / "pki"), login)
+            made_anew = contextlib.nullcontext() if self._state_dir else tempfile.TemporaryDirectory(prefix="lineside-pki-")
+            with made_anew as folder:
+                await self._session.open(make_security(settings, self._state_dir or Path(str(folder))), user)
         try:
             await self._look_around()
         except BaseException:
             await self.close()
             raise
-
-    def _securing(self, folder: Path) -> Callable[[Client], object]:
-        security = self._settings.security
-        if security.server_certificate is None:
-            self._log.warning("opcua_server_certificate_not_pinned")
-        return functools.partial(
-            use_certificates,
-            policy=security.policy or "",
-            mode=security.mode or "",
-            server_certificate=security.server_certificate,
-            certificate=folder / "gateway.der",
-            private_key=folder / "gateway.pem",
-        )
 
     async def _look_around(self) -> None:
         """The server's namespaces, which number differently on each server, and how much it takes in one call."""

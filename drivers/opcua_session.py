@@ -5,25 +5,24 @@ asyncua's own reconnect stays off: after a network hole it can stay "connected" 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
 
 import structlog
-from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_session import UaSession
-from asyncua.crypto import security_policies
 from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from cryptography.exceptions import InvalidSignature
 
 from drivers import remedies
 from drivers.base import Clock, LinkError
+from drivers.opcua_pki import application_uri
+from drivers.opcua_security import GuardedClient, Secured, Security, User, ends
 
 # The library logs every failed try, with a traceback: here an outage is told once, by whoever keeps the link alive.
 logging.getLogger("asyncua.client").setLevel(logging.CRITICAL)
@@ -36,13 +35,6 @@ _PROBE_S = 5.0
 _CONCURRENT_REQUESTS = 5
 # How long a broken session may take to say goodbye.
 _FAREWELL_S = 0.3
-
-POLICIES: dict[str, type[security_policies.SecurityPolicy]] = {
-    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
-    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
-    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
-}
-"""Those of OPC 10000-7 that are not deprecated."""
 
 # What asyncua raises over bytes it cannot make sense of: the peer's fault, not ours.
 _GARBLED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, InvalidSignature)
@@ -61,36 +53,55 @@ class Session:
         self._peer = peer
         self._client: Client | None = None
         self._broken = False
+        self.certificates: Mapping[str, datetime] = {}
+        """Which certificate ends when, once the session is open."""
 
     @property
     def services(self) -> UaSession:
         """Raises LinkError when the session is closed."""
+        session: UaSession = self.client.uaclient.session
+        return session
+
+    @property
+    def client(self) -> Client:
+        """Raises LinkError when the session is closed."""
         if self._client is None:
             raise remedies.dropped(self._peer, "session closed")
-        return self._client.uaclient.session
+        return self._client
 
-    async def open(self, secure: Callable[[Client], object] | None, user: tuple[str, str] | None) -> None:
-        """Connect and activate. `secure` is an async callable that sets the client's security. Raises LinkError."""
-        client = Client(self._url, timeout=self._timeout_s, watchdog_intervall=_PROBE_S)
+    async def open(self, security: Security | None, user: User | None) -> None:
+        """Connect and activate; `security` None: without any. Raises LinkError."""
+        client = GuardedClient(self._url, timeout_s=self._timeout_s, probe_s=_PROBE_S, peer=self._peer, user=user)
         client.name = client.description = "lineside"
-        client.application_uri = application_uri()
+        client.application_uri = application_uri(socket.gethostname())
         client.product_uri = "urn:lineside"
         client.session_timeout = SESSION_TIMEOUT_S * 1000
         client.set_max_concurrent_requests(_CONCURRENT_REQUESTS)
-        if user is not None:
-            client.set_user(user[0])
-            client.set_password(user[1])
         self._client = client
         try:
-            # Socket, channel, session, activation: four answers, each within the device's own timeout.
-            async with self.guard(4 * self._timeout_s, opening=True):
-                if secure is not None:
-                    await secure(client)  # type: ignore[misc]
-                await client.connect(auto_reconnect=False)
+            secured = None
+            if security is not None:
+                # Socket, channel, endpoints: three answers, each within the device's own timeout.
+                async with self.guard(3 * self._timeout_s, opening=True):
+                    secured = await security.prepare(client, self._clock)
+            await self._connect(client, security, secured)
+            self.certificates = ends(secured, user)
         except BaseException:
             self._broken = True
             await self.close()
             raise
+
+    async def _connect(self, client: GuardedClient, security: Security | None, secured: Secured | None) -> None:
+        try:
+            # Socket, channel, session, activation: four answers.
+            async with self.guard(4 * self._timeout_s, opening=True):
+                await client.connect(auto_reconnect=False)
+        except LinkError as error:
+            if security is None or secured is None or client.opened:
+                raise
+            # Some servers answer a channel that they do not want with silence: a second look tells that from one that is gone.
+            async with self.guard(3 * self._timeout_s, opening=True):
+                raise await security.explain(str(error), secured.server) from error
 
     @contextlib.asynccontextmanager
     async def guard(self, limit_s: float, *, opening: bool = False) -> AsyncIterator[None]:
@@ -138,26 +149,3 @@ class Session:
             structlog.get_logger("lineside.opcua").debug("session_not_closed", peer=self._peer, error=str(error))
         finally:
             client.disconnect_socket()
-
-
-def application_uri() -> str:
-    """Of this gateway; the same stands in its certificate."""
-    return f"urn:{socket.gethostname()}:lineside"
-
-
-async def use_certificates(
-    client: Client, policy: str, mode: str, *, server_certificate: str | None, certificate: Path, private_key: Path
-) -> None:
-    """Set a secure channel up with this gateway's own certificate, made on first use in the folder of `certificate`.
-
-    Without `server_certificate` the server is trusted as it presents itself.
-    """
-    await client.setup_self_signed_certificate(private_key, certificate)
-    await asyncio.to_thread(private_key.chmod, 0o600)
-    await client.set_security(
-        POLICIES[policy],
-        certificate=certificate,
-        private_key=private_key,
-        server_certificate=server_certificate,
-        mode=ua.MessageSecurityMode[mode],
-    )

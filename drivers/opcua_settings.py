@@ -44,16 +44,21 @@ class OpcUaTag(TagSettings):
 
 
 class OpcUaSecurity(Settings):
-    """Either policy and mode, or knowingly none: `insecure: true`."""
+    """Either policy and mode, or knowingly none: `insecure: true`.
+
+    `server_certificate`: the one certificate the server may show; without it, those in the folder pki/trusted. `server_name`: the host
+    in that certificate, where it is not the one of the address.
+    """
 
     policy: Literal["Basic256Sha256", "Aes128_Sha256_RsaOaep", "Aes256_Sha256_RsaPss"] | None = None
     mode: Literal["Sign", "SignAndEncrypt"] | None = None
     server_certificate: FilePath | None = None
+    server_name: str | None = Field(default=None, min_length=1)
     insecure: bool = False
 
     @model_validator(mode="after")
     def _one_way(self) -> Self:
-        secured = [field for field in ("policy", "mode", "server_certificate") if getattr(self, field) is not None]
+        secured = [field for field in ("policy", "mode", "server_certificate", "server_name") if getattr(self, field) is not None]
         if self.insecure and secured:
             raise FieldError(f"insecure: true and {secured[0]} exclude each other; keep one of them", "insecure")
         if not self.insecure and (self.policy is None or self.mode is None):
@@ -65,8 +70,28 @@ class OpcUaSecurity(Settings):
 
 
 class OpcUaUser(Settings):
-    name: str = Field(min_length=1)
-    password: Secret
+    """A name with its password, or a certificate with its key (PEM). `clear_text`: knowingly send the password unencrypted
+    where the server takes it in no other way."""
+
+    name: str | None = Field(default=None, min_length=1)
+    password: Secret | None = None
+    certificate: FilePath | None = None
+    key: Secret | None = None
+    clear_text: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        by_name = self.name is not None and self.password is not None
+        by_certificate = self.certificate is not None and self.key is not None
+        given = [field for field in ("name", "password", "certificate", "key") if getattr(self, field) is not None]
+        if by_name == by_certificate or len(given) != 2:
+            raise FieldError(
+                "a user is a name with its password, or a certificate with its key; write {name: gateway, password: {credential: NAME}} "
+                "or {certificate: pki/user.der, key: {file: pki/user.pem}}"
+            )
+        if by_certificate and self.clear_text:
+            raise FieldError("clear_text is about a password, and a certificate has none; remove it", "clear_text")
+        return self
 
 
 class OpcUaSettings(DeviceSettings):

@@ -254,11 +254,11 @@ async def test_a_secure_channel_with_a_certificate_of_its_own_and_a_user(tmp_pat
     try:
         async with Listening(subscriber(plc, **plc.secured())) as heard:
             assert by_tag(heard.batches[0])["parts"].value == 70_000
-        key = tmp_path / "pki" / "gateway.pem"
+        key = tmp_path / "pki" / "own" / "gateway.pem"
         assert key.stat().st_mode & 0o077 == 0
-        made = (tmp_path / "pki" / "gateway.der").read_bytes()
+        made = (tmp_path / "pki" / "own" / "gateway.der").read_bytes()
         async with Listening(subscriber(plc, **plc.secured())):
-            assert (tmp_path / "pki" / "gateway.der").read_bytes() == made, "made once: the PLC is told to trust it"
+            assert (tmp_path / "pki" / "own" / "gateway.der").read_bytes() == made, "made once: the PLC is told to trust it"
         stranger = make_driver(plc.settings(**plc.secured()), SystemClock(), name="plc", secrets=lambda secret: "wrong", state_dir=tmp_path)
         with pytest.raises(LinkError) as caught:
             await stranger.connect()

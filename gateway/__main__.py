@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -18,11 +19,12 @@ COMMANDS = {
     "check": "validate a configuration; with --connect also try every link once",
     "browse": "list an OPC UA server's variables, or a Modbus device's registers",
     "read": "read a device once: value, quality, source time, raw registers",
+    "import": "tags from a Kepware or Neuron export",
     "status": "the running gateway in a terminal",
     "replay": "run recorded readings through the same domain code",
     "schema": "print a published schema",
 }
-"""Name -> one line for `lineside --help`; the module has the same name and is imported only when it is called."""
+"""Name -> one line for `lineside --help`; the module has the same name (a keyword with an underscore) and is loaded only when called."""
 
 WRONG_INPUT = 2
 
@@ -46,7 +48,8 @@ def parser(command: str | None) -> argparse.ArgumentParser:
     subparsers = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for name, summary in COMMANDS.items():
         if name == command:
-            importlib.import_module(f"gateway.cli.{name}").add_parser(subparsers)
+            module = f"{name}_" if keyword.iskeyword(name) else name
+            importlib.import_module(f"gateway.cli.{module}").add_parser(subparsers)
         else:
             subparsers.add_parser(name, help=summary, add_help=False)
     return top

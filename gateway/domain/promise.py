@@ -201,7 +201,7 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
     behind: JobOrder | None = None
     blocked: JobOrder | None = None
     for work in works:
-        load, basis = _workload(work)
+        load, basis = workload(work)
         if blocked is not None:
             basis = f"{blocked.job_order_id} before it has no end date"
         elif load is None:
@@ -221,13 +221,18 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
     return promises
 
 
-def verdict_of(eta_likely: datetime, eta_safe: datetime, order: JobOrder) -> PromiseVerdict:
-    """Against the customer's `delivery_to`, else the order's `end_time`; `lead_after_s` is what later operations still need."""
+def due_of(order: JobOrder) -> datetime | None:
+    """When the job must be done: the customer's `delivery_to`, else the order's `end_time`, less what later operations still need."""
     customer = order.customer
     due = customer.delivery_to if customer is not None and customer.delivery_to is not None else order.end_time
-    if due is None:
+    return None if due is None else due - timedelta(seconds=float(order.lead_after_s or 0))
+
+
+def verdict_of(eta_likely: datetime, eta_safe: datetime, order: JobOrder) -> PromiseVerdict:
+    """Of an estimate against the order's due date."""
+    latest = due_of(order)
+    if latest is None:
         return PromiseVerdict.UNKNOWN
-    latest = due - timedelta(seconds=float(order.lead_after_s or 0))
     if eta_safe <= latest:
         return PromiseVerdict.ON_TIME
     return PromiseVerdict.AT_RISK if eta_likely <= latest else PromiseVerdict.LATE
@@ -275,7 +280,7 @@ class PromiseKeeper:
         return keeper
 
 
-def _workload(work: Work) -> tuple[Workload | None, str]:
+def workload(work: Work) -> tuple[Workload | None, str]:
     """What a job still needs, and the first half of its basis."""
     if work.remaining is None:
         return None, "no quantity ordered"

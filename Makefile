@@ -25,7 +25,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua chaos-modbus peers schema lock
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus scale peers schema lock
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -60,6 +60,10 @@ chaos-opcua: $(DEV_STAMP) $(PEERS_STAMP) ## links, servers and PLC programs that
 
 chaos-modbus: $(DEV_STAMP) ## sixteen kinds of bad Modbus reply: make chaos-modbus PER_KIND=1000 SEED=1
 	$(BIN)/python -m tests.chaos.modbus --per-kind $(PER_KIND) --seed $(SEED)
+
+scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a slow and a flapping device among ten
+	$(BIN)/python -m tests.scale.run
+	$(BIN)/python -m tests.scale.neighbours
 
 peers: $(PEERS_STAMP) ## the servers of other hands that the tests speak to, from npm
 

@@ -2,7 +2,8 @@
 
     Objects / Hall / Cell-000 / V00000, V00001, ...       UInt32, node ids ns=2;s=V00000, `--per-folder` of them in each cell
 
-All count up: `--changes` of them a second get a new value, in turn. One line of JSON tells when it answers.
+All count up: `--changes` of them a second get a new value, in turn. One line of JSON tells when it answers; then each line on standard
+input is answered with {"changes": N}, the new values so far. It ends with standard input.
 
     python -m tests.scale.many_nodes --nodes 100000
 """
@@ -97,22 +98,38 @@ async def build(server: Server, nodes: int, per_folder: int) -> int:
     return index
 
 
-async def _count_up(server: Server, index: int, nodes: int, changes: float) -> None:
-    ids = [ua.NodeId(node_name(number), index) for number in range(nodes)]
-    turn = itertools.cycle(range(nodes))
-    values = list(range(nodes))
-    loop = asyncio.get_running_loop()
-    began, done = loop.time(), 0
-    while True:
-        await asyncio.sleep(TICK_S)
-        # What a slow machine missed is left out beyond one round: a simulator that only catches up answers nobody.
-        due = min(int((loop.time() - began) * changes) - done, nodes)
-        now = datetime.now(UTC)
-        for number in itertools.islice(turn, due):
-            values[number] += 1
-            data = ua.DataValue(ua.Variant(values[number] & 0xFFFFFFFF, ua.VariantType.UInt32), SourceTimestamp=now, ServerTimestamp=now)
-            await server.write_attribute_value(ids[number], data)
-        done = int((loop.time() - began) * changes)
+class Counting:
+    """Gives the nodes new values, in turn. `changes`: so many so far."""
+
+    def __init__(self, server: Server, index: int, nodes: int) -> None:
+        self.changes = 0
+        self._server = server
+        self._ids = [ua.NodeId(node_name(number), index) for number in range(nodes)]
+        self._values = list(range(nodes))
+
+    async def run(self, a_second: float) -> None:
+        turn = itertools.cycle(range(len(self._ids)))
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(TICK_S)
+            # What a slow machine missed is left out beyond one round: a simulator that only catches up answers nobody.
+            due = min(int((loop.time() - last) * a_second), len(self._ids))
+            last += due / a_second
+            now = datetime.now(UTC)
+            for number in itertools.islice(turn, due):
+                self._values[number] += 1
+                value = ua.Variant(self._values[number] & 0xFFFFFFFF, ua.VariantType.UInt32)
+                await self._server.write_attribute_value(self._ids[number], ua.DataValue(value, SourceTimestamp=now, ServerTimestamp=now))
+            self.changes += due
+
+
+async def _answer(counting: Counting, stopped: asyncio.Event) -> None:
+    stdin = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
+    while await stdin.readline():
+        print(json.dumps({"changes": counting.changes}), flush=True)
+    stopped.set()
 
 
 async def _serve(args: argparse.Namespace, stopped: asyncio.Event) -> None:
@@ -124,13 +141,16 @@ async def _serve(args: argparse.Namespace, stopped: asyncio.Event) -> None:
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
     index = await build(server, args.nodes, args.per_folder)
     await server.start()
-    counting = asyncio.create_task(_count_up(server, index, args.nodes, args.changes), name="counting") if args.changes else None
+    counting = Counting(server, index, args.nodes)
     print(json.dumps({"url": url, "namespace": NAMESPACE, "nodes": args.nodes}), flush=True)
+    tasks = [asyncio.create_task(_answer(counting, stopped), name="answers")]
+    if args.changes:
+        tasks.append(asyncio.create_task(counting.run(args.changes), name="counting"))
     try:
         await stopped.wait()
     finally:
-        if counting is not None:
-            counting.cancel()
+        for task in tasks:
+            task.cancel()
         await server.stop()
 
 
@@ -142,7 +162,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=0, help="0: a free one, printed")
     args = parser.parse_args()
     logging.getLogger("asyncua").setLevel(logging.ERROR)
-    return run_until_stopped(lambda stopped: _serve(args, stopped), with_stdin=True)
+    return run_until_stopped(lambda stopped: _serve(args, stopped))
 
 
 if __name__ == "__main__":

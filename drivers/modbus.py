@@ -9,9 +9,10 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import repeat
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from pymodbus.pdu import ModbusPDU
 
@@ -37,7 +38,11 @@ REFUSED_RETRY_S = 30.0
 # A few sets of tags are read by turns: all of them by the poller, single ones by whoever writes and reads back.
 _PLANS = 16
 
-Places = tuple[int, ...]
+Places = Sequence[int]
+"""Where the values of a block stand among the readings; a range where they stand side by side, which is the usual case and cheaper."""
+
+# `Reading._make` without its check of the length: one for every value of every poll.
+_reading: Callable[[Iterable[Any]], Reading] = partial(tuple.__new__, Reading)
 
 
 class _Plan:
@@ -134,7 +139,7 @@ class ModbusDriver:
                 self._plans.clear()
             place = {tag: position for position, tag in enumerate(tags)}
             blocks = plan((self._points[tag] for tag in place), self._settings.limits)
-            found = self._plans[tags] = _Plan(((block, tuple(place[tag] for tag in block.tags)) for block in blocks), tags)
+            found = self._plans[tags] = _Plan(((block, _side_by_side([place[tag] for tag in block.tags])) for block in blocks), tags)
         return found
 
     async def _ask_at_once(self, look: _Look) -> None:
@@ -160,7 +165,7 @@ class ModbusDriver:
             if code in (2, 3) and look.splits > 0 and (parts := split(block, self._settings.limits)):
                 # Only the guilty register shall be bad: the smaller requests are kept for the life of this connection.
                 by_tag = dict(zip(block.tags, places, strict=True))
-                look.pending += [(part, tuple(by_tag[tag] for tag in part.tags)) for part in reversed(parts)]
+                look.pending += [(part, _side_by_side([by_tag[tag] for tag in part.tags])) for part in reversed(parts)]
                 look.splits -= len(parts)
                 continue
             look.kept.append((block, places))
@@ -189,9 +194,12 @@ class ModbusDriver:
         data: Sequence[int] = reply.bits[: block.count] if block.table in BIT_TABLES else reply.registers
         values, faults = block.decode(data)
         readings = look.readings
-        made = map(Reading._make, zip(block.tags, values, repeat(Quality.GOOD), repeat(None), repeat(received_at), repeat("")))
-        for place, reading in zip(places, made, strict=True):
-            readings[place] = reading
+        made = map(_reading, zip(block.tags, values, repeat(Quality.GOOD), repeat(None), repeat(received_at), repeat("")))
+        if isinstance(places, range):
+            readings[places.start : places.stop] = made
+        else:
+            for place, reading in zip(places, made, strict=True):
+                readings[place] = reading
         for position, detail in faults.items():
             readings[places[position]] = Reading(block.tags[position], None, Quality.BAD, None, received_at, detail)
         if faults:
@@ -232,6 +240,11 @@ class ModbusDriver:
 
     async def close(self) -> None:
         self._seat.close()
+
+
+def _side_by_side(places: list[int]) -> Places:
+    whole = range(places[0], places[0] + len(places))
+    return whole if places == list(whole) else places
 
 
 def _exception_code(reply: ModbusPDU) -> int:

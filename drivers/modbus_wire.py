@@ -12,6 +12,7 @@ import os
 import stat
 import struct
 import termios
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -82,7 +83,7 @@ class _Decoder(DecodePDU):
         return super().decode(frame) or _Malformed()
 
 
-_DECODER = _Decoder()
+DECODER = _Decoder()
 
 
 class Asker(Protocol):
@@ -134,7 +135,9 @@ class Wire:
         except TimeoutError:
             pass
         except (OSError, ValueError, termios.error) as error:
-            # pyserial: a speed that the adapter cannot do is a ValueError, a parity that it does not know a termios.error.
+            # pyserial: a speed that the adapter cannot do is a ValueError, a parity that it does not know a termios.error. pymodbus leaves
+            # the port open then, in an object that only this traceback still holds.
+            traceback.clear_frames(error.__traceback__)
             reached, problem = False, str(error)
         except BaseException:
             self.close()
@@ -161,7 +164,7 @@ class Wire:
                 timeout=_LIBRARY_TIMEOUT_S, retries=0, reconnect_delay=0,
                 trace_packet=self._on_packet, trace_connect=lambda up: self._on_connect(client, up),
             )  # fmt: skip
-        client.ctx.framer.decoder = _DECODER
+        client.ctx.framer.decoder = DECODER
         return client
 
     def _on_packet(self, sending: bool, data: bytes) -> bytes:

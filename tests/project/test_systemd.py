@@ -144,6 +144,26 @@ def test_the_unit_says_what_the_daemon_relies_on() -> None:
 
 
 @pytest.mark.slow
+def test_the_drop_in_for_serial_lines_opens_serial_ports_only(tmp_path: Path) -> None:
+    analyze = shutil.which("systemd-analyze")
+    assert analyze, "apt-get install systemd"
+    here = tmp_path / "lineside.service"
+    here.write_text(UNIT.read_text().replace("/opt/lineside/bin/lineside", "/bin/true"))
+    (tmp_path / "lineside.service.d").mkdir()
+    shutil.copy(UNIT.parent / "serial.conf", tmp_path / "lineside.service.d")
+    judged = subprocess.run([analyze, "security", "--offline=true", "--no-pager", str(here)], capture_output=True, text=True, check=False)
+    devices = re.search(r"DeviceAllow=.*special devices: (.*?)  ", judged.stdout)
+    assert devices, judged.stdout
+    # ProtectClock brings the clock chip, to read.
+    assert set(devices[1].split()) == {"char-ttyUSB:rw", "char-ttyACM:rw", "char-ttyS:rw", "char-rtc:r"}
+    exposure = re.search(r"Overall exposure level for lineside\.service: ([0-9.]+)", judged.stdout)
+    assert exposure, judged.stdout
+    assert float(exposure[1]) <= 1.6
+    verified = subprocess.run([analyze, "verify", "--man=false", str(here)], capture_output=True, text=True, check=False)
+    assert [line for line in verified.stderr.splitlines() if "lineside" in line] == []
+
+
+@pytest.mark.slow
 def test_the_unit_is_hardened(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     assert analyze, "apt-get install systemd"

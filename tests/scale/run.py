@@ -1,4 +1,5 @@
-"""Very many tags through the daemon on one machine: OPC UA nodes by subscription and Modbus registers by polling, at the same time.
+"""Very many tags through the daemon on one machine: OPC UA nodes by subscription and Modbus registers by polling, at the same time,
+journal and telemetry to an MQTT broker included.
 
 Quoted are the time from the start of the daemon to the first value of every tag, then over a window: CPU time of the daemon (user and
 system, children excluded), the share of the polls that were made, the share of the changes that arrived, and memory. Before that,
@@ -31,7 +32,7 @@ from drivers import make_driver
 from drivers.base import Quality, Subscribing
 from drivers.opcua_settings import OpcUaSettings
 from gateway.clock import SystemClock
-from tests.bench.run import cpu_seconds, free_port, process, rss_mib
+from tests.bench.run import broker, cpu_seconds, free_port, process, rss_mib
 from tests.scale.many_nodes import NAMESPACE, node_name
 
 INTERVAL_S = 1.0
@@ -89,7 +90,7 @@ def _write_tags(path: Path, column: str, rows: Iterator[tuple[str, object]]) -> 
     return path.name
 
 
-def configuration(directory: Path, url: object, nodes: int, ports: object, registers: int) -> dict[str, object]:
+def configuration(directory: Path, url: object, nodes: int, ports: object, registers: int, broker_port: int) -> dict[str, object]:
     """Writes the lists of tags beside it."""
     assert isinstance(ports, list)
     opcua = _write_tags(directory / "nodes.csv", "node", ((node_name(n), f"nsu={NAMESPACE};s={node_name(n)}") for n in range(nodes)))
@@ -115,6 +116,7 @@ def configuration(directory: Path, url: object, nodes: int, ports: object, regis
                 "state": {"from": "bits", "running": "modbus-0/r0001"}, "counts": {"total": "modbus-0/r0000"},
             }
         },
+        "uplinks": {"plant": {"type": "mqtt", "urls": [f"mqtt://127.0.0.1:{broker_port}"], "root": "lineside/v1"}},
     }  # fmt: skip
 
 
@@ -141,7 +143,8 @@ def measure(nodes: int, registers: int, seconds: float, directory: Path) -> Load
         plcs, served = _simulator(
             stack, directory, "tests.scale.many_registers", "--devices", str(DEVICES), "--registers", str(registers // DEVICES)
         )
-        config = configuration(directory, told["url"], nodes, served["ports"], registers)
+        broker_port = stack.enter_context(broker(directory, stack.enter_context((directory / "broker.log").open("ab"))))
+        config = configuration(directory, told["url"], nodes, served["ports"], registers, broker_port)
         listen = str(config["gateway"]["listen"])  # type: ignore[index]
         path, log_path = directory / "scale.yaml", directory / "daemon.log"
         path.write_text(json.dumps(config, indent=1))

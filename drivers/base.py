@@ -34,7 +34,8 @@ class Reading(NamedTuple):
     A named tuple and no frozen dataclass like the other nouns: there is one for every value of every poll, and a frozen dataclass costs
     three times as much to make.
 
-    `source_time` is the device's own time of the value, None where the protocol has none (Modbus).
+    `source_time` is the device's own time of the value, a steady error of its clock taken out; None where the protocol has none (Modbus)
+    or where it cannot be true.
     `detail` names what was wrong with a bad or uncertain value, in the protocol's own words.
     """
 
@@ -229,4 +230,4 @@ class Certified(Protocol):
 
     @property
     def certificates(self) -> Mapping[str, datetime]:
-        """Which (`own`, `server`, `user`) -> the end of its validity, aware UTC; empty before the link is open and where there are none."""
+        """Which (`own`, `server`, `user`) -> the end of its validity, aware UTC; empty before the peer is believed and where there are none."""

@@ -33,6 +33,11 @@ class ChangeFilter:
             passed.append(reading)
         return passed
 
+    def differs(self, reading: Reading) -> bool:
+        """Whether it would pass; nothing is remembered."""
+        known = self._last.get(reading.tag)
+        return known is None or known.quality is not reading.quality or self._moved(known, reading)
+
     def _moved(self, known: Reading, reading: Reading) -> bool:
         old, new = known.value, reading.value
         if old is None or new is None:

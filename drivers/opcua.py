@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import datetime
@@ -14,28 +15,44 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
 from drivers import remedies
-from drivers.base import Clock, LinkError, Quality, Reading, TagError, Value, silence_limit
+from drivers.base import Clock, Concern, LinkError, Quality, Reading, TagError, Value, silence_limit
+from drivers.opcua_clock import DeviceClock
+from drivers.opcua_profiles import LIMIT_NODES, PROFILES, Limits
 from drivers.opcua_security import make_security, make_user
 from drivers.opcua_session import Session
-from drivers.opcua_settings import OpcUaSettings
-from drivers.opcua_stream import ITEMS_PER_CALL, TagStream
+from drivers.opcua_settings import OpcUaSettings, OpcUaTag
+from drivers.opcua_stream import TagStream
+from drivers.opcua_structures import Structures
 from drivers.opcua_translate import PathBook
-from drivers.opcua_values import Place, bad, resolve, status_name, to_reading, to_variant
+from drivers.opcua_values import Place, bad, has_overflowed, resolve, status_name, to_reading, to_variant
 from drivers.settings import Secret
 
 # A node the server refuses is asked again this often: someone may load the missing program block meanwhile.
 REFUSED_RETRY_S = 30.0
-# Above this a small PLC gets slow, whatever limit it announces.
-MAX_NODES_PER_READ = 200
+# Just refused it is asked more often, for as long as a program download takes: its nodes go, and come back.
+SOON_S, SOON_FOR_S = 2.0, 300.0
+# Namespaces and the monitored items are compared with the server's this often.
+SURVEY_S = 60.0
+# Reading the definitions of all structures of a server takes many requests.
+STRUCTURES_S = 15.0
+# An overflow is told this long after the last one.
+OVERFLOW_TOLD_S = 300.0
 
-_NAMESPACES, _MAX_PER_READ, _MAX_PER_MONITOR = (ua.NodeId.from_string(i) for i in ("i=2255", "i=11705", "i=11714"))
+_NAMESPACES = ua.NodeId.from_string("i=2255")
 
 # The tag itself is at fault, not the moment: named on the page as refused.
-_NOT_SERVED = ("BadNodeId", "BadAttributeId", "BadNotReadable", "BadUserAccessDenied")
+_NOT_SERVED = (
+    "BadNodeId", "BadAttributeId", "BadNotReadable", "BadUserAccessDenied", "BadIndexRange", "BadTypeMismatch", "BadNoMatch",
+    "BadDataTypeIdUnknown", "BadDataEncoding",
+)  # fmt: skip
+# The node is gone, and with it whatever monitored it.
+_GONE = ("BadNodeId", "BadAttributeId")
+# The server has no room for more items.
+_FULL = ("BadTooManyMonitoredItems", "BadOutOfMemory", "BadResourceUnavailable")
 
 
 class OpcUaDriver:
-    """Satisfies `drivers.base.Driver`, `Paced`, `Refusing` and `Certified`.
+    """Satisfies `drivers.base.Driver`, `Paced`, `Refusing`, `Watching` and `Certified`.
 
     `state_dir`: where the gateway's own certificate is kept; without one it is made anew for each start.
     """
@@ -49,21 +66,36 @@ class OpcUaDriver:
         self._clock = clock
         self._secrets = secrets
         self._state_dir = state_dir
-        self._places = {tag: Place(tag, found.node or "", found.index, found.invert) for tag, found in settings.tags.items()}
+        self._places = {tag: _place(tag, found) for tag, found in settings.tags.items()}
         self._paths = PathBook({tag: (found.node, found.path) for tag, found in settings.tags.items() if found.path is not None})
         self._session = Session(settings.url, clock, timeout_s=settings.timeout, peer=settings.peer)
         self._nodes: dict[str, ua.NodeId] = {}
-        self._per_read = self._per_monitor = ITEMS_PER_CALL
+        self._uris: list[str] = []
+        self._bounds = Limits.of(PROFILES[settings.profile])
+        self._structures = Structures()
+        self._stamps = ua.TimestampsToReturn.Source
         self._refused: dict[str, str] = {}
-        self._look_again_at = 0.0
+        self._troubled_at = self._surveyed_at = -math.inf
+        self._device_clock = DeviceClock(settings.interval)
+        self._overflows: dict[str, float] = {}
+        self._incidents = {"clock": 0, "forgotten": 0, "overflow": 0}
+        self._concerns: dict[str, Concern] = {}
         self._log = structlog.get_logger("lineside.opcua").bind(device=name)
 
     @property
     def refused(self) -> Mapping[str, str]:
         return self._refused
 
+    @property
+    def concerns(self) -> Mapping[str, Concern]:
+        return self._concerns
+
+    @property
+    def incidents(self) -> Mapping[str, int]:
+        return self._incidents
+
     def read_limit_s(self, tags: Sequence[str]) -> float:
-        return (2 + len(tags) // self._per_read) * self._settings.timeout
+        return (3 + len(tags) // self._bounds.per_read) * self._settings.timeout
 
     @property
     def certificates(self) -> Mapping[str, datetime]:
@@ -85,60 +117,105 @@ class OpcUaDriver:
             raise
 
     async def _look_around(self) -> None:
-        """The server's namespaces, which number differently on each server, and how much it takes in one call."""
-        self._look_again_at = self._clock.monotonic() + REFUSED_RETRY_S
+        """How much the server takes in one call, its namespaces, which number differently on each server, its structures."""
+        namespaces, *limits = await self._values([_NAMESPACES, *LIMIT_NODES])
+        self._bounds = Limits.announced(PROFILES[self._settings.profile], limits)
+        await self._find_nodes(namespaces)
+        if any(place.member for place in self._places.values()):
+            async with self._session.guard(STRUCTURES_S):
+                await self._structures.load(self._session.client)
+
+    async def _survey(self) -> None:
+        """The namespaces again: a program download may have changed their order."""
+        await self._find_nodes(*await self._values([_NAMESPACES]))
+
+    async def _values(self, nodes: Sequence[ua.NodeId]) -> list[object]:
         async with self._session.guard(self._settings.timeout):
-            found = await self._session.services.read(_reading([_NAMESPACES, _MAX_PER_READ, _MAX_PER_MONITOR]))
-        namespaces, per_read, per_monitor = (data.Value.Value if data.Value is not None else None for data in found)
-        if isinstance(per_read, int) and per_read > 0:
-            self._per_read = min(per_read, MAX_NODES_PER_READ)
-        if isinstance(per_monitor, int) and per_monitor > 0:
-            self._per_monitor = min(per_monitor, ITEMS_PER_CALL)
+            found = await self._session.services.read(_reading(nodes))
+        return [data.Value.Value if data.Value is not None else None for data in found]
+
+    async def _find_nodes(self, namespaces: object) -> None:
+        """The node of each tag, where it is not known or the server numbers its namespaces anew."""
+        self._surveyed_at = self._clock.monotonic()
         uris = namespaces if isinstance(namespaces, list) else []
-        if self._paths:
-            async with self._session.guard((1 + len(self._paths) // ITEMS_PER_CALL) * self._settings.timeout):
-                translated, unknown = await self._paths.translate(self._session.services, uris, ITEMS_PER_CALL)
+        moved = uris != self._uris
+        self._uris = uris
+        if self._paths and (moved or any(tag in self._paths and tag not in self._nodes for tag in self._places)):
+            per_call = self._bounds.per_translate
+            async with self._session.guard((1 + len(self._paths) // per_call) * self._settings.timeout):
+                translated, unknown = await self._paths.translate(self._session.services, uris, per_call)
             self._nodes.update(translated)
-            self._refused.update(unknown)
-            for tag in unknown:
-                self._nodes.pop(tag, None)
+            for tag, why in unknown.items():
+                self._refuse(tag, why)
         for tag, place in self._places.items():
-            if tag in self._paths:
+            if tag in self._paths or (tag in self._nodes and not moved):
                 continue
             node = resolve(place.node, uris)
             if node is None:
+                self._refuse(tag, f"BadNodeIdUnknown: the server has no namespace of {place.node}")
                 self._nodes.pop(tag, None)
-                self._refused[tag] = f"BadNodeIdUnknown: the server has no namespace of {place.node}"
             else:
                 self._nodes[tag] = node
 
     async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
-        if len(self._nodes) < len(self._places) and self._clock.monotonic() >= self._look_again_at:
-            await self._look_around()
+        now = self._clock.monotonic()
+        if now - self._surveyed_at >= (self._retry_s(now) if self._refused else SURVEY_S):
+            await self._survey()
+        readings = await self._read_tags(tags)
+        self._review(now)
+        return readings
+
+    async def _read_tags(self, tags: Sequence[str]) -> list[Reading]:
         known = [tag for tag in tags if tag in self._nodes]
         values: dict[str, ua.DataValue] = {}
-        for start in range(0, len(known), self._per_read):
-            chunk = known[start : start + self._per_read]
+        per_read = self._bounds.per_read
+        for start in range(0, len(known), per_read):
+            chunk = known[start : start + per_read]
             async with self._session.guard(self._settings.timeout):
-                results = await self._session.services.read(_reading([self._nodes[tag] for tag in chunk]))
+                results = await self._session.services.read(_reading([self._nodes[tag] for tag in chunk], self._stamps))
             if len(results) != len(chunk):
                 raise remedies.untrustworthy(self._settings.peer, f"{len(results)} values for {len(chunk)} nodes")
             values.update(zip(chunk, results, strict=True))
         received_at = self._clock.now()
+        corrected = self._device_clock.corrected
         return [
-            self._reading(tag, values[tag], received_at) if tag in values else bad(tag, received_at, self._refused[tag]) for tag in tags
+            corrected(self._reading(tag, values[tag], received_at)) if tag in values else bad(tag, received_at, self._refused[tag])
+            for tag in tags
         ]
 
     def _reading(self, tag: str, data: ua.DataValue, received_at: datetime) -> Reading:
-        reading = to_reading(self._places[tag], data, received_at)
-        if reading.quality is Quality.BAD and reading.detail.startswith(_NOT_SERVED):
-            self._refused[tag] = reading.detail
-            if tag in self._paths:
-                # A program download gives the node another id: the path is translated anew.
-                self._nodes.pop(tag, None)
-        else:
+        reading = to_reading(self._places[tag], data, received_at, self._structures.opened)
+        if reading.detail:
+            if has_overflowed(data):
+                self._incidents["overflow"] += 1
+                self._overflows[tag] = self._clock.monotonic()
+            if reading.quality is Quality.BAD and reading.detail.startswith(_NOT_SERVED):
+                self._refuse(tag, reading.detail)
+                return reading
+        if self._refused:
             self._refused.pop(tag, None)
         return reading
+
+    def _refuse(self, tag: str, why: str) -> None:
+        if tag not in self._refused:
+            self._troubled_at = self._clock.monotonic()
+        self._refused[tag] = why
+        if tag in self._paths and why.startswith((*_GONE, "BadNoMatch")):
+            # A program download gives the node another id: the path is translated anew.
+            self._nodes.pop(tag, None)
+
+    def _retry_s(self, now: float) -> float:
+        """Seconds between two tries of what is refused."""
+        return SOON_S if now - self._troubled_at < SOON_FOR_S else REFUSED_RETRY_S
+
+    def _review(self, now: float) -> None:
+        """What a technician should put right, as it stands now."""
+        self._incidents["clock"] = self._device_clock.unusable
+        clock = self._device_clock.concern(self._clock.now())
+        for tag in [tag for tag, at in self._overflows.items() if now - at >= OVERFLOW_TOLD_S]:
+            del self._overflows[tag]
+        overflow = _overflow(sorted(self._overflows), self._settings.interval) if self._overflows else None
+        self._concerns = {kind: found for kind, found in (("clock", clock), ("overflow", overflow)) if found is not None}
 
     async def write(self, tag: str, value: Value) -> None:
         found = self._settings.tags.get(tag)
@@ -175,60 +252,132 @@ class OpcUaDriver:
 class OpcUaSubscriber(OpcUaDriver):
     """The driver in mode subscribe: satisfies `drivers.base.Subscribing` as well."""
 
+    _monitored: dict[str, ua.NodeId]
+    """Tags that have an item, and the node it was made for."""
+
     async def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
+        self._monitored = {}
         stream = TagStream(
             self._clock,
             peer=self._settings.peer,
             interval_s=self._settings.interval,
             silence_s=silence_limit(self._settings.interval),
+            per_read=self._bounds.per_read,
             bands={tag: self._settings.tags[tag].deadband for tag in tags},
-            read=self.read,
+            read=self._read_tags,
             convert=self._reading,
+            refused=self._refused,
+            device_clock=self._device_clock,
         )
-        yield await stream.first(tags)
+        first = await stream.first(tags)
+        yield first
+        if any(reading.source_time is None and reading.quality is Quality.GOOD for reading in first):
+            self._stamps = ua.TimestampsToReturn.Both
         async with self._session.guard(2 * self._settings.timeout):
-            pushed = await stream.open(self._session.services)
-        if not pushed:
+            pushed = await stream.open(self._session.services, self._stamps)
+        if pushed:
+            await self._monitor(stream, tags)
+        else:
             self._log.warning("opcua_subscription_refused", fallback="poll", reason=stream.refusal)
-        retry_at = 0.0
+        tended_at = self._clock.monotonic()
         while True:
-            if pushed and self._clock.monotonic() >= retry_at:
-                await self._monitor(stream, tags, everything=retry_at == 0.0)
-                retry_at = self._clock.monotonic() + REFUSED_RETRY_S
+            now = self._clock.monotonic()
+            self._review(now)
+            pause_s = self._retry_s(now) if self._refused else SOON_S if stream.forgotten else REFUSED_RETRY_S
+            if now - tended_at >= pause_s:
+                await self._tend(stream, tags)
+                tended_at = self._clock.monotonic()
             try:
-                batches = await stream.next(retry_at)
+                batches = await stream.next(tended_at + pause_s)
             except LinkError:
                 self._session.distrust()
                 raise
             for batch in batches:
                 yield batch
 
-    async def _monitor(self, stream: TagStream, tags: Sequence[str], *, everything: bool) -> None:
-        """Monitor all tags at first, later those that are refused or that the server has forgotten."""
-        if len(self._nodes) < len(self._places) and not everything:
-            await self._look_around()
+    async def _tend(self, stream: TagStream, tags: Sequence[str]) -> None:
+        """Compare what is monitored with what is configured, ask the refused again, and make items anew where the server has none."""
+        now = self._clock.monotonic()
+        if self._refused or now - self._surveyed_at >= SURVEY_S:
+            is_round = now - self._surveyed_at >= SURVEY_S or not self._refused
+            await self._survey()
+            if is_round:
+                async with self._session.guard(self._settings.timeout):
+                    await stream.compare()
+        gone = [tag for tag in self._refused if tag not in self._monitored and tag in self._nodes]
+        if gone:
+            # One request's worth, the first ones again only after all others.
+            part = gone[: self._bounds.per_read]
+            await self._read_tags(part)
+            for tag in part:
+                if tag in self._refused:
+                    self._refused[tag] = self._refused.pop(tag)
+        await self._monitor(stream, tags)
+
+    async def _monitor(self, stream: TagStream, tags: Sequence[str]) -> None:
+        """Make an item for every tag that should have one and has none, or one of another node."""
+        self._incidents["forgotten"] += len(stream.forgotten)
         wanted = {
-            tag: self._nodes[tag] for tag in tags if tag in self._nodes and (everything or tag in self._refused or tag in stream.forgotten)
+            tag: node
+            for tag in tags
+            if (node := self._nodes.get(tag)) is not None
+            and (tag in stream.forgotten or (self._monitored.get(tag) != node and tag not in self._refused))
         }
-        async with self._session.guard((1 + len(wanted) // self._per_monitor) * 2 * self._settings.timeout):
-            refused = await stream.monitor(wanted, self._per_monitor)
+        room = None if self._bounds.items is None else self._bounds.items - len(self._monitored.keys() - wanted.keys())
+        if room is not None and len(wanted) > room:
+            over = list(wanted)[max(room, 0) :]
+            self._poll(stream, dict.fromkeys(over, f"the server monitors {self._bounds.items} items"))
+            wanted = {tag: wanted[tag] for tag in wanted if tag not in set(over)}
+        if not wanted:
+            return
+        per_call = self._bounds.per_monitor
+        async with self._session.guard((2 + 2 * len(wanted) // per_call) * 2 * self._settings.timeout):
+            refused = await stream.monitor(wanted, per_call)
+        self._monitored.update(wanted)
+        polled: dict[str, str] = {}
         for tag, status in refused.items():
             name = status_name(status)
             if name.startswith(_NOT_SERVED):
-                self._refused[tag] = name
+                self._refuse(tag, name)
+                del self._monitored[tag]
             else:
-                # Readable, but not to be monitored (a small PLC has 1,000 items in all): read at the interval instead.
-                self._log.warning("opcua_tag_polled", tag=tag, reason=name)
-                stream.poll(tag)
+                polled[tag] = name
+        self._poll(stream, polled)
+
+    def _poll(self, stream: TagStream, tags: Mapping[str, str]) -> None:
+        """Readable, but not to be monitored (a small PLC has 1,000 items in all): read at the interval instead."""
+        if tags:
+            self._log.warning("opcua_tags_polled", count=len(tags), first=next(iter(tags)), reason=next(iter(tags.values())))
+            stream.poll(tags)
+            self._monitored.update((tag, self._nodes[tag]) for tag in tags)
+
+
+def _place(tag: str, found: OpcUaTag) -> Place:
+    return Place(
+        tag, found.node or "", found.index, found.invert, tuple(found.member.split(".")) if found.member else (), found.bit_range,
+        found.type, found.length, found.valid,
+    )  # fmt: skip
+
+
+def _overflow(tags: Sequence[str], interval_s: float) -> Concern:
+    named = ", ".join(tags[:5]) + ("…" if len(tags) > 5 else "")
+    return Concern(
+        "warning",
+        f"L'automate change plus vite qu'il n'envoie : des valeurs intermédiaires de {named} sont perdues.",
+        f"The PLC changes faster than it sends: values of {named} in between are lost.",
+        f"Allonger le signal dans l'automate, ou raccourcir `interval` (maintenant {interval_s:g} s).",
+        f"Make the signal last longer in the PLC, or shorten `interval` (now {interval_s:g} s).",
+        "Overflow bit set by the server (OPC 10000-4, 7.38.1)",
+    )
 
 
 def _status(data: ua.DataValue) -> str:
     return status_name(0 if data.StatusCode is None else int(data.StatusCode.value))
 
 
-def _reading(nodes: Sequence[ua.NodeId]) -> ua.ReadParameters:
+def _reading(nodes: Sequence[ua.NodeId], stamps: ua.TimestampsToReturn = ua.TimestampsToReturn.Source) -> ua.ReadParameters:
     return ua.ReadParameters(
         MaxAge=0.0,
-        TimestampsToReturn=ua.TimestampsToReturn.Source,
+        TimestampsToReturn=stamps,
         NodesToRead=[ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value) for node in nodes],
     )

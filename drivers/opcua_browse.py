@@ -34,9 +34,10 @@ _LIMITS = [
     _well_known(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerBrowse),
     _well_known(ObjectIds.Server_ServerCapabilities_OperationLimits_MaxNodesPerRead),
 ]
-# What a server that announces no limit is given in one call; one that announces more is not given more than this either.
-_NODES_PER_CALL = 200
-_LARGEST_CALL = 1000
+# What a server that announces no limit is given in one call.
+_NODES_PER_CALL = 50
+# Whatever a server announces: each node of a Browse call may bring a thousand references, a value may be long.
+_MOST_OPENED, _MOST_READ = 100, 1000
 _REFERENCES_PER_NODE = 1000
 _CACHED = float(2**31 - 1)
 # A server that is built on itself ends here.
@@ -65,7 +66,7 @@ class OpcUaExplorer(OpcUaDriver):
     async def browse(self, path: str, told: Callable[[str], None]) -> AsyncIterator[Sequence[Found]]:
         """`path`: nothing (all below Objects but the server's own Server), a node id, or browse names such as `Press/Counters`."""
         self._uris = await self._namespaces()
-        self._per_browse, self._per_value = await self._limits()
+        self._per_browse, self._per_value = await self._call_sizes()
         start = await self._start(path)
         seen = {start.id}
         shut = deque([start])
@@ -100,7 +101,10 @@ class OpcUaExplorer(OpcUaDriver):
         known = [tag for tag in tags if tag in self._nodes]
         answers = await self._read([(self._nodes[tag], AttributeIds.Value) for tag in known], max_age=0.0)
         received_at = self._clock.now()
-        found = {tag: Raw(to_reading(self._places[tag], data, received_at), _raw(data)) for tag, data in zip(known, answers, strict=True)}
+        found = {
+            tag: Raw(to_reading(self._places[tag], data, received_at, self._structures.opened), _raw(data))
+            for tag, data in zip(known, answers, strict=True)
+        }
         return [found.get(tag) or Raw(bad(tag, received_at, self._refused.get(tag, "not connected")), "") for tag in tags]
 
     # -- where to begin
@@ -109,12 +113,12 @@ class OpcUaExplorer(OpcUaDriver):
         (data,) = await self._read([(_well_known(ObjectIds.Server_NamespaceArray), AttributeIds.Value)])
         return list(data.Value.Value) if data.Value is not None and isinstance(data.Value.Value, list) else []
 
-    async def _limits(self) -> tuple[int, int]:
+    async def _call_sizes(self) -> tuple[int, int]:
         """Nodes in one Browse call, and variables in one Read call (two attributes each)."""
         found = await self._read([(node, AttributeIds.Value) for node in _LIMITS])
         given = [data.Value.Value if data.Value is not None else None for data in found]
-        browse, read = (min(limit, _LARGEST_CALL) if isinstance(limit, int) and limit > 0 else _NODES_PER_CALL for limit in given)
-        return browse, max(1, read // 2)
+        browse, read = (limit if isinstance(limit, int) and limit > 0 else _NODES_PER_CALL for limit in given)
+        return min(browse, _MOST_OPENED), max(1, min(read, _MOST_READ) // 2)
 
     async def _start(self, path: str) -> _Node:
         if not path:

@@ -29,17 +29,53 @@ def _check_path(path: str) -> str:
 class OpcUaTag(TagSettings):
     """One node. `path`: a browse path that leads to it, from `node` or, without one, from the root folder.
 
-    `index`: the element of an array. `type`: the counter's integer type, where it rolls over."""
+    `index`: the element of an array. `member`: a field of a structure, `Path.To.Field` (a number picks from an array inside).
+
+    `bit` or `bits` "4-7" pick from an integer. `type`: what the value must be; of a counter, where it rolls over; `string` turns bytes
+    into text, of at most `length` characters.
+    """
 
     node: Annotated[str, AfterValidator(_check_node)] | None = None
     path: Annotated[str, AfterValidator(_check_path)] | None = None
     index: int | None = Field(default=None, ge=0)
+    member: str | None = Field(default=None, pattern=r"^[^.\s]+(\.[^.\s]+)*$")
+    bit: int | None = Field(default=None, ge=0, le=63)
+    bits: str | None = Field(default=None, pattern=r"^\d{1,2}-\d{1,2}$")
     type: IntegerType | Literal["float32", "float64", "bool", "string"] | None = None
+    length: int | None = Field(default=None, ge=1, le=65535)
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if self.node is None and self.path is None:
             raise FieldError("a tag names its node; write node: nsu=urn:acme:press;s=Counters.Total, or path: with its browse path", "node")
+        return self
+
+    @property
+    def bit_range(self) -> tuple[int, int] | None:
+        """(lowest bit, count); None: the whole value."""
+        if self.bit is not None:
+            return self.bit, 1
+        if self.bits is None:
+            return None
+        low, high = sorted(int(end) for end in self.bits.split("-"))
+        return low, high - low + 1
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.bit is not None and self.bits is not None:
+            raise FieldError("bit and bits exclude each other; keep one", "bits")
+        field = "bit" if self.bit is not None else "bits"
+        if self.bit_range is not None:
+            if sum(self.bit_range) > 64:
+                raise FieldError("an integer has bits 0 to 63; write for example 4-7", field)
+            if self.type in ("float32", "float64", "string"):
+                raise FieldError(f"{field} picks from an integer, not from {self.type}; remove type", field)
+            if self.writable:
+                raise FieldError(f"a tag with {field} cannot be written; remove writable", "writable")
+        if self.member is not None and self.writable:
+            raise FieldError("a member of a structure cannot be written; remove writable or name a variable of its own", "writable")
+        if self.length is not None and self.type != "string":
+            raise FieldError("length belongs to type: string; add it or remove length", "length")
         return self
 
 
@@ -95,13 +131,17 @@ class OpcUaUser(Settings):
 
 
 class OpcUaSettings(DeviceSettings):
-    """An OPC UA server. `interval`: sampling interval of the subscription, or of polling."""
+    """An OPC UA server. `interval`: sampling interval of the subscription, or of polling.
+
+    `profile`: whose limits hold until, and beside what, the server itself announces.
+    """
 
     driver: Literal["opcua"]
     url: str
     security: OpcUaSecurity
     user: OpcUaUser | None = None
     mode: Literal["subscribe", "poll"] = "subscribe"
+    profile: Literal["generic", "s7-1200", "s7-1500", "kepware"] = "generic"
     tags: dict[Name, OpcUaTag] = Field(min_length=1)
 
     @model_validator(mode="before")
@@ -132,4 +172,5 @@ class OpcUaSettings(DeviceSettings):
 
     def counter_type(self, tag: str) -> tuple[int, bool] | None:
         """(bits, signed) where the tag says its type; None: a decrease means a reset."""
-        return COUNTER_TYPES.get(self.tags[tag].type or "")
+        found = self.tags[tag]
+        return COUNTER_TYPES.get(found.type or "") if found.bit_range is None else None

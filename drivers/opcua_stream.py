@@ -1,44 +1,31 @@
-"""An OPC UA subscription as a stream of batches: own bounded queue, keep-alives seen, refused nodes asked again.
-
-It works below asyncua's Subscription: one callback a publish response instead of a task per notification, so that order is kept and
-keep-alives are visible.
-"""
+"""An OPC UA subscription as a stream of batches, and what keeps it honest: a watch on the age of data, a look at all values in turn."""
 
 from __future__ import annotations
 
-import asyncio
 import math
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from asyncua import ua
 from asyncua.client.ua_session import UaSession
-from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from drivers import remedies
-from drivers.base import Clock, Reading
+from drivers.base import Clock, Quality, Reading
 from drivers.deadband import ChangeFilter
+from drivers.opcua_clock import DeviceClock
+from drivers.opcua_items import MonitoredTags
 from drivers.opcua_values import status_name
 
-# A keep-alive about every second shows within the watchdog's 2 s that a quiet device is alive.
-KEEP_ALIVE_S = 1.0
-# The server drops the subscription of a killed gateway after this long (at least three keep-alives).
-LIFETIME_S = 15.0
-# An unknown server takes 50 items a call (a small PLC gets slow above 200).
-ITEMS_PER_CALL = 50
-# Values of one item kept between two publishes.
-ITEM_QUEUE = 10
 # Responses waiting for the poller: minutes of them. A gateway that far behind rebuilds the link, whose first reading is complete.
 MAX_WAITING = 1000
-
-# Everything is read again this often, so that an item the server silently dropped shows.
-REFRESH_S = 60.0
-# A change seen by that look must be notified within this, or its item is gone.
-SUSPECT_S = 5.0
+# One request's worth of values is read again this often, all of them at least once a minute: an item that the server silently
+# dropped (a program download does that) then shows within seconds on a small PLC.
+LOOK_S = 1.5
+ROUND_S = 60.0
+# A change seen by a look must be notified by the next one, or half a second after the server's own intervals, or its item is gone.
+SUSPECT_S = 1.4
 
 _NO_SUBSCRIPTIONS = frozenset(
     {
@@ -48,106 +35,12 @@ _NO_SUBSCRIPTIONS = frozenset(
 )  # fmt: skip
 
 
-@dataclass
-class Publishes:
-    """Publish responses as they come in. `push` is asyncua's callback: it must neither block nor raise."""
-
-    waiting: deque[ua.PublishResult] = field(default_factory=deque)
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def push(self, result: ua.PublishResult) -> None:
-        self.waiting.append(result)
-        self.arrived.set()
-
-    def take(self) -> list[ua.PublishResult]:
-        taken = list(self.waiting)
-        self.waiting.clear()
-        self.arrived.clear()
-        return taken
-
-
-class MonitoredTags:
-    """One subscription and its monitored items. Every method that talks to the server may raise what asyncua raises."""
-
-    def __init__(self, session: UaSession, interval_s: float) -> None:
-        self.publishes = Publishes()
-        self.keep_alive_s = KEEP_ALIVE_S
-        """As the server revised it: seconds after which it speaks, even when nothing changed."""
-        self._session = session
-        self._interval_s = interval_s
-        self._subscription = 0
-        self._handle = 0
-        self._tags: dict[int, str] = {}
-        self._items: dict[str, int] = {}
-
-    async def open(self) -> None:
-        publishing_s = min(self._interval_s, KEEP_ALIVE_S)
-        keep_alive = max(1, round(KEEP_ALIVE_S / publishing_s))
-        parameters = ua.CreateSubscriptionParameters(
-            RequestedPublishingInterval=publishing_s * 1000,
-            RequestedMaxKeepAliveCount=keep_alive,
-            RequestedLifetimeCount=max(3 * keep_alive, math.ceil(LIFETIME_S / publishing_s)),
-            MaxNotificationsPerPublish=0,
-            PublishingEnabled=True,
-        )
-        revised = await self._session.create_subscription(parameters, self.publishes.push)
-        self._subscription = revised.SubscriptionId
-        self.keep_alive_s = revised.RevisedPublishingInterval / 1000 * revised.RevisedMaxKeepAliveCount
-
-    async def monitor(self, nodes: Mapping[str, ua.NodeId], per_call: int) -> dict[str, int]:
-        """Create an item for each tag; one the tag already has is deleted first. Returns tag -> status code of those refused."""
-        await self._forget([tag for tag in nodes if tag in self._items])
-        refused: dict[str, int] = {}
-        tags = list(nodes)
-        for start in range(0, len(tags), per_call):
-            chunk = tags[start : start + per_call]
-            requests = [self._request(tag, nodes[tag]) for tag in chunk]
-            results = await self._session.create_monitored_items(
-                ua.CreateMonitoredItemsParameters(
-                    SubscriptionId=self._subscription, TimestampsToReturn=ua.TimestampsToReturn.Source, ItemsToCreate=requests
-                )
-            )
-            for tag, request, result in zip(chunk, requests, results, strict=True):
-                if result.StatusCode.is_good():
-                    self._items[tag] = result.MonitoredItemId
-                else:
-                    del self._tags[request.RequestedParameters.ClientHandle]
-                    refused[tag] = int(result.StatusCode.value)
-        return refused
-
-    async def _forget(self, tags: list[str]) -> None:
-        if tags:
-            items = [self._items.pop(tag) for tag in tags]
-            await self._session.delete_monitored_items(
-                ua.DeleteMonitoredItemsParameters(SubscriptionId=self._subscription, MonitoredItemIds=items)
-            )
-
-    def _request(self, tag: str, node: ua.NodeId) -> ua.MonitoredItemCreateRequest:
-        # A handle is never used twice: a late notification of an item that was replaced still names its tag.
-        self._handle += 1
-        self._tags[self._handle] = tag
-        return ua.MonitoredItemCreateRequest(
-            ItemToMonitor=ua.ReadValueId(NodeId=node, AttributeId=AttributeIds.Value),
-            MonitoringMode=ua.MonitoringMode.Reporting,
-            RequestedParameters=ua.MonitoringParameters(
-                ClientHandle=self._handle, SamplingInterval=self._interval_s * 1000, QueueSize=ITEM_QUEUE, DiscardOldest=True
-            ),
-        )
-
-    def changes(self, result: ua.PublishResult) -> Iterator[tuple[str, ua.DataValue] | ua.StatusCode]:
-        """What a publish response says: values by tag, and a status change of the subscription itself; nothing for a keep-alive."""
-        for notification in result.NotificationMessage.NotificationData or ():
-            if isinstance(notification, ua.DataChangeNotification):
-                for item in notification.MonitoredItems:
-                    tag = self._tags.get(item.ClientHandle)
-                    if tag is not None:
-                        yield tag, item.Value
-            elif isinstance(notification, ua.StatusChangeNotification):
-                yield notification.Status
-
-
 class TagStream:
-    """The batches of a subscription, and what keeps it honest: a watch on the age of data, a look at everything now and then."""
+    """`read` reads tags now, `convert` makes a reading of a notified value, `refused` names the tags the device does not serve.
+
+    What a look finds is not handed on as long as a notification of it may be on its way: values never go backwards. Only where the
+    next look still differs is the item taken for dead, its value handed on and its tag put into `forgotten`.
+    """
 
     def __init__(
         self,
@@ -156,94 +49,126 @@ class TagStream:
         peer: str,
         interval_s: float,
         silence_s: float,
+        per_read: int,
         bands: Mapping[str, float],
         read: Callable[[Sequence[str]], Awaitable[Sequence[Reading]]],
         convert: Callable[[str, ua.DataValue, datetime], Reading],
+        refused: Collection[str],
+        device_clock: DeviceClock,
     ) -> None:
         self.refusal = ""
         self.forgotten: set[str] = set()
         """Tags whose value moved on the server without a notification: their item is gone."""
+        self.items: MonitoredTags | None = None
         self._clock = clock
         self._peer = peer
         self._interval_s = interval_s
         self._silence_s = silence_s
+        self._per_read = per_read
         self._read = read
         self._convert = convert
+        self._refused = refused
+        self._device_clock = device_clock
         self._filter = ChangeFilter(bands)
-        self._looked: dict[str, datetime] = {}
         self._tags: tuple[str, ...] = ()
-        self._polled: list[str] = []
+        self._polled: dict[str, None] = {}
         self._suspects: dict[str, float] = {}
-        self._items: MonitoredTags | None = None
-        self._heard_at = self._alive_at = self._poll_at = self._refresh_at = 0.0
-        self._looked_at = -math.inf
+        self._fresh: set[str] = set()
+        """Tags whose item has told its first value: what it tells from then on are changes, and their source times are of now."""
+        self._heard_at = self._poll_at = self._look_at = 0.0
+        self._poll_next = self._look_next = 0
 
     async def first(self, tags: Sequence[str]) -> Sequence[Reading]:
         """Every tag's present value. Read before anything is monitored: notifications can then only be newer."""
         self._tags = tuple(tags)
-        return self._news(await self._read(self._tags))
+        return self._filter.changed(await self._read(self._tags))
 
-    async def open(self, session: UaSession) -> bool:
+    async def open(self, session: UaSession, stamps: ua.TimestampsToReturn = ua.TimestampsToReturn.Source) -> bool:
         """False: the server has no subscription for us, everything is polled (`refusal` says why)."""
         now = self._clock.monotonic()
-        self._heard_at = self._alive_at = now
-        self._poll_at, self._refresh_at = now + self._interval_s, now + REFRESH_S
-        items = MonitoredTags(session, self._interval_s)
+        self._heard_at = now
+        self._poll_at, self._look_at = now + self._interval_s, now + LOOK_S
+        items = MonitoredTags(session, self._interval_s, stamps)
         try:
             await items.open()
         except UaStatusCodeError as error:
             if error.code not in _NO_SUBSCRIPTIONS:
                 raise
             self.refusal = status_name(error.code)
-            self._polled = list(self._tags)
+            self._polled = dict.fromkeys(self._tags)
             return False
-        self._items = items
+        self.items = items
         return True
 
     async def monitor(self, nodes: Mapping[str, ua.NodeId], per_call: int) -> dict[str, int]:
         """Monitor these (again). Returns tag -> status code of those refused."""
-        if self._items is None or not nodes:
+        if self.items is None or not nodes:
             return {}
-        self.forgotten.clear()
-        return await self._items.monitor(nodes, per_call)
+        self.forgotten.difference_update(nodes)
+        self._fresh.difference_update(nodes)
+        refused = await self.items.monitor(nodes, per_call)
+        for tag in nodes.keys() - refused.keys():
+            self._suspects.pop(tag, None)
+            self._polled.pop(tag, None)
+        return refused
 
-    def poll(self, tag: str) -> None:
-        """Read this tag at the interval: the server does not monitor it."""
-        if tag not in self._polled:
-            self._polled.append(tag)
+    async def compare(self) -> None:
+        """Ask the server which items it has; those it does not know are forgotten."""
+        if self.items is not None:
+            self.forgotten.update(await self.items.lost())
+
+    def poll(self, tags: Iterable[str]) -> None:
+        """Read these tags at the interval: the server does not monitor them."""
+        self._polled.update(dict.fromkeys(tags))
 
     async def next(self, until: float) -> list[Sequence[Reading]]:
         """The next batches; an empty one for a keep-alive; none when the monotonic clock reached `until`. Raises LinkError."""
-        items = self._items
-        if items is not None and not items.publishes.waiting:
-            await self._wait(items, min(until, self._alive_at + self._silence_s, self._next_look()))
-        elif items is None:
-            await self._clock.sleep(max(0.0, self._poll_at - self._clock.monotonic()))
+        items = self.items
+        if items is None or not items.publishes.waiting:
+            await self._wait(min(until, self._next_due()))
         now = self._clock.monotonic()
         batches: list[Sequence[Reading]] = []
         if items is not None:
             if len(items.publishes.waiting) > MAX_WAITING:
                 raise remedies.silent(self._peer, now - self._heard_at)
             for result in items.publishes.take():
-                self._heard_at = self._alive_at = now
+                self._heard_at = now
                 batches += self._of(items, result)
-            if now - self._alive_at >= self._silence_s:
-                await self._outlast_silence(items, now, batches)
+            if now >= self._silent_at(items):
+                raise remedies.silent(self._peer, now - self._heard_at)
         if self._polled and now >= self._poll_at:
-            self._poll_at = max(self._poll_at + self._interval_s, now)
-            batches.append(self._news(await self._read(self._polled)))
-        if items is not None and now >= self._refresh_at:
-            batches.append(await self._refresh(now))
-        self.forgotten.update(tag for tag, since in self._suspects.items() if now - since > SUSPECT_S)
+            batches.append(await self._poll(now))
+        if items is not None and now >= self._look_at and self._may_look(items, now):
+            batches.append(await self._look(now))
         return batches
 
-    def _next_look(self) -> float:
-        return min(self._refresh_at, self._poll_at) if self._polled else self._refresh_at
+    def _next_due(self) -> float:
+        """When something has to be done although nothing arrives."""
+        due = self._poll_at if self._polled else math.inf
+        if self.items is None:
+            return due
+        look_at = max(self._look_at, self._clock.monotonic())
+        return min(due, self._silent_at(self.items), look_at if self._may_look(self.items, look_at) else math.inf)
 
-    async def _wait(self, items: MonitoredTags, until: float) -> None:
+    def _may_look(self, items: MonitoredTags, now: float) -> bool:
+        """A link that has just gone silent is not asked: the request would only delay the verdict."""
+        return self._is_rare(items) or now - self._heard_at < 1.2 * items.keep_alive_s
+
+    def _is_rare(self, items: MonitoredTags) -> bool:
+        """Some servers insist on rarer keep-alives than the watchdog waits for; a look tells meanwhile that they are alive."""
+        return 1.5 * items.keep_alive_s > self._silence_s
+
+    def _silent_at(self, items: MonitoredTags) -> float:
+        return self._heard_at + (3 * items.keep_alive_s if self._is_rare(items) else self._silence_s)
+
+    async def _wait(self, until: float) -> None:
+        seconds = max(0.0, until - self._clock.monotonic())
+        if self.items is None:
+            await self._clock.sleep(seconds)
+            return
         try:
-            async with self._clock.timeout(max(0.0, until - self._clock.monotonic())):
-                await items.publishes.arrived.wait()
+            async with self._clock.timeout(seconds):
+                await self.items.publishes.arrived.wait()
         except TimeoutError:
             return
 
@@ -255,39 +180,52 @@ class TagStream:
                 if change.is_bad():
                     raise remedies.dropped(self._peer, f"the subscription ended: {status_name(int(change.value))}")
                 continue
-            tag, data = change
-            self._suspects.pop(tag, None)
-            reading = self._convert(tag, data, received_at)
-            if not self._is_overtaken(reading, self._heard_at):
-                readings.append(reading)
-        batches = [news for batch in in_sequence(readings) if (news := self._news(batch))]
-        return [*batches] or [[]]
+            readings.append(self._convert(*change, received_at))
+        if not readings:
+            return [[]]
+        for reading in readings:
+            self._suspects.pop(reading.tag, None)
+        readings = self._dated(readings, received_at)
+        return [news for batch in in_sequence(readings) if (news := self._filter.changed(batch))] or [[]]
 
-    def _news(self, readings: Iterable[Reading]) -> list[Reading]:
-        """Without repeats, and without what the deadband holds back."""
-        return self._filter.changed(readings)
+    def _dated(self, readings: list[Reading], received_at: datetime) -> list[Reading]:
+        """With source times on our clock. The first value of an item may be old; the later ones are changes of just now."""
+        fresh = self._fresh
+        self._device_clock.hear((r for r in readings if r.tag in fresh and r.quality is not Quality.BAD), received_at)
+        fresh.update(reading.tag for reading in readings)
+        return [self._device_clock.corrected(reading) for reading in readings]
 
-    def _is_overtaken(self, reading: Reading, now: float) -> bool:
-        """Older than what a look at everything gave a moment ago: it was on its way meanwhile. Only then source times are compared:
-        a PLC whose clock was set back speaks the truth."""
-        looked = self._looked.get(reading.tag) if now - self._looked_at <= SUSPECT_S else None
-        return looked is not None and reading.source_time is not None and reading.source_time < looked
+    async def _poll(self, now: float) -> Sequence[Reading]:
+        """One request's worth of what is not monitored; publishes are looked at between two of them."""
+        tags = list(self._polled)
+        part = tags[self._poll_next : self._poll_next + self._per_read]
+        self._poll_next += len(part)
+        if self._poll_next >= len(tags):
+            self._poll_next = 0
+            self._poll_at = max(self._poll_at + self._interval_s, now)
+        return self._filter.changed(await self._read(part))
 
-    async def _outlast_silence(self, items: MonitoredTags, now: float, batches: list[Sequence[Reading]]) -> None:
-        """A server may insist on rarer keep-alives than the watchdog waits for: then a read tells whether it is alive."""
-        is_rare = 1.5 * items.keep_alive_s > self._silence_s
-        if not is_rare or now - self._heard_at >= 3 * items.keep_alive_s:
-            raise remedies.silent(self._peer, now - self._heard_at)
-        batches.append(await self._refresh(now))
-
-    async def _refresh(self, now: float) -> list[Reading]:
-        self._refresh_at = now + REFRESH_S
-        readings = await self._read(self._tags)
-        self._looked_at = self._alive_at = now
-        self._looked = {reading.tag: reading.source_time for reading in readings if reading.source_time is not None}
-        news = self._news(readings)
-        self._suspects.update((reading.tag, now) for reading in news if reading.tag not in self._polled)
-        return news
+    async def _look(self, now: float) -> Sequence[Reading]:
+        """Compare one request's worth of what is monitored with what was notified."""
+        part = self._tags[self._look_next : self._look_next + self._per_read]
+        self._look_next += len(part)
+        if self._look_next >= len(self._tags):
+            self._look_next = 0
+        requests = max(1, math.ceil(len(self._tags) / self._per_read))
+        self._look_at = now + min(LOOK_S, ROUND_S / requests)
+        notice_s = self.items.notice_s if self.items is not None else 0.0
+        news: list[Reading] = []
+        for reading in await self._read([tag for tag in part if tag not in self._polled]):
+            tag = reading.tag
+            if not self._filter.differs(reading):
+                self._suspects.pop(tag, None)
+                continue
+            since = self._suspects.setdefault(tag, now)
+            if tag in self._refused or now - since >= max(SUSPECT_S, notice_s + 0.5):
+                news.append(reading)
+                if tag not in self._refused:
+                    self.forgotten.add(tag)
+        return self._filter.changed(news)
 
 
 def in_sequence(readings: Iterable[Reading]) -> list[list[Reading]]:

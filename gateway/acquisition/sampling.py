@@ -10,8 +10,8 @@ from gateway.domain.sample import Input, Sample
 
 _OLDEST = timedelta(seconds=10)
 _NEWEST = timedelta(seconds=0.5)
-"""A source time outside received_at - 10 s .. + 0.5 s is not believed (a PLC clock reset to 2000, an hour off, or the old
-time of an unchanged value after a reconnect); the time of receipt stands in for it."""
+"""A source time outside received_at - 10 s .. + 0.5 s is not used: it is the old time of an unchanged value after a reconnect, or that
+of a clock whose error the driver does not know yet (it takes out a steady one). The time of receipt stands in for it."""
 
 
 class Sampling:

@@ -14,7 +14,8 @@ from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from drivers.base import LinkError, Quality, Reading, SilentLinkError
-from drivers.opcua_stream import REFRESH_S, TagStream
+from drivers.opcua_clock import DeviceClock
+from drivers.opcua_stream import LOOK_S, TagStream
 from tests.manual_clock import ManualClock
 
 AT = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
@@ -27,6 +28,8 @@ class Server:
         self.keep_alive_s = keep_alive_s
         self.refuses: int | None = None
         self.items: dict[str, int] = {}
+        self.ids: dict[str, int] = {}
+        self.tells_items = False
         self.value, self.source_s = 1, 0.0
         self.reads = 0
         self.push: Callable[[ua.PublishResult], None] = lambda result: None
@@ -39,8 +42,20 @@ class Server:
 
     async def create_monitored_items(self, parameters: Any) -> list[Any]:
         for item in parameters.ItemsToCreate:
-            self.items[item.ItemToMonitor.NodeId.Identifier] = item.RequestedParameters.ClientHandle
-        return [SimpleNamespace(StatusCode=ua.StatusCode(0), MonitoredItemId=1) for _ in parameters.ItemsToCreate]
+            tag = item.ItemToMonitor.NodeId.Identifier
+            self.items[tag] = item.RequestedParameters.ClientHandle
+            self.ids[tag] = 100 + len(self.ids)
+        return [
+            SimpleNamespace(
+                StatusCode=ua.StatusCode(0), MonitoredItemId=self.ids[item.ItemToMonitor.NodeId.Identifier], RevisedSamplingInterval=100
+            )
+            for item in parameters.ItemsToCreate
+        ]
+
+    async def call(self, requests: Any) -> list[Any]:
+        if not self.tells_items:
+            return [SimpleNamespace(StatusCode=ua.StatusCode(StatusCodes.BadMethodInvalid), OutputArguments=[])]
+        return [SimpleNamespace(StatusCode=ua.StatusCode(0), OutputArguments=[ua.Variant([*self.ids.values()]), ua.Variant()])]
 
     async def delete_monitored_items(self, parameters: Any) -> None:
         self.deleted = parameters.MonitoredItemIds
@@ -68,9 +83,11 @@ class Rig:
     def __init__(self, server: Server) -> None:
         self.server = server
         self.clock = ManualClock()
+        self.refused: dict[str, str] = {}
         self.stream = TagStream(
-            self.clock, peer="OPC UA plc:4840", interval_s=0.5, silence_s=2.0, bands={}, read=server.read, convert=self.convert
-        )
+            self.clock, peer="OPC UA plc:4840", interval_s=0.5, silence_s=2.0, per_read=50, bands={}, read=server.read,
+            convert=self.convert, refused=self.refused, device_clock=DeviceClock(0.5),
+        )  # fmt: skip
 
     def convert(self, tag: str, data: ua.DataValue, received_at: datetime) -> Reading:
         assert data.Value is not None
@@ -105,16 +122,13 @@ async def test_silence_is_a_dead_link() -> None:
         await rig.next(2.0)
 
 
-async def test_a_server_that_insists_on_rare_keep_alives_is_asked_instead() -> None:
+async def test_a_server_that_insists_on_rare_keep_alives_is_given_three_of_them() -> None:
     rig = Rig(Server(keep_alive_s=10.0))
     await rig.begin()
-    rig.server.value, rig.server.source_s = 2, 1.0
-    assert await rig.next(2.0) == [[2]]
-    for _ in range(13):
-        assert await rig.next(2.0) == [[]], "a quiet answer is a sign of life"
-    assert rig.server.reads == 15, "one look in each 2 s, no more"
+    for _ in range(19):
+        assert await rig.next(1.5) == [[]], "a quiet look is a sign of life"
     with pytest.raises(SilentLinkError):
-        await rig.next(2.0)
+        await rig.next(1.5)
 
 
 async def test_the_end_of_the_subscription_is_a_link_error() -> None:
@@ -125,36 +139,74 @@ async def test_the_end_of_the_subscription_is_a_link_error() -> None:
         await rig.next(0)
 
 
-async def test_a_notification_overtaken_by_a_look_at_everything_is_dropped() -> None:
+async def test_what_a_look_finds_waits_for_its_notification() -> None:
     rig = Rig(Server())
     await rig.begin()
-    rig.server.value, rig.server.source_s = 12, 61.0
-    await rig.clock.advance(REFRESH_S)
+    rig.server.value = 12
+    await rig.clock.advance(LOOK_S)
     rig.server.publish()
-    assert await rig.next(0) == [[], [12]]
+    assert await rig.next(0) == [[], []], "the look found 12, its notification may be on its way"
     rig.server.publish(("parts", 11, 60.5), ("parts", 12, 61.0))
-    assert await rig.next(0) == [[]]
+    assert await rig.next(0) == [[11], [12]], "no value comes out of turn"
+    await rig.clock.advance(LOOK_S)
+    rig.server.publish()
+    await rig.next(0)
     assert rig.stream.forgotten == set()
-    await rig.clock.advance(10)
-    rig.server.publish(("parts", 13, 40.0))
-    assert await rig.next(0) == [[13]], "a clock set back is believed"
 
 
 async def test_a_change_without_a_notification_means_that_the_item_is_gone() -> None:
     rig = Rig(Server())
     await rig.begin()
     rig.server.value = 12
-    await rig.clock.advance(REFRESH_S)
-    rig.server.publish()
-    await rig.next(0)
-    await rig.clock.advance(6)
-    rig.server.publish()
-    await rig.next(0)
+    found = []
+    for _ in range(3):
+        await rig.clock.advance(LOOK_S)
+        rig.server.publish()
+        found += await rig.next(0)
+    assert [values for values in found if values] == [[12]]
     assert rig.stream.forgotten == {"parts"}
     await rig.stream.monitor({"parts": ua.NodeId("parts", 2)}, 50)
-    assert rig.server.deleted == [1]
+    assert rig.stream.forgotten == set()
+    assert rig.server.deleted == [100]
     rig.server.publish(("parts", 14, 99.0))
     assert await rig.next(0) == [[14]]
+
+
+async def test_what_the_device_refuses_is_told_at_the_first_look() -> None:
+    rig = Rig(Server())
+    await rig.begin()
+    rig.refused["parts"] = "BadNodeIdUnknown"
+    rig.server.value = 0
+    await rig.clock.advance(LOOK_S)
+    rig.server.publish()
+    assert await rig.next(0) == [[], [0]]
+    assert rig.stream.forgotten == set(), "it is asked again as refused"
+
+
+@pytest.mark.parametrize("tells_items", [True, False])
+async def test_the_servers_own_list_of_items_is_compared_where_it_has_one(tells_items: bool) -> None:
+    rig = Rig(Server())
+    rig.server.tells_items = tells_items
+    await rig.begin()
+    await rig.stream.compare()
+    assert rig.stream.forgotten == set()
+    rig.server.ids["parts"] = 7
+    await rig.stream.compare()
+    assert rig.stream.forgotten == ({"parts"} if tells_items else set())
+
+
+async def test_what_is_not_monitored_is_polled_in_requests_of_the_servers_size_between_publishes() -> None:
+    rig = Rig(Server())
+    await rig.stream.first([f"t{number}" for number in range(120)])
+    await rig.stream.open(rig.server)  # type: ignore[arg-type]
+    rig.stream.poll([f"t{number}" for number in range(120)])
+    rig.server.value = 2
+    found = []
+    await rig.clock.advance(0.5)
+    for _ in range(3):
+        rig.server.publish()
+        found.append([len(values) for values in await rig.next(0)])
+    assert found == [[0, 50], [0, 50], [0, 20]]
 
 
 @pytest.mark.parametrize("status", [StatusCodes.BadServiceUnsupported, StatusCodes.BadTooManySubscriptions])

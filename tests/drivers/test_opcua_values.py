@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -31,6 +32,15 @@ def read(value: ua.DataValue, **place: Any) -> Reading:
         (7, {}, 7), (True, {}, True), (1.5, {}, 1.5), ("A", {}, "A"), ("", {}, ""), (ua.NodeClass.Variable, {}, 2),
         (ua.LocalizedText("Prêt"), {}, "Prêt"), (ua.QualifiedName("Q", 1), {}, "Q"), (b"\x01\xff", {}, "01ff"),
         ([1, 2, 3], {"index": 2}, 3), (True, {"invert": True}, False), (0, {"invert": True}, True),
+        (2**64 - 1, {}, 2**64 - 1), (-(2**63), {}, -(2**63)),
+        (0b1011_0000, {"bits": (4, 4)}, 0b1011), (0b1000, {"bits": (3, 1)}, True), (-1, {"bits": (63, 1)}, True),
+        (0b1000, {"bits": (3, 1), "invert": True}, False),
+        (7, {"kind": "uint16"}, 7), (1, {"kind": "bool"}, True), (3, {"kind": "float32"}, 3.0), (7, {"kind": "string"}, "7"),
+        ("LOT-7\0\0rest", {"kind": "string"}, "LOT-7"), (b"LOT-7  ", {"kind": "string"}, "LOT-7"),
+        ([76, 79, 84, 0, 9], {"kind": "string"}, "LOT"), ("LOT-123", {"kind": "string", "length": 5}, "LOT-1"),
+        (b"\xe9t\xe9".decode("utf-8", "surrogateescape"), {}, "été"),
+        (uuid.UUID(int=5), {}, "00000000-0000-0000-0000-000000000005"),
+        (12, {"valid": (0.0, 20.0)}, 12),
     ],
 )  # fmt: skip
 def test_good_values(value: Any, place: dict[str, Any], found: Value) -> None:
@@ -53,7 +63,19 @@ def test_good_values(value: Any, place: dict[str, Any], found: Value) -> None:
         (data([1, 2]), {}, "needs an index"),
         (data([1, 2]), {"index": 2}, "no index 2"),
         (data(1), {"index": 0}, "not an array"),
+        (data([1, 2]), {"index": 2}, "BadIndexRangeNoData: an array of 2 has no index 2"),
         (data("A"), {"invert": True}, "needs a bit"),
+        (data("A"), {"kind": "uint32"}, "BadTypeMismatch: a text, the tag says uint32"),
+        (data(1.5), {"kind": "int16"}, "BadTypeMismatch: a real number, the tag says int16"),
+        (data(70_000), {"kind": "uint16"}, "BadTypeMismatch: 70000 does not fit uint16"),
+        (data(True), {"kind": "uint16"}, "BadTypeMismatch: a bit, the tag says uint16"),
+        (data(2), {"kind": "bool"}, "BadTypeMismatch: an integer, the tag says bool"),
+        (data(1.5), {"bits": (0, 1)}, "BadTypeMismatch: bits need an integer, this is a real number"),
+        (data(21), {"valid": (0.0, 20.0)}, "21 is outside 0 to 20"),
+        (data(7), {"member": ("X",)}, "BadNoMatch: there is no member X; it is an integer"),
+        (data(ua.Range(1.0, 2.0)), {}, "BadTypeMismatch: a Range cannot be a tag; name one of its fields with member"),
+        (data(ua.Range(1.0, 2.0)), {"member": ("Medium",)}, "BadNoMatch: there is no member Medium; it has Low, High"),
+        (data([ua.Range(1.0, 2.0)]), {"member": ("3",)}, "BadNoMatch: 3 is no index of an array of 1"),
     ],
 )
 def test_what_cannot_be_used_is_bad_and_says_why(value: ua.DataValue, place: dict[str, Any], says: str) -> None:
@@ -61,6 +83,23 @@ def test_what_cannot_be_used_is_bad_and_says_why(value: ua.DataValue, place: dic
     assert reading.value is None
     assert reading.quality is Quality.BAD
     assert says in reading.detail
+
+
+def test_a_member_of_a_structure_and_of_an_array_of_them() -> None:
+    ranges = [ua.Range(1.0, 2.0), ua.Range(3.0, 4.0)]
+    assert read(data(ua.Range(1.0, 2.0)), member=("High",)).value == 2.0
+    assert read(data(ranges), index=1, member=("Low",)).value == 3.0
+    assert read(data(ranges), member=("1", "High")).value == 4.0
+
+
+def test_a_structure_that_nobody_decoded_names_its_type() -> None:
+    reading = read(data(ua.ExtensionObject(TypeId=ua.NodeId(7, 3), Body=b"")), member=("X",))
+    assert reading.detail == "BadNoMatch: there is no member X; it is a structure of type ns=3;i=7"
+
+
+def test_the_servers_time_stands_in_for_a_missing_source_time() -> None:
+    reading = read(ua.DataValue(ua.Variant(7), ServerTimestamp=AT))
+    assert reading.source_time == AT
 
 
 def test_uncertain_keeps_its_value_and_names_its_reason() -> None:

@@ -1,0 +1,290 @@
+"""Parts of values, refusals and limits against asyncua's server: structures, arrays, types, downloads, items the server forgets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from asyncua import ua
+from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
+from asyncua.ua.status_codes import StatusCodes
+
+from drivers.base import Quality, Value
+from drivers.opcua import OpcUaSubscriber
+from drivers.opcua_profiles import Profile
+from tests.drivers.devices import NAMESPACE, SubscribedDevice, by_tag, within
+from tests.drivers.test_opcua import Hurried, Listening, subscriber
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.asyncio(loop_scope="module"),
+    # asyncua's server forgets to await it when a monitored node is deleted.
+    pytest.mark.filterwarnings("ignore:coroutine .*datachange_callback.* was never awaited:RuntimeWarning"),
+]
+
+
+class Workshop(SubscribedDevice):
+    """Beside the usual tags: one variable of each kind that machines publish."""
+
+    async def start(self) -> None:
+        await super().start()
+        inner, _ = await new_struct(
+            self.server, self.index, "Point", [field("X", ua.VariantType.Double), field("Y", ua.VariantType.Double)]
+        )
+        self.mode_type = await new_enum(self.server, self.index, "Mode", ["Off", "Hand", "Auto"])
+        count, _ = await new_struct(
+            self.server, self.index, "CountType",
+            [
+                field("ID", ua.VariantType.Int32), field("Name", ua.VariantType.String), field("AccCount", ua.VariantType.Int64),
+                new_struct_field("At", inner), new_struct_field("Trail", inner, array=True),
+                new_struct_field("Mode", self.mode_type),
+            ],
+        )  # fmt: skip
+        await self.server.load_data_type_definitions()
+        self.count_type = count
+        values: dict[str, Any] = {
+            "total": ua.Variant(2**63 + 5, ua.VariantType.UInt64), "low": ua.Variant(-(2**63), ua.VariantType.Int64),
+            "list": ua.Variant([10, 20, 30], ua.VariantType.Int32), "mode": ua.Variant(2, ua.VariantType.Int32),
+            "lot": ua.Variant("LOT-7", ua.VariantType.String), "chars": ua.Variant(list(b"OF-12\0"), ua.VariantType.Byte),
+            "word": ua.Variant(0b1011_0100, ua.VariantType.UInt16), "real": ua.Variant(1.5, ua.VariantType.Double),
+            "since": ua.Variant(datetime(2026, 11, 25, 6, tzinfo=UTC), ua.VariantType.DateTime),
+            "count": self.count(41), "counts": ua.Variant([self.count(1).Value, self.count(2).Value], ua.VariantType.ExtensionObject),
+        }  # fmt: skip
+        for name, value in values.items():
+            await self.folder_node.add_variable(self.id_of(name), name, value)
+        await self.folder_node.add_variable(self.id_of("secret"), "secret", 1)
+        await self.put("secret", 1, status=StatusCodes.BadUserAccessDenied)
+
+    def count(self, number: int) -> ua.Variant:
+        point = ua.Point(X=1.5, Y=float(number))
+        made = ua.CountType(ID=7, Name="total", AccCount=2**40 + number, At=point, Trail=[point, ua.Point(X=9.0)], Mode=ua.Mode.Auto)
+        return ua.Variant(made, ua.VariantType.ExtensionObject)
+
+    def id_of(self, name: str) -> ua.NodeId:
+        return ua.NodeId.from_string(f"ns={self.index};s={name}")
+
+    async def put(self, name: str, value: Any, kind: ua.VariantType | None = None, status: int = 0) -> None:
+        data = ua.DataValue(value if isinstance(value, ua.Variant) else ua.Variant(value, kind), ua.StatusCode(status))
+        data.SourceTimestamp = datetime.now(UTC)
+        await self.server.write_attribute_value(self.id_of(name), data)
+
+
+def field(name: str, kind: ua.VariantType) -> ua.StructureField:
+    return new_struct_field(name, kind)
+
+
+def named(name: str, **more: Any) -> dict[str, Any]:
+    return {"node": f"nsu={NAMESPACE};s={name}"} | more
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Workshop]:
+    found = Workshop(tmp_path_factory.mktemp("shop"))
+    await found.start()
+    yield found
+    await found.stop()
+
+
+GOOD: dict[str, tuple[dict[str, Any], Value]] = {
+    "uint64": (named("total", type="uint64"), 2**63 + 5),
+    "int64": (named("low"), -(2**63)),
+    "element": (named("list", index=1), 20),
+    "enum": (named("mode"), 2),
+    "text": (named("lot", type="string"), "LOT-7"),
+    "bytes": (named("chars", type="string", length=4), "OF-1"),
+    "bit": (named("word", bit=2), True),
+    "bits": (named("word", bits="4-7"), 0b1011),
+    "time": (named("since"), "2026-11-25T06:00:00+00:00"),
+    "member": (named("count", member="AccCount"), 2**40 + 41),
+    "deep": (named("count", member="At.Y"), 41.0),
+    "trail": (named("count", member="Trail.1.X"), 9.0),
+    "enum_member": (named("count", member="Mode"), 2),
+    "of_array": (named("counts", index=1, member="AccCount"), 2**40 + 2),
+}
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "unknown": (named("nowhere"), "BadNodeIdUnknown"),
+    "elsewhere": ({"node": "nsu=urn:nobody;s=x"}, "BadNodeIdUnknown: the server has no namespace"),
+    "out_of_range": (named("list", index=3), "BadIndexRangeNoData: an array of 3 has no index 3"),
+    "no_array": (named("real", index=0), "BadTypeMismatch: not an array but a real number"),
+    "array": (named("list"), "BadTypeMismatch: an array of 3: the tag needs an index"),
+    "wrong_type": (named("real", type="uint32"), "BadTypeMismatch: a real number, the tag says uint32"),
+    "no_member": (named("count", member="Total"), "BadNoMatch: there is no member Total; it has ID, Name, AccCount, At, Trail, Mode"),
+    "denied": (named("secret"), "BadUserAccessDenied"),
+}
+
+
+@pytest.mark.parametrize("mode", ["poll", "subscribe"])
+async def test_every_kind_of_value_and_every_wrong_tag_in_one_configuration(shop: Workshop, mode: str) -> None:
+    tags = {tag: how for tag, (how, _) in {**GOOD, **WRONG}.items()}
+    driver = shop.driver(tags=tags, mode=mode)
+    await driver.connect()
+    try:
+        if isinstance(driver, OpcUaSubscriber):
+            stream = driver.subscribe(list(tags))
+            found = by_tag(await anext(stream))
+            await stream.aclose()  # type: ignore[attr-defined]
+        else:
+            found = by_tag(await driver.read(list(tags)))
+        assert {tag: found[tag].value for tag in GOOD} == {tag: value for tag, (_, value) in GOOD.items()}
+        assert all(type(found[tag].value) is type(value) for tag, (_, value) in GOOD.items())
+        for tag, (_, says) in WRONG.items():
+            assert found[tag].quality is Quality.BAD, tag
+            assert found[tag].detail.startswith(says), tag
+        assert set(driver.refused) == set(WRONG)  # type: ignore[attr-defined]
+    finally:
+        await driver.close()
+
+
+async def test_structures_come_over_a_subscription_and_leave_nothing_in_the_library(shop: Workshop) -> None:
+    ours = {tag: how for tag, (how, _) in GOOD.items() if "member" in how}
+    registered = dict(ua.extension_objects_by_typeid)
+    async with Listening(subscriber(shop, tags=ours), list(ours)) as heard:
+        assert ua.extension_objects_by_typeid == registered, "another PLC may use the same ids for other structures"
+        await shop.put("count", shop.count(42))
+        await within(5, lambda: heard.of("deep")[-1].value == 42.0)
+        assert heard.of("member")[-1].value == 2**40 + 42
+    await shop.put("count", shop.count(41))
+
+
+async def test_text_that_is_no_unicode_can_still_be_told(shop: Workshop) -> None:
+    async with Listening(subscriber(shop, tags={"lot": named("lot")}), ["lot"]) as heard:
+        await shop.put("lot", b"\xe9t\xe9".decode("utf-8", "surrogateescape"), ua.VariantType.String)
+        await within(5, lambda: heard.of("lot")[-1].value == "été")
+    await shop.put("lot", "LOT-7", ua.VariantType.String)
+
+
+async def test_an_overflow_is_counted_and_told_by_name(shop: Workshop) -> None:
+    driver = subscriber(shop)
+    async with Listening(driver) as heard:
+        assert driver.concerns == {}
+        await shop.show("parts", 70_010, status=0x480)
+        await within(5, lambda: heard.of("parts")[-1].value == 70_010)
+        await within(5, lambda: "overflow" in driver.concerns)
+        assert driver.incidents["overflow"] == 1
+        assert "parts" in driver.concerns["overflow"].text_fr
+        assert heard.of("parts")[-1].quality is Quality.GOOD
+    await shop.show("parts", 70_000)
+
+
+async def test_a_plc_an_hour_off_is_corrected_and_told(shop: Workshop) -> None:
+    driver = subscriber(shop)
+    async with Listening(driver) as heard:
+        for step in range(1, 4):
+            await shop.show("parts", 70_000 + step, at=datetime.now(UTC) + timedelta(hours=1))
+            await within(5, lambda step=step: heard.of("parts")[-1].value == 70_000 + step)
+        source = heard.of("parts")[-1].source_time
+        assert source is not None
+        assert abs(datetime.now(UTC) - source) < timedelta(seconds=20)
+        await within(5, lambda: "clock" in driver.concerns)
+        assert "1 h 0 min" in driver.concerns["clock"].text_en
+    await shop.show("parts", 70_000)
+
+
+async def test_a_small_plc_monitors_what_it_can_and_the_rest_is_polled(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.opcua.PROFILES", {"s7-1200": Profile(unannounced=10, per_call=10, items=2)})
+    async with Listening(subscriber(shop, profile="s7-1200")) as heard:
+        items = [
+            item
+            for subscription in shop.server.iserver.subscription_service.subscriptions.values()
+            for item in subscription.monitored_item_srv._monitored_items
+        ]
+        assert len(items) == 2
+        for value in (70_021, 70_022):
+            for tag, now in (("parts", value), ("weight", value / 10), ("running", value % 2 == 0)):
+                await shop.show(tag, now)
+            await within(5, lambda value=value: heard.of("weight")[-1].value == value / 10)
+            await within(5, lambda value=value: heard.of("parts")[-1].value == value)
+    await shop.reset()
+
+
+async def test_the_servers_own_list_of_items_is_compared_each_minute(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """asyncua's server has the method's node only: here it answers, and says that it knows no item."""
+
+    async def nothing(_parent: ua.NodeId, _subscription: ua.Variant) -> list[ua.Variant]:
+        return [ua.Variant([99_999], ua.VariantType.UInt32), ua.Variant([], ua.VariantType.UInt32)]
+
+    shop.server.link_method(shop.server.get_node(ua.NodeId(11492)), nothing)
+    clock = Hurried()
+    driver = subscriber(shop, clock)
+    async with Listening(driver) as heard:
+        clock.ahead_s = 61.0
+        await within(8, lambda: driver.incidents["forgotten"] >= 3)
+        await shop.show("parts", 70_031)
+        await within(5, lambda: heard.of("parts")[-1].value == 70_031)
+    await shop.reset()
+
+
+async def download(shop: Workshop, gone_s: float) -> None:
+    """The program is loaded anew: its variables vanish, and come back as new ones."""
+    await shop.server.delete_nodes(list(shop.nodes.values()))
+    await asyncio.sleep(gone_s)
+    for tag, kind in shop.kinds.items():
+        shop.nodes[tag] = await shop.folder_node.add_variable(shop.id_of(tag), tag, shop.values[tag], varianttype=kind)
+        await shop.nodes[tag].set_writable()
+
+
+@pytest.mark.parametrize("gone_s", [0.0, 4.0])
+async def test_after_a_program_download_data_is_back_within_seconds(shop: Workshop, gone_s: float) -> None:
+    """asyncua's server keeps the items of deleted nodes, which never speak again: the most silent death there is."""
+    driver = subscriber(shop)
+    async with Listening(driver) as heard:
+        shop.values["parts"] = 71_000
+        await download(shop, gone_s)
+        if gone_s:
+            assert "parts" in driver.refused
+        await shop.show("parts", 71_001)
+        await within(8, lambda: heard.of("parts")[-1].value == 71_001)
+        await within(8, lambda: set(driver.refused) == {"absent"})
+        await shop.show("parts", 71_002)
+        await within(8, lambda: heard.of("parts")[-1].value == 71_002)
+        assert not heard.task.done()
+    await shop.reset()
+
+
+async def test_namespaces_in_another_order_after_a_download(tmp_path: Path) -> None:
+    plc = SubscribedDevice(tmp_path)
+    await plc.start()
+    try:
+        driver = subscriber(plc)
+        async with Listening(driver) as heard:
+            array = plc.server.get_node(ua.NodeId(2255))
+            uris = list(await array.read_value())
+            await plc.server.register_namespace("urn:test:new")
+            old, new = uris.index(NAMESPACE), len(uris)
+            await plc.server.delete_nodes(list(plc.nodes.values()))
+            uris = list(await array.read_value())
+            uris[old], uris[new] = uris[new], uris[old]
+            await array.write_value(uris)
+            node = await plc.folder_node.add_variable(ua.NodeId.from_string(f"ns={new};s=parts"), "parts", 72_000)
+            await within(8, lambda: heard.of("parts")[-1].value == 72_000)
+            await node.write_value(72_001)
+            await within(8, lambda: heard.of("parts")[-1].value == 72_001)
+    finally:
+        await plc.stop()
+
+
+class Stampless(SubscribedDevice):
+    """Gives no source time, as some gateways in front of old machines."""
+
+    async def show(self, tag: str, value: Value, status: int = 0, at: datetime | None = None) -> None:
+        self.values[tag] = value
+        data = ua.DataValue(ua.Variant(value, self.kinds[tag]), ServerTimestamp=at or datetime.now(UTC))
+        await self.server.write_attribute_value(self.nodes[tag].nodeid, data)
+
+
+async def test_the_servers_time_is_asked_for_where_there_is_no_source_time(tmp_path: Path) -> None:
+    plc = Stampless(tmp_path)
+    await plc.start()
+    try:
+        async with Listening(subscriber(plc)) as heard:
+            at = datetime.now(UTC)
+            await plc.show("parts", 70_001, at=at)
+            await within(5, lambda: heard.of("parts")[-1].value == 70_001)
+            assert heard.of("parts")[-1].source_time == at
+    finally:
+        await plc.stop()

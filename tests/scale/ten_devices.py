@@ -19,6 +19,8 @@ DEAD, SLOW, FLAPPING = 7, 8, 9
 SLOW_S = 3.0
 FLAP_S = 0.5
 REGISTERS = 20
+LINE_S = 0.02
+PATIENCE_S = 0.3
 _HEADER = struct.Struct(">HHHB")
 _REQUEST = struct.Struct(">BHH")
 
@@ -42,14 +44,14 @@ class Device:
                     continue
                 if self.disturbed and self.number == SLOW:
                     await asyncio.sleep(SLOW_S)
-                writer.write(self._answer(tid, unit, request))
+                writer.write(self.answer(tid, unit, request))
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             self.connections.discard(writer)
             writer.close()
 
-    def _answer(self, tid: int, unit: int, request: bytes) -> bytes:
+    def answer(self, tid: int, unit: int, request: bytes) -> bytes:
         function, address, count = _REQUEST.unpack(request)
         if function != 3 or address + count > REGISTERS:
             return _HEADER.pack(tid, 0, 3, unit) + bytes([function | 0x80, 2])
@@ -65,6 +67,33 @@ class Device:
                     writer.transport.abort()
 
 
+class Gateway:
+    """One serial line behind one TCP port."""
+
+    def __init__(self, units: list[Device]) -> None:
+        self._units = units
+        self._line = asyncio.Lock()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                tid, _, length, number = _HEADER.unpack(await reader.readexactly(7))
+                request = await reader.readexactly(length - 1)
+                unit = self._units[number - 1]
+                unit.arrivals.append(time.monotonic())
+                async with self._line:
+                    writer.write(await self._ask(unit, tid, number, request))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+    async def _ask(self, unit: Device, tid: int, number: int, request: bytes) -> bytes:
+        silent = unit.disturbed and (unit.number != FLAPPING or time.monotonic() % (2 * FLAP_S) < FLAP_S)
+        await asyncio.sleep(PATIENCE_S if silent else LINE_S)
+        return _HEADER.pack(tid, 0, 3, number) + bytes([request[0] | 0x80, 0x0B]) if silent else unit.answer(tid, number, request)
+
+
 def obey(order: dict[str, object], devices: list[Device]) -> object:
     if "disturbed" in order:
         for device in devices[DEAD:]:
@@ -76,9 +105,10 @@ def obey(order: dict[str, object], devices: list[Device]) -> object:
     return found
 
 
-async def main() -> None:
+async def main(*, gateway: bool) -> None:
     devices = [Device(number) for number in range(DEVICES)]
-    servers = [await asyncio.start_server(device.serve, "127.0.0.1", 0) for device in devices]
+    serving = [Gateway(devices).serve] if gateway else [device.serve for device in devices]
+    servers = [await asyncio.start_server(serve, "127.0.0.1", 0) for serve in serving]
     print(json.dumps({"ports": [server.sockets[0].getsockname()[1] for server in servers]}), flush=True)
     flapping = asyncio.create_task(devices[FLAPPING].flap(), name="flapping")
     stdin = asyncio.StreamReader()
@@ -89,4 +119,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    asyncio.run(main(gateway="--gateway" in sys.argv))

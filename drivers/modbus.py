@@ -21,6 +21,7 @@ from drivers.modbus_bus import Seat
 from drivers.modbus_codec import BIT_TABLES, Block, encode, plan, split
 from drivers.modbus_settings import FUNCTIONS, ModbusSettings
 from drivers.settings import Secret
+from drivers.values import InvalidValues
 
 EXCEPTIONS = {
     1: "IllegalFunction", 2: "IllegalDataAddress", 3: "IllegalDataValue", 4: "ServerDeviceFailure", 5: "Acknowledge",
@@ -91,6 +92,7 @@ class ModbusDriver:
         self._retry_refused_at = 0.0
         self._unreached = ""
         self._incidents: Counter[str] = Counter()
+        self._invalid = InvalidValues()
         self._answered_at = clock.monotonic()
 
     @property
@@ -103,7 +105,8 @@ class ModbusDriver:
 
     @property
     def concerns(self) -> Mapping[str, Concern]:
-        return {}
+        concern = self._invalid.concern(self._clock.monotonic())
+        return {} if concern is None else {"values": concern}
 
     @property
     def answered_at(self) -> float:
@@ -202,8 +205,8 @@ class ModbusDriver:
                 readings[place] = reading
         for position, detail in faults.items():
             readings[places[position]] = Reading(block.tags[position], None, Quality.BAD, None, received_at, detail)
-        if faults:
-            self._incidents["invalid_value"] += len(faults)
+            self._incidents["invalid_value"] += 1
+            self._invalid.note(block.tags[position], detail, self._clock.monotonic())
         if self._refused:
             for tag in block.tags:
                 self._refused.pop(tag, None)

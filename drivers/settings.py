@@ -145,6 +145,19 @@ COUNTER_TYPES: dict[str, tuple[int, bool]] = {
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def _valid(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    low, dots, high = value.partition("..")
+    if not dots:
+        raise ValueError("it is no range; write for example [0, 1000], in a spreadsheet 0..1000")
+    return low.strip(), high.strip()
+
+
+Range = Annotated[tuple[Number, Number], BeforeValidator(_valid)]
+"""Lowest and highest number; in the one cell of a spreadsheet `0..1000`."""
+
+
 class TagSettings(Settings):
     """What every tag has, whatever its driver.
 
@@ -157,7 +170,7 @@ class TagSettings(Settings):
     deadband: float = Field(default=0.0, ge=0.0)
     invert: bool = False
     writable: bool = False
-    valid: tuple[Number, Number] | None = None
+    valid: Range | None = None
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

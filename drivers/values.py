@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from drivers.base import Value
+from drivers.base import Concern, Value
 
 
 def outside(value: Value, valid: tuple[float, float]) -> str:
@@ -13,3 +13,44 @@ def outside(value: Value, valid: tuple[float, float]) -> str:
     if value is None or isinstance(value, bool | str) or valid[0] <= value <= valid[1]:
         return ""
     return f"{value} is outside {valid[0]:g} to {valid[1]:g}"
+
+
+class InvalidValues:
+    """Which tags hold no value of late: one thing to tell the technician until all have been right for HOLD_S.
+
+    A value that comes and goes shall not come and go as an alert.
+    """
+
+    HOLD_S = 60.0
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+        self._first: dict[str, str] = {}
+        self._concern: Concern | None = None
+
+    def note(self, tag: str, detail: str, now: float) -> None:
+        """`now`: monotonic seconds."""
+        if tag not in self._last:
+            self._first[tag] = detail
+            self._concern = None
+        self._last[tag] = now
+
+    def concern(self, now: float) -> Concern | None:
+        """What stands at monotonic `now`; None: nothing."""
+        if not self._last:
+            return None
+        for tag in [tag for tag, last in self._last.items() if now - last >= self.HOLD_S]:
+            del self._last[tag], self._first[tag]
+            self._concern = None
+        if self._concern is None and self._last:
+            tags = sorted(self._last)
+            named = ", ".join(tags[:5]) + ("…" if len(tags) > 5 else "")
+            self._concern = Concern(
+                "warning",
+                f"L'automate donne pour {named} des valeurs impossibles ; elles ne sont pas utilisées.",
+                f"The PLC gives impossible values for {named}; they are not used.",
+                "Vérifier le capteur, puis `type`, `order`, `scale` et `valid` de ces tags.",
+                "Check the sensor, then `type`, `order`, `scale` and `valid` of these tags.",
+                "; ".join(f"{tag}: {self._first[tag]}" for tag in tags[:20]),
+            )
+        return self._concern

@@ -230,6 +230,16 @@ async def test_a_value_of_two_registers_is_one_request(server: tuple[Server, int
     await driver.close()
 
 
+async def test_a_value_that_is_none_is_bad_counted_and_told(server: tuple[Server, int]) -> None:
+    driver = await connected(server[1], {"level": {"holding": 0, "valid": [5, 9]}, "parts": {"holding": 1}})
+    level, parts = await driver.read(["level", "parts"])
+    assert (level.value, level.quality, level.detail) == (None, Quality.BAD, "1 is outside 5 to 9")
+    assert (parts.value, parts.quality) == (2, Quality.GOOD)
+    assert driver.incidents == {"invalid_value": 1}
+    assert driver.concerns["values"].detail == "level: 1 is outside 5 to 9"
+    await driver.close()
+
+
 async def test_readings_of_one_poll_carry_one_time(server: tuple[Server, int]) -> None:
     driver = await connected(server[1])
     readings: list[Reading] = list(await driver.read(["parts", "state", "jam"]))

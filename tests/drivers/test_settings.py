@@ -184,6 +184,14 @@ def test_wrong_modbus_devices(more: dict[str, Any], says: str, path: tuple[Any, 
     assert path in paths
 
 
+def test_a_valid_range_fits_in_the_cell_of_a_spreadsheet() -> None:
+    settings = ANY.validate_python(modbus({"a": {"holding": 1, "valid": "-5 .. 1e3"}, "b": {"holding": 2, "valid": [0, 7]}}))
+    assert (settings.tags["a"].valid, settings.tags["b"].valid) == ((-5, 1000), (0, 7))
+    message, paths = blamed(modbus({"a": {"holding": 1, "valid": "5"}}))
+    assert "write for example [0, 1000], in a spreadsheet 0..1000" in message
+    assert ("tags", "a", "valid") in paths
+
+
 def test_devices_of_one_line_know_each_other() -> None:
     tcp = ANY.validate_python(modbus(url="tcp://PLC-7")).shared_line
     assert tcp == ANY.validate_python(modbus(url="tcp://plc-7:502", unit_id=9)).shared_line == ("plc-7:502", "tcp")

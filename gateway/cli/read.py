@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from drivers.base import Explorer, Quality, Raw
+from drivers.base import Explorer, Quality, Raw, TagError
 from drivers.modbus_settings import ModbusSettings
 from gateway import logs
 from gateway.cli.errors import CommandError
@@ -72,7 +73,9 @@ async def _read(one: OneDevice, args: argparse.Namespace, tags: Sequence[str]) -
             _print_readings(found)
             if args.orders:
                 for tag in tags:
-                    await _print_orders_of(device, one.settings, tag)  # type: ignore[arg-type]
+                    # Registers that the device does not have are told above.
+                    with contextlib.suppress(TagError):
+                        await _print_orders_of(device, one.settings, tag)  # type: ignore[arg-type]
     return _SOME_BAD if any(raw.reading.quality is Quality.BAD for raw in found) else 0
 
 

@@ -268,8 +268,11 @@ def split(block: Block, limits: Limits = Limits()) -> list[Block]:
     return [Block(block.points[:middle]), Block(block.points[middle:])]
 
 
+_HAIR = Decimal("1e-9")
+
+
 def encode(point: Point, value: Value) -> list[int]:
-    """A value as the registers to write (a coil: 0 or 1), scale and offset undone, rounded to the type's step.
+    """A value as the registers to write (a coil: 0 or 1), scale and offset undone.
 
     Raises ValueError: it does not fit.
     """
@@ -303,6 +306,11 @@ def _encode_number(point: Point, value: Value) -> int | float:
         number: int | float = float(raw)
     else:
         number = int(raw.to_integral_value())
+        # An order of 12.5 is no order of 12; a float that is a hair off its step (0.1 + 0.2) is meant as that step.
+        if abs(raw - number) > _HAIR * max(1, abs(number)):
+            raise ValueError(
+                f"{value!r} lies between two values of {point.type}" + (f" in steps of {point.scale}" if point.scale != 1 else "")
+            )
     if point.type == "bool" and number not in (0, 1):
         raise wrong
     if point.invert:

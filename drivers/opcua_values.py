@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -280,6 +281,10 @@ def _kind_of(value: object) -> str:
     return f"a {type(value).__name__}"
 
 
+_LARGEST = {ua.VariantType.Float: 3.4028234663852886e38, ua.VariantType.Double: sys.float_info.max}
+"""IEEE 754, single and double."""
+
+
 def to_variant(value: Value, kind: ua.VariantType) -> ua.Variant:
     """A value in the type the node has. Raises ValueError: it does not fit."""
     if value is None:
@@ -288,10 +293,12 @@ def to_variant(value: Value, kind: ua.VariantType) -> ua.Variant:
         return ua.Variant(bool(value), kind)
     if kind is ua.VariantType.String:
         return ua.Variant(str(value), kind)
-    if kind in (ua.VariantType.Float, ua.VariantType.Double) and not isinstance(value, str):
-        return ua.Variant(float(value), kind)
+    if kind in _LARGEST and not isinstance(value, str):
+        if abs(value) <= _LARGEST[kind]:
+            return ua.Variant(float(value), kind)
+        raise ValueError(f"{value!r} does not fit {kind.name}")
     if kind in _INTEGERS and not isinstance(value, str):
         low, high = _INTEGERS[kind]
-        if int(value) == value and low <= value <= high:
+        if low <= value <= high and int(value) == value:
             return ua.Variant(int(value), kind)
     raise ValueError(f"{value!r} does not fit {kind.name}")

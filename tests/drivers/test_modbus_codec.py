@@ -226,6 +226,18 @@ def test_what_does_not_fit_is_refused(kind: str, value: Value) -> None:
         encode(Point("t", "holding", 0, kind), value)
 
 
+@pytest.mark.parametrize(
+    ("value", "scale", "registers"), [(12.5, "1", None), (0.26, "0.1", None), (0.1 + 0.2, "0.1", [3]), (12.0, "1", [12]), (-0.5, "1", None)]
+)
+def test_a_value_between_two_steps_is_not_rounded_to_another_order(value: float, scale: str, registers: list[int] | None) -> None:
+    point = Point("t", "holding", 0, "int16", scale=Decimal(scale))
+    if registers is None:
+        with pytest.raises(ValueError, match="between two values of int16"):
+            encode(point, value)
+    else:
+        assert encode(point, value) == registers
+
+
 def test_a_value_outside_its_valid_range_is_not_written() -> None:
     with pytest.raises(ValueError, match="900 is outside 0 to 500"):
         encode(Point("t", "holding", 0, "uint16", valid=(0, 500)), 900)

@@ -152,6 +152,10 @@ def test_values_are_written_in_the_nodes_own_type(value: Value, kind: ua.Variant
         (None, ua.VariantType.Int32),
         (2, ua.VariantType.Boolean),
         (1, ua.VariantType.DateTime),
+        (float("inf"), ua.VariantType.Int32),
+        (1e39, ua.VariantType.Float),
+        (10**400, ua.VariantType.Double),
+        (float("nan"), ua.VariantType.Double),
     ],
 )
 def test_what_does_not_fit_is_not_written(value: Value, kind: ua.VariantType) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -30,7 +31,8 @@ class Entry(NamedTuple):
 
 
 def _opcua(settings: OpcUaSettings) -> Callable[..., Driver]:
-    from drivers.opcua import OpcUaDriver, OpcUaSubscriber
+    from drivers.opcua import OpcUaDriver
+    from drivers.opcua_subscriber import OpcUaSubscriber
 
     return OpcUaSubscriber if settings.mode == "subscribe" else OpcUaDriver
 
@@ -58,6 +60,17 @@ DRIVERS: dict[str, Entry] = {
     "modbus": Entry(ModbusSettings, _modbus, _modbus_explorer),
     "replay": Entry(ReplaySettings, lambda settings: ReplayDriver),
 }
+
+
+def prepare(devices: Iterable[DeviceSettings], state_dir: Path, gateway_id: str, now: datetime) -> None:
+    """What must be there before any of `devices` is connected: this gateway's own certificate, made at the first start. Blocks.
+
+    Raises LinkError where it can be neither read nor made.
+    """
+    if any(isinstance(settings, OpcUaSettings) and not settings.security.insecure for settings in devices):
+        from drivers.opcua_pki import prepare as prepare_certificate
+
+        prepare_certificate(state_dir, gateway_id, now)
 
 
 def make_driver(settings: Any, clock: Clock, *, name: str, secrets: Callable[[Secret], str], state_dir: Path | None = None) -> Driver:

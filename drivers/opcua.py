@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -15,13 +15,12 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
 from drivers import remedies
-from drivers.base import Clock, Concern, LinkError, Quality, Reading, TagError, Value, silence_limit
+from drivers.base import Clock, Concern, Quality, Reading, TagError, Value
 from drivers.opcua_clock import DeviceClock
 from drivers.opcua_profiles import LIMIT_NODES, PROFILES, Limits
 from drivers.opcua_security import make_security, make_user
 from drivers.opcua_session import Session
 from drivers.opcua_settings import OpcUaSettings, OpcUaTag
-from drivers.opcua_stream import TagStream
 from drivers.opcua_structures import Structures
 from drivers.opcua_translate import PathBook
 from drivers.opcua_values import Place, bad, has_overflowed, resolve, status_name, to_reading, to_variant
@@ -41,14 +40,12 @@ OVERFLOW_TOLD_S = 300.0
 _NAMESPACES = ua.NodeId.from_string("i=2255")
 
 # The tag itself is at fault, not the moment: named on the page as refused.
-_NOT_SERVED = (
+NOT_SERVED = (
     "BadNodeId", "BadAttributeId", "BadNotReadable", "BadUserAccessDenied", "BadIndexRange", "BadTypeMismatch", "BadNoMatch",
     "BadDataTypeIdUnknown", "BadDataEncoding",
 )  # fmt: skip
 # The node is gone, and with it whatever monitored it.
 _GONE = ("BadNodeId", "BadAttributeId")
-# The server has no room for more items.
-_FULL = ("BadTooManyMonitoredItems", "BadOutOfMemory", "BadResourceUnavailable")
 
 
 class OpcUaDriver:
@@ -75,6 +72,8 @@ class OpcUaDriver:
         self._structures = Structures()
         self._stamps = ua.TimestampsToReturn.Source
         self._refused: dict[str, str] = {}
+        self._monitored: dict[str, ua.NodeId] = {}
+        """Of the subscriber: tags that are looked after (by an item, or polled where the server wants none), and the node meant."""
         self._troubled_at = self._surveyed_at = -math.inf
         self._device_clock = DeviceClock(settings.interval)
         self._overflows: dict[str, float] = {}
@@ -189,7 +188,7 @@ class OpcUaDriver:
             if has_overflowed(data):
                 self._incidents["overflow"] += 1
                 self._overflows[tag] = self._clock.monotonic()
-            if reading.quality is Quality.BAD and reading.detail.startswith(_NOT_SERVED):
+            if reading.quality is Quality.BAD and reading.detail.startswith(NOT_SERVED):
                 self._refuse(tag, reading.detail)
                 return reading
         if self._refused:
@@ -200,6 +199,8 @@ class OpcUaDriver:
         if tag not in self._refused:
             self._troubled_at = self._clock.monotonic()
         self._refused[tag] = why
+        if why.startswith(_GONE):
+            self._monitored.pop(tag, None)
         if tag in self._paths and why.startswith((*_GONE, "BadNoMatch")):
             # A program download gives the node another id: the path is translated anew.
             self._nodes.pop(tag, None)
@@ -247,109 +248,6 @@ class OpcUaDriver:
 
     async def close(self) -> None:
         await self._session.close()
-
-
-class OpcUaSubscriber(OpcUaDriver):
-    """The driver in mode subscribe: satisfies `drivers.base.Subscribing` as well."""
-
-    _monitored: dict[str, ua.NodeId]
-    """Tags that have an item, and the node it was made for."""
-
-    async def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
-        self._monitored = {}
-        stream = TagStream(
-            self._clock,
-            peer=self._settings.peer,
-            interval_s=self._settings.interval,
-            silence_s=silence_limit(self._settings.interval),
-            per_read=self._bounds.per_read,
-            bands={tag: self._settings.tags[tag].deadband for tag in tags},
-            read=self._read_tags,
-            convert=self._reading,
-            refused=self._refused,
-            device_clock=self._device_clock,
-        )
-        first = await stream.first(tags)
-        yield first
-        if any(reading.source_time is None and reading.quality is Quality.GOOD for reading in first):
-            self._stamps = ua.TimestampsToReturn.Both
-        async with self._session.guard(2 * self._settings.timeout):
-            pushed = await stream.open(self._session.services, self._stamps)
-        if pushed:
-            await self._monitor(stream, tags)
-        else:
-            self._log.warning("opcua_subscription_refused", fallback="poll", reason=stream.refusal)
-        tended_at = self._clock.monotonic()
-        while True:
-            now = self._clock.monotonic()
-            self._review(now)
-            pause_s = self._retry_s(now) if self._refused else SOON_S if stream.forgotten else REFUSED_RETRY_S
-            if now - tended_at >= pause_s:
-                await self._tend(stream, tags)
-                tended_at = self._clock.monotonic()
-            try:
-                batches = await stream.next(tended_at + pause_s)
-            except LinkError:
-                self._session.distrust()
-                raise
-            for batch in batches:
-                yield batch
-
-    async def _tend(self, stream: TagStream, tags: Sequence[str]) -> None:
-        """Compare what is monitored with what is configured, ask the refused again, and make items anew where the server has none."""
-        now = self._clock.monotonic()
-        if self._refused or now - self._surveyed_at >= SURVEY_S:
-            is_round = now - self._surveyed_at >= SURVEY_S or not self._refused
-            await self._survey()
-            if is_round:
-                async with self._session.guard(self._settings.timeout):
-                    await stream.compare()
-        gone = [tag for tag in self._refused if tag not in self._monitored and tag in self._nodes]
-        if gone:
-            # One request's worth, the first ones again only after all others.
-            part = gone[: self._bounds.per_read]
-            await self._read_tags(part)
-            for tag in part:
-                if tag in self._refused:
-                    self._refused[tag] = self._refused.pop(tag)
-        await self._monitor(stream, tags)
-
-    async def _monitor(self, stream: TagStream, tags: Sequence[str]) -> None:
-        """Make an item for every tag that should have one and has none, or one of another node."""
-        self._incidents["forgotten"] += len(stream.forgotten)
-        wanted = {
-            tag: node
-            for tag in tags
-            if (node := self._nodes.get(tag)) is not None
-            and (tag in stream.forgotten or (self._monitored.get(tag) != node and tag not in self._refused))
-        }
-        room = None if self._bounds.items is None else self._bounds.items - len(self._monitored.keys() - wanted.keys())
-        if room is not None and len(wanted) > room:
-            over = list(wanted)[max(room, 0) :]
-            self._poll(stream, dict.fromkeys(over, f"the server monitors {self._bounds.items} items"))
-            wanted = {tag: wanted[tag] for tag in wanted if tag not in set(over)}
-        if not wanted:
-            return
-        per_call = self._bounds.per_monitor
-        async with self._session.guard((2 + 2 * len(wanted) // per_call) * 2 * self._settings.timeout):
-            refused = await stream.monitor(wanted, per_call)
-        self._monitored.update(wanted)
-        polled: dict[str, str] = {}
-        for tag, status in refused.items():
-            name = status_name(status)
-            if name.startswith(_NOT_SERVED):
-                self._refuse(tag, name)
-                del self._monitored[tag]
-            else:
-                polled[tag] = name
-        self._poll(stream, polled)
-
-    def _poll(self, stream: TagStream, tags: Mapping[str, str]) -> None:
-        """Readable, but not to be monitored (a small PLC has 1,000 items in all): read at the interval instead."""
-        if tags:
-            self._log.warning("opcua_tags_polled", count=len(tags), first=next(iter(tags)), reason=next(iter(tags.values())))
-            stream.poll(tags)
-            self._monitored.update((tag, self._nodes[tag]) for tag in tags)
 
 
 def _place(tag: str, found: OpcUaTag) -> Place:

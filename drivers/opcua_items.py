@@ -64,11 +64,9 @@ class MonitoredTags:
         self._items: dict[str, int] = {}
         self._tells_items = True
 
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __contains__(self, tag: str) -> bool:
-        return tag in self._items
+    def __iter__(self) -> Iterator[str]:
+        """The tags that have an item."""
+        return iter(self._items)
 
     async def open(self) -> None:
         publishing_s = min(self._interval_s, KEEP_ALIVE_S)

@@ -71,7 +71,8 @@ class TagStream:
         self._device_clock = device_clock
         self._filter = ChangeFilter(bands)
         self._tags: tuple[str, ...] = ()
-        self._polled: dict[str, None] = {}
+        self.polled: dict[str, None] = {}
+        """Tags that are read at the interval, since the server does not monitor them."""
         self._suspects: dict[str, float] = {}
         self._fresh: set[str] = set()
         """Tags whose item has told its first value: what it tells from then on are changes, and their source times are of now."""
@@ -95,7 +96,7 @@ class TagStream:
             if error.code not in _NO_SUBSCRIPTIONS:
                 raise
             self.refusal = status_name(error.code)
-            self._polled = dict.fromkeys(self._tags)
+            self.polled = dict.fromkeys(self._tags)
             return False
         self.items = items
         return True
@@ -109,7 +110,7 @@ class TagStream:
         refused = await self.items.monitor(nodes, per_call)
         for tag in nodes.keys() - refused.keys():
             self._suspects.pop(tag, None)
-            self._polled.pop(tag, None)
+            self.polled.pop(tag, None)
         return refused
 
     async def compare(self) -> None:
@@ -119,7 +120,7 @@ class TagStream:
 
     def poll(self, tags: Iterable[str]) -> None:
         """Read these tags at the interval: the server does not monitor them."""
-        self._polled.update(dict.fromkeys(tags))
+        self.polled.update(dict.fromkeys(tags))
 
     async def next(self, until: float) -> list[Sequence[Reading]]:
         """The next batches; an empty one for a keep-alive; none when the monotonic clock reached `until`. Raises LinkError."""
@@ -136,7 +137,7 @@ class TagStream:
                 batches += self._of(items, result)
             if now >= self._silent_at(items):
                 raise remedies.silent(self._peer, now - self._heard_at)
-        if self._polled and now >= self._poll_at:
+        if self.polled and now >= self._poll_at:
             batches.append(await self._poll(now))
         if items is not None and now >= self._look_at and self._may_look(items, now):
             batches.append(await self._look(now))
@@ -144,7 +145,7 @@ class TagStream:
 
     def _next_due(self) -> float:
         """When something has to be done although nothing arrives."""
-        due = self._poll_at if self._polled else math.inf
+        due = self._poll_at if self.polled else math.inf
         if self.items is None:
             return due
         look_at = max(self._look_at, self._clock.monotonic())
@@ -197,7 +198,7 @@ class TagStream:
 
     async def _poll(self, now: float) -> Sequence[Reading]:
         """One request's worth of what is not monitored; publishes are looked at between two of them."""
-        tags = list(self._polled)
+        tags = list(self.polled)
         part = tags[self._poll_next : self._poll_next + self._per_read]
         self._poll_next += len(part)
         if self._poll_next >= len(tags):
@@ -215,7 +216,7 @@ class TagStream:
         self._look_at = now + min(LOOK_S, ROUND_S / requests)
         notice_s = self.items.notice_s if self.items is not None else 0.0
         news: list[Reading] = []
-        for reading in await self._read([tag for tag in part if tag not in self._polled]):
+        for reading in await self._read([tag for tag in part if tag not in self.polled]):
             tag = reading.tag
             if not self._filter.differs(reading):
                 self._suspects.pop(tag, None)

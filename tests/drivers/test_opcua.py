@@ -18,7 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from drivers import make_driver
 from drivers.base import LinkError, Quality, Reading, SilentLinkError, Subscribing
-from drivers.opcua import OpcUaDriver, OpcUaSubscriber
+from drivers.opcua import OpcUaDriver
+from drivers.opcua_subscriber import OpcUaSubscriber
 from gateway.clock import SystemClock
 from simulators.faults import Fault, FaultProxy, Kind
 from simulators.loopback import HOST

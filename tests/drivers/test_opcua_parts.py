@@ -15,8 +15,8 @@ from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 from asyncua.ua.status_codes import StatusCodes
 
 from drivers.base import Quality, Value
-from drivers.opcua import OpcUaSubscriber
 from drivers.opcua_profiles import Profile
+from drivers.opcua_subscriber import OpcUaSubscriber
 from tests.drivers.devices import NAMESPACE, SubscribedDevice, by_tag, within
 from tests.drivers.test_opcua import Hurried, Listening, subscriber
 
@@ -216,6 +216,22 @@ async def test_the_servers_own_list_of_items_is_compared_each_minute(shop: Works
         await within(8, lambda: driver.incidents["forgotten"] >= 3)
         await shop.show("parts", 70_031)
         await within(5, lambda: heard.of("parts")[-1].value == 70_031)
+    await shop.reset()
+
+
+async def test_an_item_that_falls_silent_again_and_again_is_polled(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("drivers.opcua_subscriber.RESTLESS", 1)
+    driver = subscriber(shop)
+    async with Listening(driver) as heard:
+        (subscription,) = shop.server.iserver.subscription_service.subscriptions.values()
+        subscription.monitored_item_srv.delete_all_monitored_items()
+        await shop.show("parts", 70_041)
+        await within(8, lambda: driver.incidents["forgotten"] == 1)
+        await within(8, lambda: len(subscription.monitored_item_srv._monitored_items) == 2)
+        await shop.show("parts", 70_042)
+        await shop.show("weight", 42.0)
+        await within(5, lambda: heard.of("parts")[-1].value == 70_042)
+        await within(5, lambda: heard.of("weight")[-1].value == 42.0)
     await shop.reset()
 
 

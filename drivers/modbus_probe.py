@@ -9,10 +9,9 @@ import re
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 
-from drivers import remedies
 from drivers.base import Found, LinkError, Quality, Raw, Reading, SilentLinkError, TagError
 from drivers.modbus import EXCEPTIONS, ModbusDriver
-from drivers.modbus_codec import BIT_TABLES, MAX_BITS, MAX_REGISTERS, TYPES, Block, Point
+from drivers.modbus_codec import BIT_TABLES, TYPES, Block, Point
 from drivers.modbus_settings import FUNCTIONS
 
 USUAL_RANGE = (0, 999)
@@ -63,7 +62,10 @@ class ModbusExplorer(ModbusDriver):
     """Satisfies `drivers.base.Explorer`."""
 
     async def fetch(self, table: str, address: int, count: int) -> list[int]:
-        """Raw registers (0..65535) or bits by one request. Raises LinkError, Refused for what the device does not have."""
+        """Raw registers (0..65535) or bits by one request. Raises LinkError, Refused for what the device does not have, TagError."""
+        for other, low, high in self._settings.limits.forbidden:
+            if other == table and address <= high and low < address + count:
+                raise TagError(f"{table} {address} lies in the forbidden range {low}-{high}; the configuration says never to read it")
         reply = await self._request(FUNCTIONS[table], address, count)
         if reply.isError():
             raise Refused(table, address, count, int(reply.exception_code))
@@ -94,9 +96,13 @@ class ModbusExplorer(ModbusDriver):
                 yield [_found(table, address + place, word) for place, word in enumerate(words)]
 
     async def _answering(self, table: str, first: int, last: int, told: Callable[[str], None]) -> AsyncIterator[tuple[int, list[int]]]:
-        largest = MAX_BITS if table in BIT_TABLES else MAX_REGISTERS
+        limits = self._settings.limits
+        largest = limits.max_bits if table in BIT_TABLES else limits.max_registers
+        allowed = list(_without(first, last, sorted((low, high) for other, low, high in limits.forbidden if other == table)))
         # The next range to ask for is at the end.
-        ranges = [(start, min(start + largest, last + 1) - start) for start in range(first, last + 1, largest)][::-1]
+        ranges = [(start, min(start + largest, end + 1) - start) for begin, end in allowed for start in range(begin, end + 1, largest)][
+            ::-1
+        ]
         while ranges:
             address, count = ranges.pop()
             told(f"{table} {address} of {first} to {last}, {self._asked} requests")
@@ -137,6 +143,16 @@ class ModbusExplorer(ModbusDriver):
                 await self.connect()
                 return []
         raise TagError(f"{table} {address}: the device was busy {_BUSY_TRIES} times; try again later")
+
+
+def _without(first: int, last: int, holes: Sequence[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """What is left of first..last, as ranges with their last address, without the ascending `holes`."""
+    for low, high in holes:
+        if first < low:
+            yield first, min(low - 1, last)
+        first = max(first, high + 1)
+    if first <= last:
+        yield first, last
 
 
 def _found(table: str, address: int, word: int) -> Found:

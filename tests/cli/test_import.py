@@ -28,6 +28,8 @@ KEPWARE = f"""{KEPWARE_HEADER}
 "Root","400030",Word,1,RO,500,Square Root,0,1,0,1,Float,0,0,"","",0
 "Drive","DB3.DBW4",Word,1,R/W,100,,,,,,,,,,"",
 "Again","400101",Word,1,R/W,100,,,,,,,,,,"",
+"Half","400102",Word,1,RO,500,,,,,,,,,,"",
+"Low bit","400101.0",Boolean,1,RO,500,,,,,,,,,,"",
 "Curve","400200",Word Array,1,RO,500,,,,,,,,,,"",
 "Odd","400300",Date,1,RO,500,,,,,,,,,,"",
 "Beyond","465537",Word,1,RO,500,,,,,,,,,,"",
@@ -71,9 +73,9 @@ def test_a_kepware_device_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFi
     assert not any(tag.writable for tag in device.tags.values())
 
     told = err.splitlines()
-    assert told[0] == "8 tags taken over, 7 left out"
+    assert told[0] == "9 tags taken over, 8 left out"
     reasons = {line.split(": ")[1]: line for line in told if line.startswith("left out")}
-    assert set(reasons) == {"Root", "Drive", "Again", "Curve", "Odd", "Beyond", "(no name)"}
+    assert set(reasons) == {"Root", "Drive", "Again", "Half", "Curve", "Odd", "Beyond", "(no name)"}
     assert "line 10" in reasons["Root"]
     assert "of a protocol that is not spoken here" in reasons["Drive"]
     assert "reads the same as Counters.Total" in reasons["Again"]
@@ -99,7 +101,7 @@ def test_a_list_for_tags_csv_loads(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["import", "kepware", written(tmp_path, KEPWARE), "--csv"]) == 0
     (tmp_path / "tags.csv").write_text(capsys.readouterr().out, encoding="utf-8")
     section = "devices: {plc: {driver: modbus, url: 'tcp://192.0.2.1', tags_csv: tags.csv}}\n"
-    assert len(plant(tmp_path, section, "plc", "Counters_Total").devices["plc"].tags) == 8
+    assert len(plant(tmp_path, section, "plc", "Counters_Total").devices["plc"].tags) == 9
 
 
 @pytest.mark.parametrize(

@@ -90,20 +90,33 @@ def devices_of(imported: Imported) -> list[Device]:
 
 def _usable(driver: str, rows: Iterable[Row], imported: Imported) -> list[Row]:
     kept: list[Row] = []
-    taken: dict[tuple[str, ...], str] = {}
+    names: set[str] = set()
+    taken: dict[tuple[object, ...], str] = {}
     for row in rows:
         try:
             tag = _MODELS[driver].model_validate(dict(row.tag))
         except ValidationError as error:
             imported.left_out.append((row.place, row.name, "; ".join(str(problem["msg"]) for problem in error.errors())))
             continue
-        where = (tag.table, str(tag.address), str(tag.bit_range)) if isinstance(tag, ModbusTag) else tuple(row.tag.values())
-        other = taken.setdefault(where, row.name)
-        if other != row.name or row.name in (known.name for known in kept):
-            imported.left_out.append((row.place, row.name, f"it reads the same as {other}; keep one of them"))
+        places = _places(tag, row)
+        other = next((taken[place] for place in places if place in taken), row.name if row.name in names else None)
+        if other is not None:
+            imported.left_out.append((row.place, row.name, f"it reads the same as {other}, or a part of it; keep one of them"))
             continue
+        taken.update(dict.fromkeys(places, row.name))
+        names.add(row.name)
         kept.append(row)
     return kept
+
+
+def _places(tag: ModbusTag | OpcUaTag, row: Row) -> list[tuple[object, ...]]:
+    """What two tags must not share: a node, a bit of a register, each register of a whole value."""
+    if isinstance(tag, OpcUaTag):
+        return [tuple(row.tag.values())]
+    point = tag.point(row.name)
+    if point.bits is not None:
+        return [(point.table, point.address, point.bits)]
+    return [(point.table, address) for address in range(point.address, point.end)]
 
 
 def as_yaml(name: str, devices: Iterable[Device]) -> str:

@@ -32,6 +32,8 @@ KEY_BITS = 2048
 """The least that the three policies allow (OPC 10000-7): small PLCs need a second per connection for more."""
 VALIDITY = timedelta(days=5 * 365)
 """Each renewal must be trusted by every PLC by hand; the alarm comes 60 days before the end."""
+LEAST_DIGITS = 8
+"""Of a thumbprint, where a person names a certificate: fewer would soon fit what they do not mean."""
 REJECTED_KEPT = 50
 """Whoever shows a new certificate at each try must not fill the disk."""
 _EARLIER = timedelta(hours=1)
@@ -66,7 +68,13 @@ def prepare(state_dir: Path, gateway_id: str, now: datetime) -> OwnCertificate:
 
     Raises LinkError when the folder cannot be read or written.
     """
-    return Pki(state_dir).own(now, application_uri(gateway_id))
+    pki = Pki(state_dir)
+    own = pki.own(now, application_uri(gateway_id))
+    with contextlib.suppress(OSError):
+        # So that somebody with a file in hand sees where it goes.
+        for folder in (TRUSTED, REJECTED, CRL):
+            pki.make_folder(pki.folder / folder)
+    return own
 
 
 class Pki:
@@ -158,13 +166,13 @@ class Pki:
             self._write(path, certificate.public_bytes(serialization.Encoding.DER), 0o644)
 
     def find(self, wanted: str, *folders: str) -> list[tuple[Path, x509.Certificate]]:
-        """Certificates in `folders` whose thumbprint begins with `wanted` (colons and spaces do not count)."""
+        """Certificates in `folders` whose thumbprint begins with the digits `wanted`, eight at least (colons and spaces do not count)."""
         digits = wanted.replace(":", "").replace(" ", "").upper()
         return [
             (path, certificate)
             for folder in folders
             for path, certificate in self.certificates(folder)
-            if certificate is not None and digits and thumbprint(certificate).startswith(digits)
+            if certificate is not None and len(digits) >= LEAST_DIGITS and thumbprint(certificate).startswith(digits)
         ]
 
     def move(self, path: Path, certificate: x509.Certificate, folder: str) -> Path:
@@ -184,7 +192,7 @@ class Pki:
 
     def _write(self, path: Path, content: bytes, mode: int, *, replace: bool = True) -> None:
         """Whole or not at all, and never readable by more than `mode` says."""
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.make_folder(path.parent)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
         handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
         try:
@@ -192,6 +200,7 @@ class Pki:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
+            self._hand_over(part)
             if replace:
                 part.replace(path)
             else:
@@ -199,6 +208,19 @@ class Pki:
                     os.link(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+    def make_folder(self, path: Path) -> None:
+        """Raises OSError."""
+        for folder in (self.folder, path):
+            if not folder.is_dir():
+                folder.mkdir(mode=0o700 if folder.name == OWN else 0o755, parents=True, exist_ok=True)
+                self._hand_over(folder)
+
+    def _hand_over(self, path: Path) -> None:
+        """What an administrator makes with sudo belongs to the account of the service, which has to read it."""
+        owner = self.folder.parent.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.chown(path, owner.st_uid, owner.st_gid)
 
 
 def _self_signed(key: rsa.RSAPrivateKey, uri: str, now: datetime) -> x509.Certificate:

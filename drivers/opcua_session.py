@@ -54,7 +54,7 @@ class Session:
         self._client: Client | None = None
         self._broken = False
         self.certificates: Mapping[str, datetime] = {}
-        """Which certificate ends when, once the session is open."""
+        """Which certificate ends when, once the server is believed."""
 
     @property
     def services(self) -> UaSession:
@@ -84,8 +84,8 @@ class Session:
                 # Socket, channel, endpoints: three answers, each within the device's own timeout.
                 async with self.guard(3 * self._timeout_s, opening=True):
                     secured = await security.prepare(client, self._clock)
+                self.certificates = ends(secured, user)
             await self._connect(client, security, secured)
-            self.certificates = ends(secured, user)
         except BaseException:
             self._broken = True
             await self.close()

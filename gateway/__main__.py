@@ -20,6 +20,7 @@ COMMANDS = {
     "browse": "list an OPC UA server's variables, or a Modbus device's registers",
     "read": "read a device once: value, quality, source time, raw registers",
     "import": "tags from a Kepware or Neuron export",
+    "pki": "certificates: list, show, trust, reject, renew",
     "status": "the running gateway in a terminal",
     "replay": "run recorded readings through the same domain code",
     "schema": "print a published schema",

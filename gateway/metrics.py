@@ -29,6 +29,9 @@ class Metrics:
             registry=r,
         )
         self.tasks = Gauge("lineside_tasks", "Tasks of the event loop; a number that only grows is a leak.", registry=r)
+        self.refused_peers = Counter(
+            "lineside_refused_peers_total", "Servers that this gateway refused, by reason.", ["device", "reason"], registry=r
+        )
         self.samples_late = Counter(
             "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
         )

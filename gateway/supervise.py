@@ -73,6 +73,8 @@ class LinkStatus:
     """Refused tag -> what the device answered."""
     concerns: Mapping[str, Concern] = field(default_factory=dict)
     """Kind -> what is wrong beside the link, as last heard from the driver."""
+    certificates: Mapping[str, datetime] = field(default_factory=dict)
+    """Which certificate of the link (`own`, `server`, `user`) -> its end, as last seen."""
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,11 @@ class Link:
             error="", remedy=None, attempt=0, next_try_at=None, refused_tags=tags, refusals=dict(refused),
             concerns=dict(concerns),
         )  # fmt: skip
+
+    def certified(self, ends: Mapping[str, datetime]) -> None:
+        """The certificates the link stands on; told with the next change."""
+        if ends:
+            self._status = replace(self._status, certificates=dict(ends))
 
     def good(self) -> None:
         """Something usable came over the link just now, or word that what came last still holds."""

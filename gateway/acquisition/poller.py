@@ -8,10 +8,12 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from drivers import remedies
 from drivers.base import (
     Answering,
+    Certified,
     Clock,
     Driver,
     LinkError,
     Paced,
+    PeerRefusedError,
     Quality,
     Reading,
     Refusing,
@@ -125,6 +127,9 @@ class Poller:
         except LinkError as error:
             if isinstance(error, ReplyError):
                 self._metrics.refused_replies.labels(self.name).inc()
+            if isinstance(error, PeerRefusedError):
+                self._metrics.refused_peers.labels(self.name, error.reason).inc()
+            self._note_certificates(driver)
             self._tell_lost()
             raise
         finally:
@@ -182,6 +187,7 @@ class Poller:
             self.driver = driver
             self._refusing = driver if isinstance(driver, Refusing) else None
             self._watching = driver if isinstance(driver, Watching) else None
+            self._note_certificates(driver)
             self._incidents = {}
             self._lost_told = False
             self._connections += 1
@@ -201,6 +207,10 @@ class Poller:
         self._polls.inc()
         if readings:
             self._on_readings(self.name, readings, pushed)
+
+    def _note_certificates(self, driver: Driver) -> None:
+        if isinstance(driver, Certified):
+            self._link.certified(driver.certificates)
 
     def _count(self, readings: Sequence[Reading]) -> None:
         good = Quality.GOOD

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from drivers import prepare
+from drivers.base import LinkError
 from drivers.opcua_settings import OpcUaSettings
 from gateway import logs
 from gateway.acquisition.poller import Poller
@@ -167,6 +169,9 @@ class Daemon:
     async def build(cls, config: Config, state_dir: Path, store: Store, clock: SystemClock) -> Daemon:
         """Restores the trackers from the journal; opens no link."""
         metrics = Metrics()
+        with contextlib.suppress(LinkError):
+            # Each link that needs it tries again by itself, and says on the page why it cannot.
+            await asyncio.to_thread(prepare, config.devices.values(), state_dir, config.gateway.id, clock.now())
         trackers = await make_trackers(config, store, clock)
         centers = await make_centers(config, store, clock)
         daemon = cls(config, state_dir, store, clock, make_line(config, trackers, centers, clock, metrics), metrics)
@@ -190,17 +195,25 @@ class Daemon:
             )  # fmt: skip
 
     def _tell_insecure(self) -> None:
-        """The permanent alert of a machine link that is allowed to go unencrypted beyond this machine."""
+        """The permanent alerts of a machine link that is allowed to go unencrypted beyond this machine, and of its password."""
         for name, settings in self._config.devices.items():
-            if (
-                isinstance(settings, OpcUaSettings)
-                and settings.security.insecure
-                and not is_loopback(urlsplit(settings.url).hostname or "")
-            ):
+            if not isinstance(settings, OpcUaSettings) or is_loopback(urlsplit(settings.url).hostname or ""):
+                continue
+            if settings.security.insecure:
                 self._alerts.raise_(
                     f"device.insecure:{name}", "warning",
                     Text(f"La liaison avec {name} n'est pas chiffrée.", f"The link to {name} is not encrypted."),
                     Text("Choisir une politique de sécurité et retirer `insecure`.", "Choose a security policy and remove `insecure`."),
+                    detail=settings.peer,
+                )  # fmt: skip
+            if settings.user is not None and settings.user.clear_text:
+                self._alerts.raise_(
+                    f"device.clear_text:{name}", "warning",
+                    Text(f"Le mot de passe pour {name} peut partir en clair.", f"The password for {name} may be sent in clear."),
+                    Text(
+                        "Activer le chiffrement dans l'automate et retirer `clear_text`.",
+                        "Enable encryption in the PLC and remove `clear_text`.",
+                    ),
                     detail=settings.peer,
                 )  # fmt: skip
 

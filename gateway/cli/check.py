@@ -125,7 +125,7 @@ def cautions(config: Config) -> Iterator[str]:
         if isinstance(device, OpcUaSettings) and device.security.insecure:
             yield f"{name}: no security on this OPC UA link; a permanent alert says so"
         elif isinstance(device, OpcUaSettings) and device.security.server_certificate is None:
-            yield f"{name}: no server_certificate: whoever answers at this address is believed to be the PLC"
+            yield f"{name}: no server_certificate: the PLC is believed once somebody trusts its certificate (lineside pki list)"
     if not config.uplinks:
         yield "no uplinks: everything stays on this machine and on its page"
     for name, uplink in config.uplinks.items():

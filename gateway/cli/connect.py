@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drivers import make_driver
+from drivers import make_driver, prepare
 from drivers.base import DriverError, LinkError, Quality, Reading
 from drivers.recording import RecordingError, read_recording
 from drivers.replay import ReplaySettings
@@ -49,6 +50,10 @@ async def try_links(config: Config, state_dir: Path | None = None) -> list[Trial
 
     `state_dir`: where the daemon keeps its own certificate and those it trusts.
     """
+    if state_dir is not None:
+        with contextlib.suppress(LinkError):
+            # The link that needs it says the same.
+            await asyncio.to_thread(prepare, config.devices.values(), state_dir, config.gateway.id, SystemClock().now())
     used: dict[str, set[str]] = {}
     for unit, references in config.unit_tags.items():
         for device, tag in (config.resolve(unit, reference) for reference in references):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from drivers import make_driver, make_explorer
+from drivers import make_driver, make_explorer, prepare
 from drivers.base import Driver, Explorer, LinkError, TagError
 from gateway.cli.errors import CommandError
 from gateway.cli.run import default_state_dir
@@ -39,9 +40,12 @@ async def connected(device: OneDevice, state_dir: Path | None) -> AsyncIterator[
     settings = device.settings
     if settings.driver in _PATIENT_DRIVERS:
         settings = settings.model_copy(update={"timeout": max(settings.timeout, _PATIENCE_S)})
-    arguments: dict[str, Any] = {"name": device.name, "secrets": read_secret, "state_dir": state_dir or default_state_dir()}
+    folder = state_dir or default_state_dir()
+    arguments: dict[str, Any] = {"name": device.name, "secrets": read_secret, "state_dir": folder}
     clock = SystemClock()
     with told():
+        if device.gateway_id is not None:
+            await asyncio.to_thread(prepare, [settings], folder, device.gateway_id, clock.now())
         driver = make_explorer(settings, clock, **arguments) or make_driver(settings, clock, **arguments)
         try:
             await driver.connect()

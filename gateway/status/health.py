@@ -21,6 +21,8 @@ DROPS_SHOWN_S = 60.0
 """Dropped telemetry is shown this long after the last drop."""
 UPLINK_GRACE_S = 10.0
 """A broker that restarts is no alert; a machine out of sight is one at once."""
+CERTIFICATE_DAYS = ((14, "critical"), (60, "warning"))
+"""Days before a certificate's end, and how loud: renewing one takes an appointment with whoever programs the PLC."""
 WATERMARKS = ((95, "critical"), (90, "warning"), (80, "info"))
 """Per cent of the journal's cap, and how loud."""
 CLEAR_BELOW = 78
@@ -115,7 +117,21 @@ class Alerts:
             for kind, concern in link.concerns.items():
                 words = Said(Text(concern.text_fr, concern.text_en), Text(concern.remedy_fr, concern.remedy_en), concern.detail)
                 found[f"concern.{kind}:{link.name}"] = _Found(concern.severity, words, work_unit)
-        self._settle(("link.lost:", "link.tags:", "concern."), found)
+            found |= self._certificates(link, work_unit)
+        self._settle(("link.lost:", "link.tags:", "concern.", "certificate."), found)
+
+    def _certificates(self, link: LinkStatus, work_unit: str | None) -> dict[str, _Found]:
+        """Those that end soon. The gateway's own is one for all links, so it has one alert."""
+        found = {}
+        for which, end in link.certificates.items():
+            left = (end - self._clock.now()).total_seconds() / 86400
+            severity = next((loud for days, loud in CERTIFICATE_DAYS if left <= days), None)
+            if severity is not None:
+                own = which == "own"
+                values = {"unit": work_unit or link.name, "end": f"{end:%Y-%m-%d}", "days": f"{left:.0f}"}
+                said = say(f"certificate_{which}", self._zone, values)
+                found["certificate.own" if own else f"certificate.{which}:{link.name}"] = _Found(severity, said, None if own else work_unit)
+        return found
 
     def _refused(self, link: LinkStatus, work_unit: str | None) -> Said:
         tags = ", ".join(link.refused_tags)

@@ -89,6 +89,8 @@ def _links(board: Board, now: datetime) -> Iterator[Family]:
     yield _labelled("link_failed_tries", "Failed tries in a row.", ("link", "kind"), tries)
     refused = (((link.name,), float(len(link.refused_tags))) for link in board.links if link.kind == "device")
     yield _labelled("link_refused_tags", "Configured tags that the device refuses.", ("link",), refused)
+    left = (((k.name, which), (end - now).total_seconds() / 86400) for k in board.links for which, end in k.certificates.items())
+    yield _labelled("certificate_days_left", "Until a certificate of the link ends.", ("device", "which"), left)
 
 
 def _uplinks(board: Board, now: datetime) -> Iterator[Family]:

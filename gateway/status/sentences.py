@@ -54,6 +54,21 @@ SENTENCES: Mapping[str, Sentence] = {
         Text("Vérifier le capteur.", "Check the sensor."),
         "{detail}",
     ),
+    "certificate_own": Sentence(
+        Text("Le certificat de la passerelle finit le {end}.", "The gateway's certificate ends on {end}."),
+        Text("lineside pki renew, puis l’accepter dans les automates.", "lineside pki renew, then trust it in the PLCs."),
+        "own certificate, {days} days left",
+    ),
+    "certificate_server": Sentence(
+        Text("Le certificat de l’automate de {unit} finit le {end}.", "The certificate of {unit}'s PLC ends on {end}."),
+        Text("Le renouveler dans l’automate, puis lineside pki trust.", "Renew it in the PLC, then lineside pki trust."),
+        "server certificate, {days} days left",
+    ),
+    "certificate_user": Sentence(
+        Text("Le certificat d’utilisateur pour {unit} finit le {end}.", "The user certificate for {unit} ends on {end}."),
+        Text("Prévenir l’informatique : remplacer user.certificate.", "Tell IT: replace user.certificate."),
+        "user certificate, {days} days left",
+    ),
     "link_back": Sentence(
         Text("Lien revenu, {count} pièces rattrapées.", "Link back, {count} pieces recovered."),
         Text("Rien à faire.", "Nothing to do."),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import UTC, datetime
+from typing import ClassVar
 
 import pytest
 
-from drivers.base import Concern, Driver, LinkError, Quality, Reading, Value
+from drivers.base import Concern, Driver, LinkError, PeerRefusedError, Quality, Reading, Value
 from drivers.recording import RecordingError
 from gateway.acquisition.poller import Poller
 from gateway.metrics import Metrics
@@ -385,3 +387,28 @@ async def test_batches_wait_until_the_journal_has_drained() -> None:
         gate.set()
         await rig.clock.advance(5)
         assert len(rig.batches) > 1
+
+
+class CertifiedDriver(FakeDriver):
+    """Stands on a certificate, and refuses its server once the device is `down`."""
+
+    certificates: ClassVar[dict[str, datetime]] = {"server": datetime(2027, 1, 1, tzinfo=UTC)}
+
+    async def connect(self) -> None:
+        if self.plc.down:
+            raise PeerRefusedError("no", reason="BadCertificateUntrusted", remedy_fr="Non.", remedy_en="No.")
+
+
+async def test_certificates_are_told_and_refused_servers_counted() -> None:
+    rig = Rig(CertifiedDriver)
+    async with rig:
+        await rig.clock.advance(1)
+        assert rig.poller.status.certificates == CertifiedDriver.certificates
+    refused = Rig(CertifiedDriver)
+    refused.plc.down = True
+    async with refused:
+        await refused.clock.advance(1)
+        assert refused.poller.status.certificates == CertifiedDriver.certificates
+        counted = refused.metric("lineside_refused_peers_total", device="packer", reason="BadCertificateUntrusted")
+        assert counted
+        assert counted >= 1

@@ -252,3 +252,22 @@ def test_a_part_of_the_pipeline_that_hangs_is_critical(ledger: Ledger) -> None:
     assert "25" in aged(alert.text, alert.since, ledger.clock.now(), ZONE).en
     ledger.alerts.watch_tasks([TaskStatus("writer", True, ledger.clock.now())])
     assert ledger.alerts.active() == ()
+
+
+def test_certificates_are_announced_before_they_end(ledger: Ledger) -> None:
+    def standing(**days: float) -> dict[str, str]:
+        ends = {which: ledger.clock.now() + timedelta(days=left) for which, left in days.items()}
+        links = [ledger.link(certificates=ends), ledger.link(name="other_plc", certificates={"own": ends["own"]})]
+        ledger.alerts.watch_links(links, {"press_plc": "press-07"})
+        return {alert.key: alert.severity for alert in ledger.alerts.active()}
+
+    assert standing(own=61, server=400, user=70) == {}
+    assert standing(own=59, server=13, user=59) == {
+        "certificate.server:press_plc": "critical", "certificate.own": "warning", "certificate.user:press_plc": "warning",
+    }  # fmt: skip
+    server = next(alert for alert in ledger.alerts.active() if alert.key == "certificate.server:press_plc")
+    assert server.work_unit == "press-07"
+    assert "Le renouveler dans l’automate" in server.remedy.fr
+    assert standing(own=13, server=-1, user=59)["certificate.own"] == "critical"
+    assert standing(own=1800, server=400, user=400) == {}
+    assert ledger.types().count("alert.cleared") == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 from prometheus_client import CollectorRegistry
 
@@ -68,3 +69,11 @@ def test_alerts_tasks_units_and_who_speaks() -> None:
     assert scrape("build_info", **labels) == 1
     assert scrape("uptime_seconds") == (board.at - board.started_at).total_seconds() + 2
     assert scrape("status_age_seconds") == 2
+
+
+def test_days_that_certificates_have_left() -> None:
+    board = make_board()
+    link = replace(board.links[0], certificates={"server": board.at + timedelta(days=60), "own": board.at - timedelta(days=1)})
+    scrape = Scrape(replace(board, links=(link,)), age_s=0.0)
+    assert scrape("certificate_days_left", device=link.name, which="server") == 60
+    assert scrape("certificate_days_left", device=link.name, which="own") == -1

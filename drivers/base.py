@@ -230,4 +230,4 @@ class Certified(Protocol):
 
     @property
     def certificates(self) -> Mapping[str, datetime]:
-        """Which (`own`, `server`, `user`) -> the end of its validity, aware UTC; empty before the peer is believed and where there are none."""
+        """Which (`own`, `server`, `user`) -> the end of its validity, aware UTC; empty before the peer is believed."""

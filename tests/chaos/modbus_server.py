@@ -64,7 +64,9 @@ class Device:
     `silence_s`: how long to wait with what shall come only after the gateway gave up.
     """
 
-    def __init__(self, rng: random.Random, reads: list[Kind], writes: list[Kind], *, share: float, silence_s: float) -> None:
+    def __init__(
+        self, rng: random.Random, reads: list[Kind], writes: list[Kind], *, share: float, silence_s: float, write_share: float = WRITE_SHARE
+    ) -> None:
         self.reads, self.writes = reads, writes
         self.setpoint = 0
         self.pieces = rng.randrange(1 << 16)
@@ -76,7 +78,7 @@ class Device:
         self.requests = self.connections = 0
         self.last_bad: Kind | None = None
         self._rng = rng
-        self._share = share
+        self._share, self._write_share = share, write_share
         self._silence_s = silence_s
         self._stamp = 0
         self.running = True
@@ -98,7 +100,7 @@ class Device:
 
     def _answer(self, tid: int, request: bytes, writer: asyncio.StreamWriter) -> None:
         plan = self.reads if request[0] in READS else self.writes
-        kind = plan.pop() if plan and self._rng.random() < (self._share if plan is self.reads else WRITE_SHARE) else None
+        kind = plan.pop() if plan and self._rng.random() < (self._share if plan is self.reads else self._write_share) else None
         if kind is not None:
             self.given[kind] += 1
             self.last_bad = kind

@@ -98,7 +98,7 @@ class Board:
 class Shop:
     """A work unit with its release running, on a manual clock unless told otherwise; `restart` is a new process with the same memory.
 
-    `driver`: that of a real device, instead of `plc`.
+    `driver`: that of a real device, instead of `plc`; `writer`: another shop's, where both are behind one PLC.
     """
 
     def __init__(
@@ -108,11 +108,12 @@ class Shop:
         *,
         real_clock: Clock | None = None,
         driver: Callable[[], Driver | None] | None = None,
+        writer: DeviceWriter | None = None,
     ) -> None:
         self.clock = ManualClock()
         self._used_clock: Clock = real_clock or self.clock
         self.plc = Plc(self.clock, {"target": 0, "recipe": 0, "number": "", "take": False, "taken": False})
-        self._driver = driver or self.plc.driver
+        self.writer = writer or DeviceWriter("plc", driver or self.plc.driver, self._used_clock)
         self.rule = rule
         self.products = {product.product_id: product for product in products}
         self.job: Job | None = None
@@ -125,9 +126,8 @@ class Shop:
         self._begin()
 
     def _begin(self) -> None:
-        writer = DeviceWriter("plc", self._driver, self._used_clock)
         plan = make_plan("press-07", self.rule, lambda reference: ("plc", reference))
-        self.release = Release(plan, self.products, self, {"plc": writer}, self, self.alerts, self._used_clock, self.metrics)
+        self.release = Release(plan, self.products, self, {"plc": self.writer}, self, self.alerts, self._used_clock, self.metrics)
         self.task = asyncio.create_task(self.release.run())
 
     # --- what the release sees: the unit's orders and the journal

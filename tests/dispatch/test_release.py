@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
 from typing import Any
@@ -22,8 +23,8 @@ async def make_shop() -> AsyncIterator[MakeShop]:
     shops: list[Shop] = []
 
     def make(**rule: Any) -> Shop:
-        products = rule.pop("products", ())
-        shops.append(Shop(ReleaseRule(**(rule or {"quantity": "target"})), products=products))
+        products, writer = rule.pop("products", ()), rule.pop("writer", None)
+        shops.append(Shop(ReleaseRule(**(rule or {"quantity": "target"})), products=products, writer=writer))
         return shops[-1]
 
     yield make
@@ -294,3 +295,16 @@ async def test_a_strobe_left_standing_is_taken_back_first_so_that_there_is_an_ed
     await shop.start()
     await shop.clock.advance(4)
     assert shop.plc.writes == [("target", 250), ("take", False), ("take", True), ("take", False)]
+
+
+async def test_two_machines_behind_one_plc_are_written_one_at_a_time(make_shop: MakeShop) -> None:
+    first = make_shop(quantity="target", product="recipe", job="number")
+    second = make_shop(quantity="target2", product="recipe2", job="number2", writer=first.writer)
+    first.plc.values |= {"target2": 0, "recipe2": 0, "number2": ""}
+    jobs = await asyncio.gather(*(shop.start(quantity=Decimal(10), product_id="PF-1") for shop in (first, second)))
+    for _ in range(20):
+        await first.clock.advance(0.1)
+        await second.clock.advance(0.1)
+    assert [job.written for job in jobs] == [WriteState.WRITTEN] * 2
+    assert len(first.plc.writes) == 6
+    assert first.plc.at_once == 1

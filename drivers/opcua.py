@@ -6,6 +6,7 @@ import contextlib
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -13,17 +14,18 @@ from typing import ClassVar
 import structlog
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.uaerrors import UaStatusCodeError
 
 from drivers import remedies
 from drivers.base import Clock, Concern, Quality, Reading, TagError, Value
 from drivers.opcua_clock import DeviceClock
-from drivers.opcua_profiles import LIMIT_NODES, PROFILES, Limits
+from drivers.opcua_profiles import LIMIT_NODES, PROFILES, TOO_MUCH, Limits
 from drivers.opcua_security import make_security, make_user
 from drivers.opcua_session import Session
 from drivers.opcua_settings import OpcUaSettings, OpcUaTag
 from drivers.opcua_structures import Structures
 from drivers.opcua_translate import PathBook
-from drivers.opcua_values import Place, bad, has_overflowed, resolve, status_name, to_reading, to_variant
+from drivers.opcua_values import Place, bad, has_overflowed, resolve, status_name, to_reading, to_variant, unfit
 from drivers.settings import Secret
 
 # A node the server refuses is asked again this often: someone may load the missing program block meanwhile.
@@ -167,11 +169,16 @@ class OpcUaDriver:
     async def _read_tags(self, tags: Sequence[str]) -> list[Reading]:
         known = [tag for tag in tags if tag in self._nodes]
         values: dict[str, ua.DataValue] = {}
-        per_read = self._bounds.per_read
-        for start in range(0, len(known), per_read):
-            chunk = known[start : start + per_read]
+        while len(values) < len(known):
+            chunk = known[len(values) : len(values) + self._bounds.per_read]
             async with self._session.guard(self._settings.timeout):
-                results = await self._session.services.read(_reading([self._nodes[tag] for tag in chunk], self._stamps))
+                try:
+                    results = await self._session.services.read(_reading([self._nodes[tag] for tag in chunk], self._stamps))
+                except UaStatusCodeError as error:
+                    if error.code not in TOO_MUCH or len(chunk) == 1:
+                        raise
+                    self._bounds = replace(self._bounds, per_read=len(chunk) // 2)
+                    continue
             if len(results) != len(chunk):
                 raise remedies.untrustworthy(self._settings.peer, f"{len(results)} values for {len(chunk)} nodes")
             values.update(zip(chunk, results, strict=True))
@@ -225,6 +232,9 @@ class OpcUaDriver:
         node = self._nodes.get(tag)
         if node is None:
             raise TagError(f"tag {tag}: {self._refused.get(tag, 'not connected')}")
+        wrong = unfit(self._places[tag], value)
+        if wrong:
+            raise TagError(f"tag {tag}: {wrong}")
         if found.invert:
             value = not value
         async with self._session.guard(2 * self._settings.timeout):

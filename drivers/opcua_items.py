@@ -16,6 +16,8 @@ from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
+from drivers.opcua_profiles import TOO_MUCH
+
 # A keep-alive about every second shows within the watchdog's 2 s that a quiet device is alive.
 KEEP_ALIVE_S = 1.0
 # The server drops the subscription of a killed gateway after this long (at least three keep-alives).
@@ -89,14 +91,23 @@ class MonitoredTags:
         await self.forget([tag for tag in nodes if tag in self._items], per_call)
         refused: dict[str, int] = {}
         tags = list(nodes)
-        for start in range(0, len(tags), per_call):
-            chunk = tags[start : start + per_call]
+        while tags:
+            chunk = tags[:per_call]
             requests = [self._request(tag, nodes[tag]) for tag in chunk]
-            results = await self._session.create_monitored_items(
-                ua.CreateMonitoredItemsParameters(
-                    SubscriptionId=self._subscription, TimestampsToReturn=self._stamps, ItemsToCreate=requests
+            try:
+                results = await self._session.create_monitored_items(
+                    ua.CreateMonitoredItemsParameters(
+                        SubscriptionId=self._subscription, TimestampsToReturn=self._stamps, ItemsToCreate=requests
+                    )
                 )
-            )
+            except UaStatusCodeError as error:
+                if error.code not in TOO_MUCH or len(chunk) == 1:
+                    raise
+                per_call = len(chunk) // 2
+                for request in requests:
+                    del self._tags[request.RequestedParameters.ClientHandle]
+                continue
+            del tags[:per_call]
             for tag, request, result in zip(chunk, requests, results, strict=True):
                 if result.StatusCode.is_good():
                     self._items[tag] = result.MonitoredItemId

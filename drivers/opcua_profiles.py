@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from asyncua import ua
 from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.status_codes import StatusCodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,14 @@ PROFILES: Mapping[str, Profile] = {
     "kepware": Profile(unannounced=50, per_call=_LONGEST_CALL),
 }
 """Key of the setting `profile` -> limits. docs/opcua.md says where they come from."""
+
+TOO_MUCH = frozenset(
+    {
+        StatusCodes.BadTooManyOperations, StatusCodes.BadRequestTooLarge, StatusCodes.BadResponseTooLarge,
+        StatusCodes.BadEncodingLimitsExceeded,
+    }
+)  # fmt: skip
+"""A server that takes fewer nodes a call than it announces, or announces nothing: half as many are tried."""
 
 LIMIT_NODES: tuple[ua.NodeId, ...] = tuple(
     ua.NodeId(ua.Int32(node))

@@ -285,6 +285,18 @@ _LARGEST = {ua.VariantType.Float: 3.4028234663852886e38, ua.VariantType.Double: 
 """IEEE 754, single and double."""
 
 
+def unfit(place: Place, value: Value) -> str:
+    """Why the configuration forbids to write this value to this tag; empty: it does not."""
+    if isinstance(value, str) and place.length is not None and len(value) > place.length:
+        return f"{len(value)} characters, the tag's length is {place.length}"
+    if place.kind is not None and place.kind != "string":
+        whole = int(value) if isinstance(value, float) and value.is_integer() else value
+        typed = _typed(whole, place.kind)
+        if isinstance(typed, Problem):
+            return typed.detail.removeprefix("BadTypeMismatch: ")
+    return "" if place.valid is None else outside(value, place.valid)
+
+
 def to_variant(value: Value, kind: ua.VariantType) -> ua.Variant:
     """A value in the type the node has. Raises ValueError: it does not fit."""
     if value is None:

@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asyncua import ua
+from asyncua.client.ua_session import UaSession
 from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 from asyncua.ua.status_codes import StatusCodes
+from asyncua.ua.uaerrors import UaStatusCodeError
 
-from drivers.base import Quality, Value
+from drivers.base import Quality, TagError, Value
 from drivers.opcua_profiles import Profile
 from drivers.opcua_subscriber import OpcUaSubscriber
 from tests.drivers.devices import NAMESPACE, SubscribedDevice, by_tag, within
@@ -199,6 +201,50 @@ async def test_a_small_plc_monitors_what_it_can_and_the_rest_is_polled(shop: Wor
                 await shop.show(tag, now)
             await within(5, lambda value=value: heard.of("weight")[-1].value == value / 10)
             await within(5, lambda value=value: heard.of("parts")[-1].value == value)
+    await shop.reset()
+
+
+async def test_a_server_that_takes_less_than_it_says_is_asked_for_less(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = UaSession
+    read, create = services.read, services.create_monitored_items
+
+    async def read_two(self: UaSession, parameters: Any) -> Any:
+        if len(parameters.NodesToRead) in (3, 4):
+            raise UaStatusCodeError(StatusCodes.BadTooManyOperations)
+        return await read(self, parameters)
+
+    async def create_one(self: UaSession, parameters: Any) -> Any:
+        if len(parameters.ItemsToCreate) > 1:
+            raise UaStatusCodeError(StatusCodes.BadTooManyOperations)
+        return await create(self, parameters)
+
+    monkeypatch.setattr(services, "read", read_two)
+    monkeypatch.setattr(services, "create_monitored_items", create_one)
+    async with Listening(subscriber(shop)) as heard:
+        assert heard.batches[0][0].value == 70_000
+        await shop.show("parts", 70_051)
+        await within(5, lambda: heard.of("parts")[-1].value == 70_051)
+    await shop.reset()
+
+
+async def test_a_write_keeps_to_what_the_configuration_says(shop: Workshop) -> None:
+    tags = {
+        "parts": named("parts", writable=True, type="uint16"), "weight": named("weight", writable=True, valid=[0, 20]),
+        "lot": named("lot", writable=True, type="string", length=8),
+    }  # fmt: skip
+    driver = shop.driver(tags=tags, mode="poll")
+    await driver.connect()
+    try:
+        for tag, value, says in (
+            ("parts", 70_000, "70000 does not fit uint16"), ("parts", 1.5, "a real number, the tag says uint16"),
+            ("weight", 21.0, "21.0 is outside 0 to 20"), ("lot", "LOT-12345", "9 characters, the tag's length is 8"),
+        ):  # fmt: skip
+            with pytest.raises(TagError, match=says):
+                await driver.write(tag, value)
+        await driver.write("weight", 19.5)
+        assert (await driver.read(["weight"]))[0].value == 19.5
+    finally:
+        await driver.close()
     await shop.reset()
 
 

@@ -11,11 +11,13 @@ from pydantic import Field
 
 from drivers.base import Clock, Driver, Explorer
 from drivers.modbus_settings import ModbusSettings
+from drivers.mtconnect import MTConnectDriver, MTConnectSettings
 from drivers.opcua_settings import OpcUaSettings
 from drivers.replay import ReplayDriver, ReplaySettings
 from drivers.settings import DeviceSettings, Secret
 
-DeviceUnion = Annotated[OpcUaSettings | ModbusSettings | ReplaySettings, Field(discriminator="driver")]
+AnyDeviceSettings = OpcUaSettings | ModbusSettings | MTConnectSettings | ReplaySettings
+DeviceUnion = Annotated[AnyDeviceSettings, Field(discriminator="driver")]
 """The settings of one device, told apart by `driver`."""
 
 
@@ -58,6 +60,7 @@ def _modbus_explorer() -> Callable[..., Explorer]:
 DRIVERS: dict[str, Entry] = {
     "opcua": Entry(OpcUaSettings, _opcua, _opcua_explorer),
     "modbus": Entry(ModbusSettings, _modbus, _modbus_explorer),
+    "mtconnect": Entry(MTConnectSettings, lambda settings: MTConnectDriver),
     "replay": Entry(ReplaySettings, lambda settings: ReplayDriver),
 }
 

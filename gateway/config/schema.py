@@ -7,10 +7,8 @@ from typing import Any
 
 from pydantic import Field
 
+from drivers import AnyDeviceSettings as AnyDeviceSettings
 from drivers import DeviceUnion
-from drivers.modbus_settings import ModbusSettings
-from drivers.opcua_settings import OpcUaSettings
-from drivers.replay import ReplaySettings
 from drivers.settings import NAME_PATTERN, Name
 from gateway.config.calendars import CalendarSettings
 from gateway.config.machines import shipped_parameters, template_names
@@ -18,7 +16,6 @@ from gateway.config.settings import GatewaySettings, ProductSettings, ReasonSett
 from gateway.outbox.settings import JournalSettings
 from gateway.uplink.settings import HttpSettings, MqttSettings, UplinkSettings
 
-AnyDeviceSettings = OpcUaSettings | ModbusSettings | ReplaySettings
 AnyUplinkSettings = MqttSettings | HttpSettings
 
 

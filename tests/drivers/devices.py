@@ -18,10 +18,12 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 from drivers import make_driver
 from drivers.base import Driver, Value
 from drivers.modbus_settings import ModbusSettings
+from drivers.mtconnect import MTConnectSettings
 from drivers.opcua_settings import OpcUaSettings
 from drivers.replay import ReplaySettings
 from gateway.clock import SystemClock
 from simulators.loopback import HOST, free_port
+from tests.drivers.mtconnect_agent import Agent
 
 NAMESPACE = "urn:test:plc"
 TAGS = ("parts", "running", "weight", "absent")
@@ -177,6 +179,34 @@ class OpcUaDevice(Device):
 
 class SubscribedDevice(OpcUaDevice):
     mode = "subscribe"
+
+
+class MTConnectDevice(Device):
+    """An agent; it can only be read."""
+
+    writes = False
+    elements = {"parts": "PartCount", "running": "PowerState", "weight": "Load"}
+
+    async def start(self) -> None:
+        self.agent = Agent(self.port, self.elements)
+        await self.agent.start()
+        for tag, value in self.values.items():
+            await self.show(tag, value)
+
+    async def stop(self) -> None:
+        await self.agent.stop()
+
+    async def show(self, tag: str, value: Value) -> None:
+        self.values[tag] = value
+        self.agent.observe(tag, {True: "ON", False: "OFF"}[value] if isinstance(value, bool) else str(value))
+
+    def settings(self, port: int | None = None, **more: Any) -> MTConnectSettings:
+        tags = {tag: {"data_item": tag} for tag in TAGS} | {"running": {"data_item": "running", "type": "bool"}}
+        base = {"driver": "mtconnect", "url": f"http://{HOST}:{port or self.port}", "interval": 0.1, "tags": tags}
+        return MTConnectSettings.model_validate(base | more)
+
+    async def written(self) -> Value:
+        return self.values["parts"]
 
 
 class RecordedDevice(Device):

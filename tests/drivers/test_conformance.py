@@ -11,12 +11,12 @@ import pytest_asyncio
 
 from drivers.base import Driver, LinkError, Quality, Refusing, Subscribing, TagError
 from gateway.clock import SystemClock
-from tests.drivers.devices import TAGS, Device, ModbusDevice, OpcUaDevice, RecordedDevice, SubscribedDevice, by_tag
+from tests.drivers.devices import TAGS, Device, ModbusDevice, MTConnectDevice, OpcUaDevice, RecordedDevice, SubscribedDevice, by_tag
 
 # One server for all tests of a device: asyncua's takes a second to start.
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-ALL: tuple[type[Device], ...] = (ModbusDevice, OpcUaDevice, SubscribedDevice, RecordedDevice)
+ALL: tuple[type[Device], ...] = (ModbusDevice, OpcUaDevice, SubscribedDevice, MTConnectDevice, RecordedDevice)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module", params=ALL, ids=lambda kind: kind.__name__)

@@ -1,0 +1,250 @@
+"""MTConnect agents over HTTP: `current` for what stands, then `sample` from the next sequence number on, so that no change is missed.
+
+Sources: the standard's model, https://model.mtconnect.org, and the Institute's own agent, https://github.com/mtconnect/cppagent
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self
+from urllib.parse import quote, urlsplit
+from xml.etree.ElementTree import Element
+
+from defusedxml.ElementTree import ParseError, fromstring
+from pydantic import Field, model_validator
+
+from drivers import remedies
+from drivers.base import Clock, Concern, Quality, Reading, TagError, Value
+from drivers.deadband import ChangeFilter
+from drivers.settings import COUNTER_TYPES, DeviceSettings, FieldError, IntegerType, Name, Secret, TagSettings
+
+if TYPE_CHECKING:
+    from aiohttp import ClientSession
+
+# Observations in one response; while there are more, the next request follows at once.
+COUNT = 2000
+
+_ADDRESS = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
+_NUMBER = re.compile(r"[-+]?(\d{1,19})(\.\d*)?([eE][-+]?\d+)?")
+_BITS = {"1": True, "TRUE": True, "ON": True, "YES": True, "0": False, "FALSE": False, "OFF": False, "NO": False}
+
+
+class MTConnectTag(TagSettings):
+    """One data item by its id in the agent's `probe`. `type`: what its text must be, without one a number or text; of a counter, where
+    it rolls over. A condition is the native code of its fault, empty while there is none."""
+
+    data_item: str = Field(min_length=1, max_length=256)
+    type: IntegerType | Literal["float32", "float64", "bool", "string"] | None = None
+
+
+class MTConnectSettings(DeviceSettings):
+    """An agent, or with `device` one of its machines by name or uuid: `http://192.168.10.30:5000`."""
+
+    driver: Literal["mtconnect"]
+    url: str
+    device: str | None = Field(default=None, min_length=1)
+    tags: dict[Name, MTConnectTag] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not _ADDRESS.fullmatch(self.url):
+            raise FieldError(f"{self.url!r} is no address of an agent; write http://192.168.10.30:5000", "url")
+        writable = next((name for name, tag in self.tags.items() if tag.writable), None)
+        if writable is not None:
+            raise FieldError("an MTConnect agent can only be read; remove writable", "tags", writable, "writable")
+        return self
+
+    @property
+    def peer(self) -> str:
+        return f"MTConnect {urlsplit(self.url).netloc} {self.device or ''}".strip()
+
+    def counter_type(self, tag: str) -> tuple[int, bool] | None:
+        """(bits, signed) where the tag says its type; None: a decrease means a reset."""
+        return COUNTER_TYPES.get(self.tags[tag].type or "")
+
+
+class Observation(NamedTuple):
+    """One value. `text` None: several values in one. `level`: a condition's Normal, Warning, Fault or Unavailable."""
+
+    sequence: int
+    data_item: str
+    text: str | None
+    at: datetime
+    level: str
+    code: str
+
+
+class Document(NamedTuple):
+    """A streams document, its observations in sequence; or with `error` what the agent refused."""
+
+    instance: str
+    next: int = 0
+    last: int = 0
+    observations: Sequence[Observation] = ()
+    error: str = ""
+
+
+class MTConnectDriver:
+    """Satisfies `drivers.base.Driver`, `Subscribing`, `Refusing` and `Watching`."""
+
+    def __init__(
+        self, settings: MTConnectSettings, clock: Clock, *, name: str, secrets: Callable[[Secret], str], state_dir: Path | None = None
+    ) -> None:
+        self._settings, self._clock = settings, clock
+        self._base = f"{settings.url.rstrip('/')}/{quote(settings.device or '', safe='')}".rstrip("/")
+        self._http: ClientSession | None = None
+        self._tags_of: dict[str, list[str]] = {}
+        for tag, found in settings.tags.items():
+            self._tags_of.setdefault(found.data_item, []).append(tag)
+        self._faults: dict[str, dict[str, str]] = {}
+        self.refused: Mapping[str, str] = {}
+        self.concerns: Mapping[str, Concern] = {}
+        self.incidents = {"gap": 0, "restart": 0}
+        """`gap`: the agent had forgotten changes before they were fetched; `restart`: it began anew."""
+
+    async def connect(self) -> None:
+        # A configuration is read without loading the HTTP stack.
+        from aiohttp import ClientSession
+
+        self._http = ClientSession()
+        try:
+            await self._ask("current")
+        except BaseException:
+            await self.close()
+            raise
+
+    async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
+        return self._present(tags, await self._ask("current"))
+
+    async def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
+        news = ChangeFilter({tag: self._settings.tags[tag].deadband for tag in tags})
+        known = await self._ask("current")
+        yield news.changed(self._present(tags, known))
+        is_all = True
+        while True:
+            if is_all:
+                await self._clock.sleep(self._settings.interval)
+            found = await self._ask(f"sample?from={known.next}&count={COUNT}")
+            if found.error or found.instance != known.instance:
+                # OUT_OF_RANGE: the buffer has moved on; another instance: sequence numbers began anew. What stands now is complete.
+                self.incidents["gap" if found.instance == known.instance else "restart"] += 1
+                known, is_all = await self._ask("current"), True
+                yield news.changed(self._present(tags, known))
+                continue
+            known, is_all = found, not known.next < found.next <= found.last
+            for batch in self._batches(tags, found):
+                yield news.changed(batch)
+
+    def _batches(self, tags: Sequence[str], document: Document) -> list[list[Reading]]:
+        """In the order things happened, no tag twice in a batch; one empty batch for nothing: the agent is alive."""
+        received_at, wanted = self._clock.now(), set(tags)
+        batches: list[dict[str, Reading]] = [{}]
+        for seen in document.observations:
+            for tag in wanted.intersection(self._tags_of.get(seen.data_item, ())):
+                if tag in batches[-1]:
+                    batches.append({})
+                batches[-1][tag] = self._reading(tag, seen, received_at)
+        return [list(batch.values()) for batch in batches]
+
+    def _present(self, tags: Sequence[str], document: Document) -> list[Reading]:
+        self._faults.clear()
+        found = {reading.tag: reading for batch in self._batches(tags, document) for reading in batch}
+        told = document.error or "the agent has no data item of this id"
+        self.refused = {tag: told for tag in tags if tag not in found}
+        return [found.get(tag) or Reading(tag, None, Quality.BAD, None, self._clock.now(), told) for tag in tags]
+
+    def _reading(self, tag: str, seen: Observation, received_at: datetime) -> Reading:
+        settings = self._settings.tags[tag]
+        value: Value = None
+        if seen.text == "UNAVAILABLE" or seen.level == "Unavailable":
+            self._faults.pop(tag, None)
+            detail = "UNAVAILABLE"
+        elif seen.text is None:
+            detail = "a set of values cannot be a tag"
+        elif seen.level:
+            value = self._fault(tag, seen)
+        else:
+            value = _typed(seen.text, settings.type)
+            if settings.invert and value is not None:
+                value = None if isinstance(value, str) else not value
+            detail = f"{seen.text[:40]!r} is not {settings.type or 'a bit'}"
+        is_good = value is not None
+        return Reading(tag, value, Quality.GOOD if is_good else Quality.BAD, seen.at, received_at, "" if is_good else detail)
+
+    def _fault(self, tag: str, seen: Observation) -> str:
+        """The code of the oldest fault that stands. Several may; a Normal clears the one of its code, without a code all."""
+        standing = self._faults.setdefault(tag, {})
+        if seen.level == "Fault":
+            standing.setdefault(seen.code, seen.code or "Fault")
+        else:
+            for code in [seen.code] if seen.code or seen.level == "Warning" else list(standing):
+                standing.pop(code, None)
+        return next(iter(standing.values()), "")
+
+    async def _ask(self, request: str) -> Document:
+        from aiohttp import ClientConnectorError, ClientError
+
+        peer = self._settings.peer
+        if self._http is None:
+            raise remedies.dropped(peer, "not connected")
+        url = f"{self._base}/{request}"
+        try:
+            async with self._clock.timeout(self._settings.timeout), self._http.get(url, allow_redirects=False) as response:
+                return parse_document(await response.read())
+        except TimeoutError as error:
+            raise remedies.unanswered(peer, f"{request} within {self._settings.timeout:g} s") from error
+        except (ClientError, OSError) as error:
+            failure = remedies.unreachable if isinstance(error, ClientConnectorError) else remedies.dropped
+            raise failure(peer, str(error) or type(error).__name__) from error
+        except (ParseError, ValueError) as error:
+            raise remedies.untrustworthy(peer, f"{request}: HTTP {response.status}, {error}") from error
+
+    async def write(self, tag: str, value: Value) -> None:
+        raise TagError(f"tag {tag} is not writable: an MTConnect agent can only be read")
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+            self._http = None
+
+
+def parse_document(body: bytes) -> Document:
+    """A streams or error document of any version of the standard. Raises ValueError, or ParseError where it is no XML."""
+    root = fromstring(body)
+    header = next((element for element in root if _local(element) == "Header"), root)
+    if _local(root) == "MTConnectError":
+        errors = [f"{element.get('errorCode')} {element.text or ''}".strip() for element in root.iter() if element.get("errorCode")]
+        return Document(header.get("instanceId", ""), error="; ".join(errors) or "an error without a code")
+    if _local(root) != "MTConnectStreams":
+        raise ValueError(f"{_local(root)[:40]} is no answer to this")
+    seen = (_observation(element, group) for group in root.iter() for element in group if element.get("dataItemId"))
+    sequence = sorted(seen, key=lambda observation: observation.sequence)
+    return Document(header.get("instanceId", ""), int(header.get("nextSequence", "")), int(header.get("lastSequence", "")), sequence)
+
+
+def _observation(element: Element, group: Element) -> Observation:
+    at = datetime.fromisoformat(element.get("timestamp", ""))
+    at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    text = None if len(element) else (element.text or "").strip()
+    level = _local(element) if _local(group) == "Condition" else ""
+    return Observation(int(element.get("sequence", "")), element.get("dataItemId", ""), text, at, level, element.get("nativeCode", ""))
+
+
+def _local(element: Element) -> str:
+    """The name without its namespace: that changes with every version of the standard."""
+    return str(element.tag).rpartition("}")[2]
+
+
+def _typed(text: str, kind: str | None) -> Value:
+    """The value of an observation's text, None where it is not of the kind."""
+    if kind == "bool":
+        return _BITS.get(text.upper())
+    number = _NUMBER.fullmatch(text)
+    if number is None or kind == "string":
+        return text if kind in (None, "string") else None
+    if number[2] or number[3] or kind in ("float32", "float64"):
+        return None if kind in COUNTER_TYPES else float(text)
+    return int(text)

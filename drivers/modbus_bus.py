@@ -27,6 +27,8 @@ from drivers.modbus_wire import Refusal, Wire
 DEGRADED_AFTER = 2
 DEGRADED_BASE_S, DEGRADED_CAP_S = 1.0, 30.0
 DEGRADED_SHARE = 0.1
+# A unit that comes and goes is forgiven only after it has answered for this long: each of its failures costs the others a time-out.
+FORGIVEN_AFTER_S = 60.0
 # Polls of the devices of one line are spread over their interval, at most over this: the first values shall not wait long.
 SPREAD_S = 2.0
 _GOLDEN = 0.618033988749895
@@ -41,6 +43,8 @@ class _Unit:
 
     failures: int = 0
     ask_at: float = 0.0
+    well_since: float | None = None
+    """Monotonic time of the first answer after the last failure; None: it has not answered since."""
 
 
 class Bus:
@@ -112,28 +116,32 @@ class Bus:
             self.drops += 1
             self.refusal = error
             raise
+        self.refusal = None
 
     def is_shared(self, unit_id: int) -> bool:
         return any(seat.unit_id != unit_id for seat in self.seats)
 
     def failed(self, unit_id: int, timeout_s: float) -> float | None:
         """A unit did not answer, or not as it should. Returns the seconds to leave it alone; None: the usual back-off."""
+        now = self.clock.monotonic()
         unit = self.units.setdefault(unit_id, _Unit())
-        unit.failures += 1
+        if unit.well_since is not None and now - unit.well_since >= FORGIVEN_AFTER_S:
+            unit.failures = 0
+        unit.failures, unit.well_since = unit.failures + 1, None
         # Without transaction numbers a reply that comes late would be taken for that of a later request: it gets time to pass.
         delay = 2 * timeout_s if self.address.is_rtu else 0.0
         if unit.failures >= DEGRADED_AFTER and self.is_shared(unit_id):
-            dead = sum(other.failures >= DEGRADED_AFTER for other in self.units.values())
+            dead = sum(other.failures >= DEGRADED_AFTER and other.well_since is None for other in self.units.values())
             cap = max(DEGRADED_CAP_S, dead * timeout_s / DEGRADED_SHARE)
             grown = min(cap, DEGRADED_BASE_S * 2.0 ** min(unit.failures - DEGRADED_AFTER, 30))
             # Staggered: units that died together are not all asked in the same moment.
             delay = max(delay, grown * random.uniform(0.75, 1.25))
-        unit.ask_at = self.clock.monotonic() + delay
+        unit.ask_at = now + delay
         return delay or None
 
     def answered(self, unit_id: int) -> None:
-        if self.units and unit_id in self.units:
-            del self.units[unit_id]
+        if self.units and (unit := self.units.get(unit_id)) is not None and unit.well_since is None:
+            unit.ask_at, unit.well_since = 0.0, self.clock.monotonic()
 
     def rest_s(self, unit_id: int) -> float:
         """Seconds for which the unit is still left alone."""

@@ -17,6 +17,13 @@ from tests.drivers.modbus_line import Gateway, device, running
 from tests.manual_clock import ManualClock
 
 
+class Stepped(ManualClock):
+    at = 0.0
+
+    def monotonic(self) -> float:
+        return self.at
+
+
 @asynccontextmanager
 async def connected(*drivers: ModbusDriver) -> AsyncIterator[tuple[ModbusDriver, ...]]:
     try:
@@ -91,13 +98,6 @@ async def test_a_unit_that_stays_dead_is_asked_at_a_growing_interval() -> None:
             for delay, middle in zip(grown, (1, 2, 4, 8), strict=True):
                 assert delay is not None
                 assert 0.75 * middle <= delay <= 1.25 * middle
-            gateway.dead = set()
-            async with connected(device(url, 1)) as (dead,):
-                assert (await dead.read(["r0"]))[0].value == 1000
-                gateway.dead = {1}
-                with pytest.raises(SilentLinkError) as caught:
-                    await dead.read(["r0"])
-            assert caught.value.retry_after_s is None, "an answer makes it whole again"
             assert (await alive.read(["r0"]))[0].value == 2000
 
 
@@ -118,6 +118,26 @@ def test_all_dead_units_together_cost_a_tenth_of_the_line() -> None:
     delays = [bus.failed(unit, 1.0) for _ in range(30) for unit in range(10)][-10:]
     assert all(delay is not None and 75 <= delay <= 125 for delay in delays), "ten units, a time-out of 1 s each: once in 100 s"
     assert len(set(delays)) == 10, "not all in the same moment"
+
+
+def test_a_unit_that_comes_and_goes_is_forgiven_after_a_minute_without_failure() -> None:
+    clock = Stepped()
+    bus = Bus(Address("tcp", "plc", 502), clock)
+    bus.is_shared = lambda unit_id: True  # type: ignore[method-assign]
+    delays = []
+    for _ in range(4):
+        delays.append(bus.failed(1, 1.0))
+        clock.at += 5
+        bus.answered(1)
+        assert bus.rest_s(1) == 0
+        clock.at += 5
+        bus.answered(1)
+    assert delays[0] is None
+    for delay, middle in zip(delays[1:], (1, 2, 4), strict=True):
+        assert delay == pytest.approx(middle, rel=0.26)
+    clock.at += 60
+    bus.answered(1)
+    assert bus.failed(1, 1.0) is None
 
 
 def test_over_rtu_a_late_reply_gets_the_time_to_pass() -> None:

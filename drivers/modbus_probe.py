@@ -6,6 +6,7 @@ The protocol cannot list anything, so ranges are asked for as a whole and halved
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import replace
 
@@ -99,12 +100,10 @@ class ModbusExplorer(ModbusDriver):
         limits = self._settings.limits
         largest = limits.max_bits if table in BIT_TABLES else limits.max_registers
         allowed = list(_without(first, last, sorted((low, high) for other, low, high in limits.forbidden if other == table)))
-        # The next range to ask for is at the end.
-        ranges = [(start, min(start + largest, end + 1) - start) for begin, end in allowed for start in range(begin, end + 1, largest)][
-            ::-1
-        ]
+        pieces = ((start, min(start + largest, end + 1) - start) for begin, end in allowed for start in range(begin, end + 1, largest))
+        ranges = deque(pieces)
         while ranges:
-            address, count = ranges.pop()
+            address, count = ranges.popleft()
             told(f"{table} {address} of {first} to {last}, {self._asked} requests")
             try:
                 words = await self._asked_for(table, address, count)
@@ -118,7 +117,7 @@ class ModbusExplorer(ModbusDriver):
                 yield address, words
             elif count > 1:
                 half = count // 2
-                ranges += [(address + half, count - half), (address, half)]
+                ranges.extendleft([(address + half, count - half), (address, half)])
 
     async def _asked_for(self, table: str, address: int, count: int) -> list[int]:
         """Empty where the device stays silent; a busy device is asked again."""

@@ -79,6 +79,7 @@ async def _print_list(batches: AsyncIterator[Sequence[Found]], progress: Progres
         for one in batch:
             shown = one.value if not one.remark else f"{one.value} ({one.remark})".lstrip()
             print(f"{one.path:<40}  {one.data_type:<8} {one.access:<2}  {shown:<24}  {one.tag.get('node', '')}".rstrip())
+        sys.stdout.flush()
         listed += batch
     return listed
 

@@ -13,7 +13,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
-from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
@@ -140,8 +139,17 @@ def read_recording(path: Path | str) -> Iterator[Row]:
 
 def by_instant(rows: Iterable[Row]) -> Iterator[tuple[int, list[Row]]]:
     """Sorted rows grouped: those of the same time are one reading of the machine."""
-    for at, group in groupby(rows, key=itemgetter(0)):
-        yield at, list(group)
+    batch: list[Row] = []
+    at = 0
+    for row in rows:
+        if row[0] == at:
+            batch.append(row)
+            continue
+        if batch:
+            yield at, batch
+        at, batch = row[0], [row]
+    if batch:
+        yield at, batch
 
 
 def _rows(path: Path, reader: Any) -> Iterator[Row]:

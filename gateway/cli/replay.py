@@ -20,7 +20,7 @@ from drivers.recording import Recording, RecordingError, Row, by_instant
 from gateway.cli.errors import CommandError
 from gateway.config import Config, load
 from gateway.dispatch.intake import Intake
-from gateway.domain.cloud_event import cloud_event, encode
+from gateway.domain.cloud_event import cloud_event, encode_line
 from gateway.domain.events import Event, WindowClosed
 from gateway.domain.inbound import Inbound, Refusal
 from gateway.domain.instants import Instant, instant, moment
@@ -158,17 +158,17 @@ class Lines:
         )
 
     def event(self, body: Mapping[str, Any]) -> None:
-        self._out.write(encode(body) + b"\n")
+        self._out.write(encode_line(body))
 
     def keep(self, unit: int, line: Mapping[str, Any]) -> None:
         """The present revision of a window of the unit in this place of the configuration."""
         window = line["window"]
         key = (unit, _KINDS.index(window["kind"]), window["from"], window["name"])
-        self._windows.execute("INSERT OR REPLACE INTO line VALUES (?, ?, ?, ?, ?)", (*key, encode({"type": "kpi", **line})))
+        self._windows.execute("INSERT OR REPLACE INTO line VALUES (?, ?, ?, ?, ?)", (*key, encode_line({"type": "kpi", **line})))
 
     def print_windows(self) -> None:
         for (body,) in self._windows.execute("SELECT body FROM line ORDER BY unit, kind, start, name"):
-            self._out.write(body + b"\n")
+            self._out.write(body)
         self._out.flush()
 
     def close(self) -> None:
@@ -234,7 +234,7 @@ class Replay:
         return next(iter(self._units)) if inbound.work_unit is None and len(self._units) == 1 else None
 
     def _advance(self, at: Instant) -> None:
-        waiting = [tracker for tracker in self._trackers.values() if tracker.deadline <= at]
+        waiting = [tracker for tracker in self._trackers.values() if tracker.idle_until <= at]
         if waiting:
             events = [event for tracker in waiting for event in tracker.advance(moment(at))]
             self.record(sorted(events, key=attrgetter("at")))

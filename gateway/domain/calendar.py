@@ -106,6 +106,7 @@ class Calendar:
         self._begun: dict[date, tuple[tuple[Shift, tuple[Span, ...]], ...]] = {}
         self._always = not (shifts or closed or maintenance)
         self._latest = Span(0, 0, SpanKind.CLOSED)
+        self._latest_day: _Day | None = None
         self._latest_shift: Shift | None = None
 
     @property
@@ -207,10 +208,16 @@ class Calendar:
             date_ += _ONE_DAY
 
     def _day_of(self, at: Instant) -> _Day:
+        day = self._latest_day
+        if day is not None and day.start <= at < day.end:
+            return day
         day = self._day(self.local(at).date())
         if at < day.start:  # clocks put back over midnight show yesterday's date again: the day has already begun
-            return self._day(day.date_ - _ONE_DAY)
-        return day if at < day.end else self._day(day.date_ + _ONE_DAY)
+            day = self._day(day.date_ - _ONE_DAY)
+        elif at >= day.end:
+            day = self._day(day.date_ + _ONE_DAY)
+        self._latest_day = day
+        return day
 
     def _day(self, date_: date) -> _Day:
         day = self._days.get(date_)

@@ -35,6 +35,11 @@ def encode(value: Any) -> bytes:
     return orjson.dumps(value, default=_plain, option=_OPTIONS)
 
 
+def encode_line(value: Any) -> bytes:
+    """The same, as one line of a file."""
+    return orjson.dumps(value, default=_plain, option=_OPTIONS | orjson.OPT_APPEND_NEWLINE)
+
+
 def cloud_event(event: Event, *, gateway_id: str, epoch: str, sequence: int, source: str) -> dict[str, Any]:
     """The envelope of one ledger event; `subject` only where there is a job order. To be written with `encode`."""
     envelope: dict[str, Any] = {

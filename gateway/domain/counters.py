@@ -71,6 +71,21 @@ class CounterReader:
             self.raw = 0
             self.suspect = None
 
+    def usual(self, value: SampleValue, at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int, weight: int = 1) -> int | None:
+        """The delta of a reading of which nothing else is to be said; None: `read` must look at it. Takes nothing yet (see `move`)."""
+        previous, since = self.raw, self.at
+        if type(value) is not int or type(previous) is not int or since is None or self.lost or self.suspect is not None:
+            return None
+        delta = value - previous
+        if delta < 0 or (delta and self._too_many(delta * weight, since, at, seconds_per_piece, pieces_per_cycle)):
+            return None
+        return delta
+
+    def move(self, delta: int, at: Instant) -> None:
+        """Take the reading that `usual` found so."""
+        self.raw += delta  # type: ignore[operator]  # `usual` has seen that it is a number
+        self.at = at
+
     def read(self, value: Number, at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int, weight: int = 1) -> Count:
         """Take a good reading. `weight`: pieces per count (a counter of cycles)."""
         if self.raw is None or self.at is None:

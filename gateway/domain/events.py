@@ -1,20 +1,26 @@
-"""Ledger events: one frozen class per type; `data()` is exactly the `data` of its CloudEvent.
+"""Ledger events: one class per type; `data()` is exactly the `data` of its CloudEvent.
 
-Quantities are Decimal, times aware UTC datetimes, unknown is None; the recorder turns them into JSON.
+Nobody changes an event once it is told. They are not frozen because a frozen one takes three times as long to make, and there is one
+for every piece. Quantities are Decimal, times aware UTC datetimes, unknown is None; the recorder turns them into JSON.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
+from operator import attrgetter
 from typing import Any, ClassVar
+
+Quantity = Decimal | int
+"""Exact; whole pieces may be plain integers."""
 
 _ENVELOPE = frozenset({"work_unit", "at", "job_order_id"})
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class Event:
     """`work_unit` None: an event of the gateway itself. `at` is when it happened, not when it was recorded."""
 
@@ -25,13 +31,16 @@ class Event:
 
     def data(self) -> dict[str, Any]:
         """The event's own fields, JSON names; a trailing underscore (`class_`, `from_`) is dropped."""
-        return {key: getattr(self, name) for key, name in _own_fields(type(self))}  # type: ignore[arg-type]  # mypy takes the hash of an event for that of its class
+        names, values_of = _own_fields(type(self))  # type: ignore[arg-type]  # mypy takes the hash of an event for that of its class
+        return dict(zip(names, values_of(self), strict=True))
 
 
 @cache
-def _own_fields(kind: type[Any]) -> tuple[tuple[str, str], ...]:
-    """(JSON name, attribute) of an event's own fields."""
-    return tuple((f.name.rstrip("_"), f.name) for f in fields(kind) if f.name not in _ENVELOPE)
+def _own_fields(kind: type[Any]) -> tuple[tuple[str, ...], Callable[[Any], tuple[Any, ...]]]:
+    """The JSON names of an event's own fields, and what reads their values all at once."""
+    names = [f.name for f in fields(kind) if f.name not in _ENVELOPE]
+    read = attrgetter(*names)
+    return tuple(name.rstrip("_") for name in names), read if len(names) > 1 else lambda event: (read(event),)
 
 
 @dataclass(frozen=True)
@@ -42,7 +51,7 @@ class Text:
     en: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class StateChanged(Event):
     type: ClassVar[str] = "state.changed"
     item_state: str
@@ -56,7 +65,7 @@ class StateChanged(Event):
     """The item state before."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class StopEnded(Event):
     """The same `stop_id` with a higher `revision` replaces the earlier one."""
 
@@ -74,7 +83,7 @@ class StopEnded(Event):
     induced: bool
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class QuantityCounted(Event):
     """Deltas of one reading. `late`: made while nobody was looking, since `since`. `while_stopped`: counted while not running.
 
@@ -82,18 +91,18 @@ class QuantityCounted(Event):
     """
 
     type: ClassVar[str] = "quantity.counted"
-    produced: Decimal
-    good: Decimal
-    scrap: Decimal
-    rework: Decimal
-    counter: Decimal | None
+    produced: Quantity
+    good: Quantity
+    scrap: Quantity
+    rework: Quantity
+    counter: Quantity | None
     late: bool
     since: datetime | None = None
     while_stopped: bool = False
     reassigned: bool = False
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class CounterGap(Event):
     """kind: reset, rollover, glitch, level."""
 
@@ -105,7 +114,7 @@ class CounterGap(Event):
     gap_s: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class JobChanged(Event):
     type: ClassVar[str] = "job.changed"
     state: str
@@ -114,7 +123,7 @@ class JobChanged(Event):
     problem: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class JobProgress(Event):
     """Cumulative totals of the job, and `delta`: the same four since the last progress."""
 
@@ -138,7 +147,7 @@ class JobProgress(Event):
     lot_id: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class MaterialConsumed(Event):
     type: ClassVar[str] = "material.consumed"
     material_id: str
@@ -152,7 +161,7 @@ class MaterialConsumed(Event):
     """backflush or measured."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class QualityResult(Event):
     type: ClassVar[str] = "quality.result"
     characteristic: str
@@ -167,7 +176,7 @@ class QualityResult(Event):
     lot_id: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class AlertRaised(Event):
     """`alert` is a stable key (`counter.glitch:parts`, `link.lost:press_plc`); severity: info, warning, critical."""
 
@@ -180,7 +189,7 @@ class AlertRaised(Event):
     """For the expert, untranslated."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class AlertCleared(Event):
     type: ClassVar[str] = "alert.cleared"
     alert: str
@@ -189,7 +198,7 @@ class AlertCleared(Event):
     remedy: Text
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class PromiseChanged(Event):
     type: ClassVar[str] = "promise.changed"
     eta_likely: datetime | None
@@ -200,7 +209,7 @@ class PromiseChanged(Event):
     basis: str
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class WindowClosed(Event):
     """Every field of the KPI line (`gateway.domain.kpi.kpi_line`) with its `revision`."""
 
@@ -211,7 +220,7 @@ class WindowClosed(Event):
         return dict(self.line)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class CommandAnswered(Event):
     """One for every command of either kind, whatever uplink brought it."""
 
@@ -222,7 +231,7 @@ class CommandAnswered(Event):
     """`{code, text}`."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class CommandWritten(Event):
     type: ClassVar[str] = "command.written"
     tag: str
@@ -232,7 +241,7 @@ class CommandWritten(Event):
     problem: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class ClockStepped(Event):
     type: ClassVar[str] = "clock.stepped"
     step_s: float
@@ -240,7 +249,7 @@ class ClockStepped(Event):
     to: datetime
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)
 class RowParked(Event):
     """An uplink's peer refused this row for good; `sequence` and `id` name it."""
 

@@ -168,9 +168,17 @@ class Ledger:
     def on_good(self, total: Decimal, at: datetime) -> list[Transition]:
         """The running job now has `total` good pieces: end it where `at_quantity` says so, and start the next where `auto` does."""
         job = self._running
-        if job is None or not self._ends_at_quantity or job.order.quantity is None or total < job.order.quantity:
+        if job is None or not self._is_enough(total, job):
             return []
         return self._enter(job, job.state, JobState.ENDED, at, None) + self._start_next(at)
+
+    @property
+    def is_reached(self) -> bool:
+        """The running job has all its pieces and ends by itself."""
+        return self._running is not None and self._is_enough(self._running.good, self._running)
+
+    def _is_enough(self, good: Decimal, job: Job) -> bool:
+        return self._ends_at_quantity and job.order.quantity is not None and good >= job.order.quantity
 
     def touch(self, job: Job) -> None:
         """Note that `job` was changed from outside (a booking, a promise), so that its row is written."""

@@ -7,11 +7,11 @@ explained nor longer than the threshold is not decided, so its time waits, and s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from gateway.domain.chatter import Chatter
 from gateway.domain.cycle_time import CycleTime
-from gateway.domain.equipment import StateFromCounts, WorkUnit
+from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, StateChanged, WindowClosed
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_times import JobTimes
@@ -19,7 +19,7 @@ from gateway.domain.kpi import kpi_line
 from gateway.domain.oee import Category
 from gateway.domain.pace import Pace
 from gateway.domain.standstill import KIND_OF_CATEGORY, Standstill, StandstillBook, dump_stop, load_stop
-from gateway.domain.state import RUNNING, UNKNOWN, Condition, FaultCode, condition
+from gateway.domain.state import UNKNOWN, Condition, FaultCode, condition
 from gateway.domain.timeline import Stretch, Timeline
 from gateway.domain.windows import KEEP, WindowBook
 
@@ -31,12 +31,14 @@ _RECENT_PRUNED = 64
 
 
 class MachineTime:
-    """`emit` takes the events in order. Call `begin` once, then rising instants only."""
+    """A machine that says itself when it runs. `emit` takes the events in order. Call `begin` once, then rising instants only."""
+
+    by_gap: ClassVar[bool] = False
+    """Its state is made of the gaps between pieces alone."""
 
     def __init__(self, unit: WorkUnit, emit: Callable[[Event], None]) -> None:
         self.unit = unit
         self._emit = emit
-        self.by_gap = isinstance(unit.state, StateFromCounts)
         self.windows = WindowBook(unit.calendar, unit.time_zone)
         self.stops = StandstillBook(unit, self.windows)
         self.pace = Pace(unit.cycles.slow_tolerance)
@@ -50,7 +52,7 @@ class MachineTime:
         self.changed_stops: dict[Instant, Standstill] = {}
         self.cycle = CycleTime(unit.cycles)
         self.last_piece: Instant | None = None
-        self._gap_from: Instant | None = None
+        self._gap_from: Instant | None = None  # of `MachineByGap`; here because all of one memory is written together
         self._pace_from: Instant = 0
         self._chatter = Chatter(unit.cycles)
         self.jobs = JobTimes()
@@ -169,6 +171,11 @@ class MachineTime:
 
     # --- what the machine says ------------------------------------------------------------------------------------
 
+    @property
+    def in_doubt(self) -> bool:
+        """A change of condition may still be chatter."""
+        return self._chatter.said is not None
+
     def report(self, said: Condition) -> None:
         """The machine's condition as read at `now`; chatter is held back until it has lasted long enough."""
         if said == self.condition:
@@ -283,7 +290,6 @@ class MachineTime:
     def lose(self) -> None:
         """The state link is gone: unknown from now on."""
         self._end_doubt()
-        self._gap_from = None
         self._adopt(UNKNOWN, self.now)
 
     def explain(self, stand: Standstill, reason: str, fault: FaultCode | None = None) -> None:
@@ -313,8 +319,6 @@ class MachineTime:
 
     def piece(self, pieces: int, *, judge: bool) -> None:
         """`pieces` were counted at `now`. `judge` False: late, a baseline or around a bad counter, so this gap says nothing."""
-        if self.by_gap:
-            self._gap_piece(pieces, judge=judge)
         if pieces:
             self.last_piece = self.now
         if not judge:
@@ -322,15 +326,23 @@ class MachineTime:
             self.pace.restart()
         elif pieces:
             self._pace_until(self.now)
-            doubt = self._chatter.said is not None
-            self._book_slow(self.pace.piece(self.now, pieces, self.cycle.ideal_us, self.cycle.per_cycle, in_doubt=doubt))
+            slow = self.pace.piece(self.now, pieces, self.cycle.ideal_us, self.cycle.per_cycle, in_doubt=self.in_doubt)
+            if slow:
+                self._book_slow(slow)
 
     def gap_unjudged(self) -> None:
         """A counter that could not be trusted: the gap around it is not judged."""
         self.pace.lose()
-        if self.open_gap_from is not None and self.stand is None:
-            self._gap_from = self.now
-            self.settle(self.now)
+
+    @property
+    def open_gap_from(self) -> Instant | None:
+        """The last piece, where a gap that grows behind it may turn out to be a standstill that nobody tells."""
+        return None
+
+    @property
+    def cycle_end(self) -> Instant:
+        """Where such a standstill would begin."""
+        return self.settled
 
     def flush_pace(self, *, finished: bool) -> None:
         """Judge waiting gaps before their job, product or window ends."""
@@ -340,57 +352,6 @@ class MachineTime:
         for start, end in parts:
             for low, high, job in self.jobs.cut(start, end):
                 self.windows.book_slow([(low, high)], job)
-
-    @property
-    def open_gap_from(self) -> Instant | None:
-        """`from: counts` and running: the last piece, whose gap is still open."""
-        return self._gap_from if self.condition.state == "running" else None
-
-    @property
-    def cycle_end(self) -> Instant:
-        """Where a standstill in the open gap would begin; what is booked as run already stays so when the ideal time changes."""
-        return max((self._gap_from or 0) + self.cycle.cycle_us, self.settled)
-
-    def _gap_piece(self, pieces: int, *, judge: bool) -> None:
-        """State from the gap between pieces alone: run for their ideal time, then a micro-stop or a stop of the excess."""
-        last, now = self._gap_from, self.now
-        if last is None or not judge:
-            self._gap_from = now
-            self._adopt(RUNNING, now)
-            return
-        if not pieces:
-            return
-        floor = self.settled if self.stand is None else self.stand.start
-        restart = max(now - self.cycle.after_first_us(pieces), floor)
-        stands = self.cycle.stands(now - last, pieces)
-        if self.stand is not None:
-            if (stands and restart > self.stand.start) or not self.cycle.cycle_us:
-                self._adopt(RUNNING, restart)
-            else:
-                self._undo_stand()
-        elif stands and restart > self.cycle_end:
-            self._silent_stand(self.cycle_end, restart)
-        self._gap_from = now
-        self.settle(now)
-
-    def _silent_stand(self, start: Instant, end: Instant) -> None:
-        """A micro-stop that shows only when it is over: no state change is announced for it."""
-        self.settle(start)
-        self._pace_until(start)
-        since = self.since
-        self._begin_stand(start, condition("stopped"))
-        self._end_stand(end)
-        self.since, self._pace_from = since, end
-
-    def _undo_stand(self) -> None:
-        """Pieces that came together show that the machine did not stand at all."""
-        stand = self.stand
-        assert stand is not None
-        self.stops.unbook(stand)
-        self.stand, self.condition = None, RUNNING
-        self.changed_stops.pop(stand.start, None)
-        self.settled = self.since = self._pace_from = stand.start
-        self._announce()
 
     # --- memory ---------------------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from gateway.domain.equipment import WorkUnit
-from gateway.domain.events import Event, JobChanged, JobProgress, PromiseChanged
+from gateway.domain.events import Event, JobChanged, JobProgress, PromiseChanged, Quantity
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job import Job
 from gateway.domain.job_order import JobState
@@ -43,6 +43,10 @@ class Orders:
         """What the product tag says; an order's own product wins."""
         self._learners: dict[str, RateLearner] = {}
         self._untold: set[str] = set()
+        self.ideal: Decimal | None = None
+        """Seconds per piece of what runs now, `ideal_s` the same for arithmetic that need not be exact; None where nobody knows."""
+        self.ideal_s: float | None = None
+        self.cavities = 1
         self._told_at: Instant = 0
         self._promise_at: Instant = 0
         self._watched = False
@@ -62,15 +66,14 @@ class Orders:
 
     def set_ideal(self) -> None:
         """Order or product changed: the machine is judged by another ideal time from now on."""
-        ideal, cavities = self.ideal_for(self._ledger.running)
-        self._machine.set_ideal(None if ideal is None else float(ideal), cavities)
+        self.ideal, self.cavities = self.ideal_for(self._ledger.running)
+        self.ideal_s = None if self.ideal is None else float(self.ideal)
+        self._machine.set_ideal(self.ideal_s, self.cavities)
 
     def at_quantity(self) -> None:
         job = self._ledger.running
-        if job is not None:
-            transitions = self._ledger.on_good(job.good, moment(self._machine.now))
-            if transitions:
-                self.moved(transitions)
+        if job is not None and self._ledger.is_reached:
+            self.moved(self._ledger.on_good(job.good, moment(self._machine.now)))
 
     def moved(self, transitions: Iterable[Transition]) -> None:
         """Job orders changed (also without a change of state): windows begin and end, ideal times change, and everybody is told."""
@@ -105,10 +108,10 @@ class Orders:
     def deadline(self) -> Instant | None:
         if not self._untold and not self._watched:
             return None
-        due = [self._told_at + PROGRESS_EVERY] if self._untold else []
-        if self._watched:
-            due.append(self._promise_at + PROMISE_EVERY)
-        return min(due, default=None)
+        told, promised = self._told_at + PROGRESS_EVERY, self._promise_at + PROMISE_EVERY
+        if not self._untold:
+            return promised
+        return min(told, promised) if self._watched else told
 
     def fire(self) -> None:
         now = self._machine.now
@@ -119,12 +122,13 @@ class Orders:
 
     # --- progress -------------------------------------------------------------------------------------------------
 
-    def add(self, job: Job, produced: Decimal, good: Decimal, scrap: Decimal, rework: Decimal) -> None:
+    def add(self, job: Job, produced: Quantity, good: Quantity, scrap: Quantity, rework: Quantity) -> None:
         """More (or, corrected, fewer) pieces of the job; told soon."""
         job.produced += produced
         job.good += good
-        job.scrap += scrap
-        job.rework += rework
+        if scrap or rework:
+            job.scrap += scrap
+            job.rework += rework
         self._ledger.touch(job)
         if job is self._ledger.running:
             self._learner(job).observe(self._machine.now, good)
@@ -138,7 +142,8 @@ class Orders:
         machine.settle(machine.now)
         untold, self._untold = sorted(self._untold), set()
         self._told_at = machine.now
-        pending = {w.name: w for w in pending_windows(machine) if w.kind == "job"}
+        # While a machine runs all its time is booked; of a standstill that is not decided the windows do not know yet.
+        pending = {w.name: w for w in pending_windows(machine) if w.kind == "job"} if machine.settled < machine.now else {}
         for job_id in untold:
             job = self._ledger.get(job_id)
             if job is not None:

@@ -19,7 +19,7 @@ _RUNS = 64
 _KEPT = 26 * 3600 * SECOND
 
 
-@dataclass
+@dataclass(slots=True)
 class Gap:
     """Running time [start, end) stretches since the piece before, and how many pieces ended it."""
 
@@ -31,6 +31,9 @@ class Gap:
 
     @property
     def run(self) -> int:
+        if len(self.runs) == 1:
+            [[start, end]] = self.runs
+            return end - start
         return sum(end - start for start, end in self.runs)
 
 
@@ -71,6 +74,8 @@ class Pace:
         self._runs: list[list[int]] = []
         self._watching = False
         self._gaps: list[Gap] = []
+        self._cycles = 0.0
+        """Of `_gaps`."""
         self._doubted: list[Gap] = []
         self._joining = False
         self.bin: CycleTimes | None = None
@@ -100,15 +105,20 @@ class Pace:
 
     def confirm(self) -> None:
         """The machine did run while that was in doubt: what happened then is judged like anything else."""
-        self._gaps += self._doubted
-        self._doubted = []
+        self._await(self._doubted)
 
     def cut(self, at: Instant) -> None:
         """What looked like running from `at` on was none."""
         self._runs = _until(self._runs, at)
         for gap in self._doubted:
             gap.runs = _until(gap.runs, at)
-        self._gaps += [gap for gap in self._doubted if gap.runs]
+        self._await([gap for gap in self._doubted if gap.runs])
+
+    def _await(self, gaps: Iterable[Gap]) -> None:
+        """Of what was in doubt, these wait to be judged."""
+        for gap in gaps:
+            self._gaps.append(gap)
+            self._cycles += gap.cycles
         self._doubted = []
 
     def lose(self) -> None:
@@ -138,9 +148,8 @@ class Pace:
             self._doubted.append(gap)
             return []
         self._gaps.append(gap)
-        if sum(g.cycles for g in self._gaps) >= JOIN_CYCLES:
-            return self._judge_all()
-        return []
+        self._cycles += cycles
+        return self._judge_all() if self._cycles >= JOIN_CYCLES else []
 
     def _remember(self, at: Instant, gap: Gap) -> None:
         start = at // _BIN * _BIN
@@ -149,10 +158,11 @@ class Pace:
             self.kept.append(self.bin)
             self.kept = [b for b in self.kept if b.start > start - _KEPT]
             self.bin = None
-        if gap.run > 0:
+        run = gap.run
+        if run > 0:
             if self.bin is None:
                 self.bin = CycleTimes(start)
-            self.bin.add(gap.run / gap.pieces / SECOND, gap.pieces)
+            self.bin.add(run / gap.pieces / SECOND, gap.pieces)
 
     def flush(self, *, finished: bool) -> list[tuple[Instant, Instant]]:
         """Judge what is waiting: always at the end of a job or of the recording (`finished`); at the end of a window only
@@ -163,7 +173,7 @@ class Pace:
         return self._judge_all()
 
     def _judge_all(self) -> list[tuple[Instant, Instant]]:
-        gaps, self._gaps = self._gaps, []
+        gaps, self._gaps, self._cycles = self._gaps, [], 0.0
         multiple = any(g.cycles > 1 for g in gaps)
         joined = multiple or self._joining
         self._joining = multiple
@@ -205,7 +215,7 @@ class Pace:
 
     def load(self, state: dict[str, Any]) -> None:
         self._runs, self._watching, self._joining = state["runs"], state["watching"], state["joining"]
-        self._gaps = [Gap(*g) for g in state["gaps"]]
+        self._await([Gap(*g) for g in state["gaps"]])
         self._doubted = [Gap(*g) for g in state["doubted"]]
 
 

@@ -9,7 +9,9 @@ from typing import Any
 
 from gateway.domain.counters import Count, CounterReader, Number, number
 from gateway.domain.equipment import Counts
+from gateway.domain.events import Quantity
 from gateway.domain.instants import Instant
+from gateway.domain.oee import Window
 from gateway.domain.sample import Input
 
 ZERO = Decimal(0)
@@ -26,7 +28,7 @@ class Counted:
     produced: Decimal
     scrap: Decimal
     rework: Decimal
-    counter: Decimal | None
+    counter: Number | None
     late: bool
     since: Instant | None
     gaps: tuple[tuple[str, Count], ...]
@@ -47,10 +49,45 @@ class PieceCounters:
         self.readers = {role: CounterReader(counter) for role, counter in wanted.items() if counter is not None}
         self.tags = frozenset(r.tag for r in self.readers.values())
         self.leading = next((role for role in ("total", "cycles", "good") if role in self.readers), None)
+        self._followers = [reader for role, reader in self.readers.items() if role != self.leading]
         self._makers = ("good", "reject", "rework") if self.leading == "good" else ("total", "cycles")
+        self.moved = False
+        """Whether the last sample changed an accepted raw value."""
+
+    def usual(self, inputs: Mapping[str, Input], at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int) -> int | None:
+        """The pieces of a sample in which the leading counter went on as it should and all others stood still (0: it did too).
+
+        None: there is more to be said of it, and `read` must.
+        """
+        if self.leading is None:
+            return None
+        leader = self.readers[self.leading]
+        held = inputs.get(leader.tag)
+        if held is None or held.bad:
+            return None
+        weight = pieces_per_cycle if self.leading == "cycles" else 1
+        made = leader.usual(held.value, at, seconds_per_piece, pieces_per_cycle, weight)
+        if made is None:
+            return None
+        for reader in self._followers:
+            held = inputs.get(reader.tag)
+            if held is not None and (held.bad or reader.usual(held.value, at, seconds_per_piece, pieces_per_cycle) != 0):
+                return None
+        leader.move(made, at)
+        for reader in self._followers:
+            if reader.tag in inputs:
+                reader.move(0, at)
+        self.moved = made > 0
+        return made * weight
 
     def read(self, inputs: Mapping[str, Input], at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int) -> Counted | None:
         """None when the sample has no counter at all."""
+        before = [reader.raw for reader in self.readers.values()]
+        counted = self._read(inputs, at, seconds_per_piece, pieces_per_cycle)
+        self.moved = [reader.raw for reader in self.readers.values()] != before
+        return counted
+
+    def _read(self, inputs: Mapping[str, Input], at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int) -> Counted | None:
         counts: dict[str, Count] = {}
         lost: set[str] = set()
         for role, reader in self.readers.items():
@@ -91,7 +128,7 @@ class PieceCounters:
             produced=produced,
             scrap=scrap,
             rework=rework,
-            counter=self.raw(self.leading),
+            counter=self.leading_raw,
             late=bool(late),
             since=min((c.since for c in late if c.since is not None), default=None),
             gaps=tuple((self.readers[role].tag, c) for role, c in counts.items() if c.kind or c.undone),
@@ -100,13 +137,9 @@ class PieceCounters:
             lost=lost,
         )
 
-    def raw(self, role: str | None) -> Decimal | None:
-        reader = self.readers.get(role) if role else None
-        return None if reader is None or reader.raw is None else Decimal(reader.raw)
-
-    def raws(self) -> list[Number | None]:
-        """The accepted raw values, in the order of the readers."""
-        return [reader.raw for reader in self.readers.values()]
+    @property
+    def leading_raw(self) -> Number | None:
+        return self.readers[self.leading].raw if self.leading else None
 
     def lose(self) -> None:
         for reader in self.readers.values():
@@ -119,6 +152,20 @@ class PieceCounters:
         for role, reader in self.readers.items():
             if role in state:
                 reader.load(state[role])
+
+
+@dataclass(eq=False, slots=True)
+class Fresh:
+    """Good pieces that are counted and told, and not yet in the windows in which they were made: all of one order and ideal time.
+
+    `until`: these are the windows of the present until then.
+    """
+
+    windows: list[Window]
+    job: str | None
+    ideal_s: Decimal | None
+    until: Instant
+    pieces: int = 0
 
 
 @dataclass(eq=False)
@@ -147,7 +194,7 @@ class PieceLots:
     def __init__(self) -> None:
         self._lots: list[Lot] = []
 
-    def add(self, windows: tuple[str, ...], job: str | None, ideal_s: Decimal | None, good: Decimal, scrap: Decimal = ZERO) -> None:
+    def add(self, windows: tuple[str, ...], job: str | None, ideal_s: Decimal | None, good: Quantity, scrap: Decimal = ZERO) -> None:
         last = self._lots[-1] if self._lots else None
         if last is None or (last.windows, last.job, last.ideal_s) != (windows, job, ideal_s):
             last = Lot(windows, job, ideal_s)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
 from gateway.domain.equipment import WorkUnit
-from gateway.domain.events import Event, QuantityCounted
+from gateway.domain.events import Event, Quantity, QuantityCounted
 from gateway.domain.findings import CounterFindings
 from gateway.domain.inspection import Inspection
 from gateway.domain.instants import Instant, moment
@@ -16,7 +17,7 @@ from gateway.domain.ledger import Ledger
 from gateway.domain.machine import MachineTime
 from gateway.domain.material_use import MaterialUse
 from gateway.domain.orders import ZERO, Orders
-from gateway.domain.pieces import Counted, Mark, PieceCounters, PieceLots
+from gateway.domain.pieces import Counted, Fresh, Mark, PieceCounters, PieceLots
 from gateway.domain.sample import Input
 from gateway.domain.signals import Signals
 from gateway.domain.state import code_of
@@ -43,24 +44,77 @@ class Production:
         self._findings = CounterFindings(unit.name, signals, emit)
         self._lots = PieceLots()
         self._recipes = {code_of(p.recipe): p.product_id for p in unit.products.values() if p.recipe is not None}
-        self._orphans: dict[Instant, Decimal] = {}
+        self._fresh: Fresh | None = None
+        # An ordered one gives up its oldest at once; a plain dict looks for it among all that it gave up before.
+        self._orphans: OrderedDict[Instant, Quantity] = OrderedDict()
         self._changed_orphans: set[Instant] = set()
         self._read_at: Instant = 0
 
     # --- readings -------------------------------------------------------------------------------------------------
 
-    def take(self, inputs: Mapping[str, Input]) -> None:
-        """The inputs of one sample, counters first, then measurements."""
-        product = inputs.get(self._unit.product_tag) if self._unit.product_tag is not None else None
-        if product is not None and not product.bad:
-            self.orders.product_id = self._recipes.get(code_of(product.value))
-            self.orders.set_ideal()
-        ideal, cavities = self.orders.ideal_for(self.ledger.running)
-        counted = self.counters.read(inputs, self._machine.now, None if ideal is None else float(ideal), cavities)
-        if counted is not None:
-            self._count(counted)
+    def take(self, inputs: Mapping[str, Input]) -> bool:
+        """The inputs of one sample, counters first, then measurements; whether product or counters had news."""
+        tag = self._unit.product_tag
+        news = tag is not None and tag in inputs and self._take_product(inputs[tag])
+        now, orders = self._machine.now, self.orders
+        made = self.counters.usual(inputs, now, orders.ideal_s, orders.cavities)
+        if made is not None:
+            self._go_on(made)
+            news |= made > 0
+        else:
+            counted = self.counters.read(inputs, now, orders.ideal_s, orders.cavities)
+            if counted is not None:
+                self.settle()
+                self._count(counted)
+                news = True
         self.material.take(inputs)
         self.inspection.take(inputs)
+        return news
+
+    def _take_product(self, held: Input) -> bool:
+        product_id = self.orders.product_id if held.bad else self._recipes.get(code_of(held.value))
+        if product_id == self.orders.product_id:
+            return False
+        self.settle()
+        self.orders.product_id = product_id
+        self.orders.set_ideal()
+        return True
+
+    def _go_on(self, made: int) -> None:
+        """The usual sample: `made` good pieces of what is running. They wait in `_fresh` until somebody looks at windows or lots."""
+        machine, job = self._machine, self.ledger.running
+        now, still_since = machine.now, machine.still_since() if made else None
+        while_stopped = still_since is not None and still_since < self._read_at
+        machine.piece(made, judge=True)
+        self._read_at = now
+        if not made:
+            return
+        fresh = self._fresh
+        if fresh is None or now >= fresh.until:
+            self.settle()
+            windows, until = machine.windows.present(now, job.job_order_id if job else None)
+            fresh = self._fresh = Fresh(windows, job.job_order_id if job else None, self.orders.ideal, until)
+        fresh.pieces += made
+        if job is None:
+            self._remember_orphan(now, made)
+        self._emit(
+            QuantityCounted(
+                work_unit=self._unit.name, at=moment(now), job_order_id=fresh.job, produced=made, good=made, scrap=0, rework=0,
+                counter=self.counters.leading_raw, late=False, while_stopped=while_stopped,
+            )
+        )  # fmt: skip
+        if job is not None:
+            self.orders.add(job, made, made, ZERO, ZERO)
+            if self.ledger.is_reached:
+                self.settle()
+                self.orders.at_quantity()
+
+    def settle(self) -> None:
+        """Fresh pieces go to their windows and lot: before anybody looks at these, and before order, product or windows change."""
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None and fresh.pieces:
+            add_pieces(fresh.windows, Decimal(fresh.pieces), fresh.ideal_s, late=False, ordered=fresh.job is not None)
+            self._lots.add(tuple(w.key for w in fresh.windows), fresh.job, fresh.ideal_s, fresh.pieces)
 
     def _count(self, counted: Counted) -> None:
         machine = self._machine
@@ -101,10 +155,13 @@ class Production:
         self._machine.windows.changed(windows)
         self._lots.add(tuple(w.key for w in windows), job_id, ideal, produced)
         if job is None:
-            self._orphans[at] = self._orphans.get(at, ZERO) + produced
-            self._changed_orphans.add(at)
-            if len(self._orphans) > _ORPHANS:
-                del self._orphans[next(iter(self._orphans))]
+            self._remember_orphan(at, produced)
+
+    def _remember_orphan(self, at: Instant, pieces: Quantity) -> None:
+        self._orphans[at] = self._orphans.get(at, 0) + pieces
+        self._changed_orphans.add(at)
+        if len(self._orphans) > _ORPHANS:
+            self._orphans.popitem(last=False)
 
     # --- what becomes of pieces later -----------------------------------------------------------------------------
 
@@ -176,7 +233,7 @@ class Production:
     def reassign(self, job: Job, start: Instant, end: Instant) -> Decimal:
         """Pieces counted against no order in [start, end) become the job's; returns how many (0: none are remembered)."""
         chosen = {at: quantity for at, quantity in self._orphans.items() if start <= at < end}
-        moved = sum(chosen.values(), ZERO)
+        moved = ZERO + sum(chosen.values())
         if not moved:
             return ZERO
         for at in chosen:
@@ -225,7 +282,7 @@ class Production:
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def take_changed_orphans(self) -> Collection[tuple[Instant, Decimal]]:
+    def take_changed_orphans(self) -> Collection[tuple[Instant, Quantity]]:
         """Instants with pieces without an order that are new or were reassigned (0 left) since the call before."""
         changed = [(at, self._orphans.get(at, ZERO)) for at in sorted(self._changed_orphans)]
         self._changed_orphans.clear()
@@ -243,7 +300,7 @@ class Production:
         }  # fmt: skip
 
     def load(self, state: dict[str, Any], jobs: Iterable[dict[str, Any]], orphans: Iterable[dict[str, Any]]) -> None:
-        self._orphans = {row["at"]: Decimal(row["quantity"]) for row in sorted(orphans, key=lambda row: int(row["at"]))}
+        self._orphans = OrderedDict((row["at"], Decimal(row["quantity"])) for row in sorted(orphans, key=lambda row: int(row["at"])))
         self.ledger.restore(load_job(row) for row in jobs)
         self.counters.load(state["counters"])
         self._lots.load(state["lots"])

@@ -15,6 +15,7 @@ from math import sqrt
 from typing import Any
 
 from gateway.domain.calendar import HORIZON, Calendar, Span, SpanKind
+from gateway.domain.events import Quantity
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_order import JobOrder
 
@@ -109,7 +110,7 @@ class RateLearner:
         self._calendar = calendar
         self._learned = _Learned()
 
-    def observe(self, at: Instant, good: Decimal) -> None:
+    def observe(self, at: Instant, good: Quantity) -> None:
         """`good` pieces (a correction may be negative) since the call before; an `at` that runs backwards adds no time."""
         learned = self._learned
         seen, learned.seen = learned.seen, at if learned.seen is None else max(at, learned.seen)

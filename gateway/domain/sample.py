@@ -9,9 +9,12 @@ from datetime import datetime
 SampleValue = bool | int | float | str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Input:
-    """One input's value; `good` and `uncertain` values are used, a bad one is unknown (`value` None)."""
+    """One input's value; `good` and `uncertain` values are used, a bad one is unknown (`value` None).
+
+    Nobody changes it. It is not frozen because there is one for every value, and a frozen one takes three times as long to make.
+    """
 
     value: SampleValue
     bad: bool = False

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from gateway.domain.equipment import WorkUnit
+from gateway.domain.equipment import StateFromCounts, WorkUnit
 from gateway.domain.events import Event, Text
 from gateway.domain.facts import Facts
 from gateway.domain.instants import Instant, instant, moment
@@ -17,6 +17,7 @@ from gateway.domain.job import dump_job
 from gateway.domain.job_order import Answer, Fact, JobCommand
 from gateway.domain.kpi import kpi_line
 from gateway.domain.machine import MachineTime
+from gateway.domain.machine_by_gap import MachineByGap
 from gateway.domain.oee import dump_window
 from gateway.domain.outlook import pending_windows
 from gateway.domain.picture import unit_view
@@ -25,7 +26,7 @@ from gateway.domain.sample import Input, Sample
 from gateway.domain.signals import Signals
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.standstill import dump_stop
-from gateway.domain.state import StateReader
+from gateway.domain.state import Condition, StateReader
 from gateway.domain.view import UnitView
 
 VERSION = 1
@@ -55,12 +56,17 @@ class Tracker:
     def __init__(self, unit: WorkUnit) -> None:
         self.unit = unit
         self._events: list[Event] = []
-        self.machine = MachineTime(unit, self._events.append)
+        by_gap = isinstance(unit.state, StateFromCounts)
+        self.machine: MachineTime = (MachineByGap if by_gap else MachineTime)(unit, self._events.append)
         self.signals = Signals(unit.name, self._events.append)
         self.production = Production(unit, self.machine, self.signals, self._events.append)
         self._facts = Facts(self.machine, self.production)
-        self._reader = None if self.machine.by_gap else StateReader(unit.state, unit.reasons)
+        self._reader = None if by_gap else StateReader(unit.state, unit.reasons)
         self._inputs: dict[str, Input] = {}
+        self._said: Condition | None = None
+        """What the state's inputs say as they are now; None: they must be read again."""
+        self.idle_until: Instant = 0
+        """Nothing happens by itself before; `deadline` may be later. Most readings come earlier and need not ask."""
         self.begun = False
         self.dirty = False
         self.late_samples = 0
@@ -77,6 +83,7 @@ class Tracker:
 
     def keep_range(self, start: datetime, end: datetime | None) -> None:
         """Keep one more window over [start, end) beside hours, shifts and jobs; `end` None: up to and with the last reading."""
+        self.production.settle()
         self.machine.windows.start_range(instant(start), None if end is None else instant(end))
 
     def observe(self, sample: Sample) -> list[Event]:
@@ -87,25 +94,48 @@ class Tracker:
         """`observe` for whoever has the time as an instant: a sample's inputs as they were at `at`."""
         if not self.begun:
             self.begin(moment(at))
-        if at < self.machine.now:
+        machine = self.machine
+        if at < machine.now:
             self.late_samples += 1
-        self._go(at)
+        if at < self.idle_until:
+            machine.now = max(machine.now, at)
+        else:
+            self._go(at)
+        news = self._reader is not None and self._read_state(self._reader, inputs)
         self._inputs.update(inputs)
-        if self._reader is not None and not self._reader.tags.isdisjoint(inputs):
-            said = self._reader.read(self._inputs)
+        news |= self.production.take(inputs)
+        # A counter that moved without an event (a baseline) must be on disk before anybody is told its value.
+        self.dirty = self.dirty or bool(self._events) or self.production.counters.moved
+        return self._done() if news or self._events else []
+
+    def _read_state(self, reader: StateReader, inputs: Mapping[str, Input]) -> bool:
+        """Whether the state's inputs have news. Report by exception: what they said before is not looked at again."""
+        read = False
+        for tag in reader.tags:
+            new = inputs.get(tag)
+            if new is not None:
+                read = True
+                held = self._inputs.get(tag)
+                if held is None or held.value != new.value or held.bad != new.bad:
+                    self._said = None
+                    self._inputs[tag] = new
+        if not read:
+            return False
+        said = self._said
+        if said is None:
+            said = self._said = reader.read(self._inputs)
             if said.unmapped is not None:
                 self._unmapped(said.unmapped)
-            self.machine.report(said)
-        before = self.production.counters.raws()
-        self.production.take(inputs)
-        # A counter that moved without an event (a baseline) must be on disk before anybody is told its value.
-        self.dirty = self.dirty or bool(self._events) or self.production.counters.raws() != before
-        return self._done()
+        if said is self.machine.condition and not self.machine.in_doubt:
+            return False
+        self.production.settle()
+        self.machine.report(said)
+        return True
 
     def advance(self, at: datetime) -> list[Event]:
         """Time has passed without a reading: windows close, stops become long, progress is told."""
         target = instant(at)
-        if not self.begun or target < self.deadline:
+        if not self.begun or target < self.idle_until or target < self.deadline:
             return []
         self._go(target)
         self.dirty = True
@@ -145,15 +175,15 @@ class Tracker:
     @property
     def deadline(self) -> Instant:
         """The next instant at which something happens by itself."""
-        due = self.machine.deadline()
-        for other in (self.production.orders.deadline(), self.signals.deadline()):
-            if other is not None and other < due:
-                due = other
-        return due
+        due, told, over = self.machine.deadline(), self.production.orders.deadline(), self.signals.deadline()
+        if told is not None and told < due:
+            due = told
+        return due if over is None or over >= due else over
 
     def _go(self, at: Instant) -> None:
         """Move to `at`, doing on the way what falls due, each at its own instant."""
         machine = self.machine
+        self.production.settle()
         while (due := self.deadline) <= at:
             machine.now = max(machine.now, due)
             machine.fire()
@@ -161,9 +191,11 @@ class Tracker:
             self.signals.fire(machine.now)
             machine.close_windows()
         machine.now = max(machine.now, at)
+        self.idle_until = due
 
     def _done(self) -> list[Event]:
         self.machine.close_windows()
+        self.idle_until = self.deadline
         events = self._events[:]
         self._events.clear()
         return events
@@ -190,9 +222,11 @@ class Tracker:
 
     def lines(self) -> list[dict[str, Any]]:
         """KPI lines of the windows that are not closed, as they stand at the last instant."""
+        self.production.settle()
         return [kpi_line(w, self.unit) for w in pending_windows(self.machine)]
 
     def view(self) -> UnitView:
+        self.production.settle()
         return unit_view(self.unit, self.machine, self.production)
 
     # --- memory ---------------------------------------------------------------------------------------------------
@@ -200,6 +234,7 @@ class Tracker:
     def snapshot(self) -> Snapshot:
         """The hot state and the rows that changed since the snapshot before; call it once per commit."""
         self.dirty = False
+        self.production.settle()
         state = {
             "machine": self.machine.dump(), "production": self.production.dump(), "signals": self.signals.dump(),
             "inputs": {tag: [held.value, held.bad] for tag, held in self._inputs.items()},
@@ -254,6 +289,7 @@ class Tracker:
         self.signals.load(state["signals"])
         self._inputs = {tag: Input(value, bad) for tag, (value, bad) in state["inputs"].items()}
         self.begun = True
+        self._said = None
         if lost:
             self._lose_all()
 

@@ -114,6 +114,11 @@ class WindowBook:
         own = self.job(job)
         return found if own is None else [*found, own]
 
+    def present(self, at: Instant, job: str | None) -> tuple[list[Window], Instant]:
+        """`at` for the present instant, and until when it gives the same as long as no window is opened or closed."""
+        edges = [edge for w in self.open.values() for edge in (w.start, w.end) if edge is not None and edge > at]
+        return self.at(at, job), min(edges, default=at + KEEP)
+
     def by_key(self, keys: Iterable[str]) -> list[Window]:
         wanted = set(keys)
         return [w for w in self.all() if w.key in wanted]
@@ -141,6 +146,8 @@ class WindowBook:
 
     def settle(self, at: Instant) -> list[Window]:
         """Windows that can close now that all time before `at` is decided, oldest end first; then the revised ones."""
+        if not self.closing and not self.revised:
+            return []
         done = [w for w in self.closing if (w.end or 0) <= at]
         if not done and not self.revised:
             return []

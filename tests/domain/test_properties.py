@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -176,6 +178,21 @@ def test_splitting_or_merging_polls_changes_no_count(of: WorkUnit, story: list[S
         if index == 0 or index == len(story) - 1 or index in kept:
             merged.post.read(merged.now, **tags)
     assert merged.post.counted() == every.post.counted()
+
+
+@property_(of=units, story=steps)
+def test_the_short_way_of_a_usual_reading_says_what_the_long_way_says(of: WorkUnit, story: list[Step]) -> None:
+    """Counters that are read as integers and go on as they should are not looked at further; the same figures as floats are."""
+
+    class Floats(Story):
+        def tags(self, made: tuple[int, int, int], state: int | None, recipe: int | None) -> dict[str, Any]:
+            return {tag: float(value) for tag, value in super().tags(made, state, recipe).items()}
+
+    short, long = Story(of).play(story).post.end(), Floats(of).play(story).post.end()
+    assert short.events == long.events
+    assert short.windows() == long.windows()
+    assert short.tracker.view() == long.tracker.view()
+    assert json.loads(short.tracker.snapshot().state) == json.loads(long.tracker.snapshot().state) | {"inputs": ANY}
 
 
 @property_(of=units, story=steps)

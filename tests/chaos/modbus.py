@@ -36,7 +36,7 @@ from gateway.supervise import LinkState, LinkStatus
 from simulators.faults import Fault, FaultProxy
 from simulators.faults import Kind as LinkFault
 from simulators.loopback import HOST
-from tests.chaos.modbus_server import EXCEPTIONS, POISON_BIT, UNIT_ID, WRITE_SHARE, Device, Kind
+from tests.chaos.modbus_server import EXCEPTIONS, KINDS, POISON_BIT, RTU_KINDS, UNIT_ID, WRITE_SHARE, Device, Kind, RtuDevice
 
 TIMEOUT_S = 0.05
 SILENCE_S = 3 * TIMEOUT_S
@@ -45,6 +45,8 @@ DEVICES = 16
 BITS = range(32)
 HALF_OPEN_LIMIT_S = 5.0
 EXCEPTION_LOSSES = 0.1
+REFUSED = ("cannot be trusted", "nothing readable")
+"""In the words of the driver's errors."""
 
 
 class Tracebacks(logging.Handler):
@@ -78,10 +80,10 @@ TAGS: dict[str, dict[str, Any]] = {
 STAMPS = {"holding": 3, "input": 4, "coil": 1, "discrete": 2}
 
 
-def settings_for(port: int, timeout_s: float, interval_s: float) -> ModbusSettings:
+def settings_for(framing: str, port: int, timeout_s: float, interval_s: float) -> ModbusSettings:
     return ModbusSettings.model_validate(
         {
-            "driver": "modbus", "url": f"tcp://{HOST}:{port}", "unit_id": UNIT_ID,
+            "driver": "modbus", "url": f"{framing}://{HOST}:{port}", "unit_id": UNIT_ID,
             "timeout": timeout_s, "interval": interval_s, "tags": TAGS,
         }
     )  # fmt: skip
@@ -126,7 +128,7 @@ class Watch:
         """Serve, poll and write `values`, until all bad replies are given; then look once more at an honest device."""
         server = await asyncio.start_server(self._device.serve, HOST, 0)
         port = server.sockets[0].getsockname()[1]
-        settings = settings_for(port, TIMEOUT_S, 0.01)
+        settings = settings_for("rtu+tcp" if isinstance(self._device, RtuDevice) else "tcp", port, TIMEOUT_S, 0.01)
 
         def driver() -> Driver:
             return make_driver(settings, self._clock, name=self._name, secrets=lambda secret: "")
@@ -211,7 +213,7 @@ class Watch:
         if status.state is LinkState.SILENT:
             self._attribute("no answer")
         elif status.state is LinkState.DISCONNECTED and status.error:
-            self._attribute("refused" if "cannot be trusted" in status.error else "link lost")
+            self._attribute("refused" if any(words in status.error for words in REFUSED) else "link lost")
 
     def _attribute(self, what: str) -> None:
         """The newest bad reply is why."""
@@ -240,15 +242,16 @@ def _shares(kinds: Sequence[Kind], per_kind: int, devices: int, rng: random.Rand
     return [deck[number::devices] for number in range(devices)]
 
 
-async def replies(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES) -> Outcome:
+async def replies(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES, *, rtu: bool = False) -> Outcome:
     """Every kind of bad reply, `per_kind` times to reads and `writes_per_kind` times to writes."""
+    kinds, make = (RTU_KINDS, RtuDevice) if rtu else (KINDS, Device)
     outcome = Outcome()
     rng = random.Random(seed)
-    reads, writes = (_shares(list(Kind), count, devices, rng) for count in (per_kind, writes_per_kind))
+    reads, writes = (_shares(kinds, count, devices, rng) for count in (per_kind, writes_per_kind))
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
         for number in range(devices):
-            device = Device(random.Random(rng.random()), reads[number], list(writes[number]), share=SHARE, silence_s=SILENCE_S)
+            device = make(random.Random(rng.random()), reads[number], list(writes[number]), share=SHARE, silence_s=SILENCE_S)
             for what, deck in (("read", reads), ("write", writes)):
                 outcome.given.update((what, kind) for kind in deck[number])
             # Values nobody else writes: a request that comes twice is seen by its value.
@@ -267,7 +270,7 @@ async def half_open(fault: LinkFault) -> tuple[float, float]:
     server = await asyncio.start_server(device.serve, HOST, 0)
     proxy = FaultProxy(HOST, server.sockets[0].getsockname()[1])
     await proxy.start()
-    settings, clock = settings_for(proxy.port, 1.0, 1.0), SystemClock()
+    settings, clock = settings_for("tcp", proxy.port, 1.0, 1.0), SystemClock()
     good, bad = asyncio.Event(), asyncio.Event()
 
     def on_readings(name: str, batch: Sequence[Reading], pushed: bool) -> None:
@@ -298,7 +301,7 @@ async def half_open(fault: LinkFault) -> tuple[float, float]:
 def table(outcome: Outcome) -> Iterator[str]:
     columns = sorted({what for _, what in outcome.became})
     yield f"{'bad reply':<20}{'to reads':>10}{'to writes':>11}" + "".join(f"{what:>13}" for what in columns)
-    for kind in Kind:
+    for kind in dict.fromkeys(kind for _, kind in sorted(outcome.given, key=lambda given: list(Kind).index(given[1]))):
         row = f"{kind:<20}{outcome.given['read', kind]:>10}{outcome.given['write', kind]:>11}"
         yield row + "".join(f"{outcome.became[kind, what] or '':>13}" for what in columns)
     yield f"{outcome.requests} requests over {outcome.connections} connections in {outcome.seconds:.0f} s"
@@ -326,13 +329,13 @@ def failures(outcome: Outcome) -> Iterator[str]:
             yield f"{fault}: found after {times[0]:.1f} s, back after {times[1]:.1f} s, the limit is {HALF_OPEN_LIMIT_S:g} s"
 
 
-async def run(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES) -> Outcome:
+async def run(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES, *, rtu: bool = False) -> Outcome:
     tracebacks = Tracebacks()
     logger = logging.getLogger("asyncio")
     logger.addHandler(tracebacks)
     logger.propagate = False
     try:
-        outcome = await replies(per_kind, writes_per_kind, seed, devices)
+        outcome = await replies(per_kind, writes_per_kind, seed, devices, rtu=rtu)
     finally:
         logger.removeHandler(tracebacks)
         logger.propagate = True
@@ -348,11 +351,12 @@ def main() -> int:
     parser.add_argument("--writes-per-kind", type=int, help="bad replies of each kind to writes (default a tenth of that)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--devices", type=int, default=DEVICES)
+    parser.add_argument("--rtu", action="store_true", help="serial framing over TCP: eleven kinds, for it has no transaction and no length")
     given = parser.parse_args()
     # Every bad reply is an outage: told a hundred times a second they bury what the run has to say.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     writes = max(given.per_kind // 10, 1) if given.writes_per_kind is None else given.writes_per_kind
-    outcome = asyncio.run(run(given.per_kind, writes, given.seed, given.devices))
+    outcome = asyncio.run(run(given.per_kind, writes, given.seed, given.devices, rtu=given.rtu))
     print(f"seed {given.seed}", *table(outcome), sep="\n")
     wrong = list(failures(outcome))
     print(*wrong, sep="\n", end="\n" if wrong else "")

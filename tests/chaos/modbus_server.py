@@ -1,4 +1,4 @@
-"""A Modbus TCP device that writes its bytes by hand and answers badly on demand.
+"""Modbus devices that write their bytes by hand and answer badly on demand: over TCP, or with serial framing in a TCP connection.
 
 What an honest reply says can be checked: a stamp that grows with every request, and its complement. Whatever a bad reply says
 is poison: a well-formed stamp of a range that no honest reply uses. So any value that was taken from a bad reply is seen.
@@ -15,6 +15,8 @@ import struct
 from collections import Counter
 from collections.abc import Callable
 from enum import StrEnum
+
+from pymodbus.framer.rtu import FramerRTU
 
 UNIT_ID = 7
 POISON = 1 << 31
@@ -49,8 +51,15 @@ class Kind(StrEnum):
     HALF = "half a reply"
     TWO = "two replies"
     NONE = "none"
+    CHECKSUM = "wrong checksum"
 
 
+KINDS = tuple(kind for kind in Kind if kind is not Kind.CHECKSUM)
+RTU_KINDS = (
+    Kind.SHORT, Kind.LONG, Kind.WRONG_FUNCTION, Kind.WRONG_UNIT, Kind.GARBAGE, Kind.BUSY, Kind.GATEWAY_PATH, Kind.GATEWAY_TARGET, Kind.HALF,
+    Kind.NONE, Kind.CHECKSUM,
+)  # fmt: skip
+"""Serial framing has no transaction and no length; a second reply cannot be told from the one to the next request of the same kind."""
 EXCEPTIONS = {Kind.BUSY: 0x06, Kind.GATEWAY_PATH: 0x0A, Kind.GATEWAY_TARGET: 0x0B}
 
 
@@ -88,15 +97,25 @@ class Device:
         self.connections += 1
         try:
             while True:
-                tid, _, length, unit = _HEADER.unpack(await reader.readexactly(7))
-                pdu = await reader.readexactly(length - 1)
-                assert unit == UNIT_ID
+                tid, pdu = await self._request(reader)
                 self.requests += 1
                 self._answer(tid, pdu, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
+
+    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+        """(transaction, PDU)."""
+        tid, _, length, unit = _HEADER.unpack(await reader.readexactly(7))
+        assert unit == UNIT_ID
+        return tid, await reader.readexactly(length - 1)
+
+    def _frame(self, tid: int, pdu: bytes) -> bytes:
+        return frame(tid, pdu)
+
+    def _spoilt(self, kind: Kind, tid: int, request: bytes, poison: bytes) -> bytes:
+        return _SPOILT[kind](self._rng, tid, request, poison)
 
     def _answer(self, tid: int, request: bytes, writer: asyncio.StreamWriter) -> None:
         plan = self.reads if request[0] in READS else self.writes
@@ -111,7 +130,7 @@ class Device:
             if kind is None or (kind not in EXCEPTIONS and self._rng.random() < OBEYED_SHARE):
                 self.setpoint = value
         if kind is None:
-            writer.write(frame(tid, self._reply(request, poisoned=False)))
+            writer.write(self._frame(tid, self._reply(request, poisoned=False)))
             return
         now, later, after_s = self._bad(kind, tid, request)
         writer.write(now)
@@ -142,21 +161,21 @@ class Device:
     def _bad(self, kind: Kind, tid: int, request: bytes) -> tuple[bytes, bytes, float]:
         """What is sent at once, what is sent later, and how many seconds later."""
         if kind in EXCEPTIONS:
-            return frame(tid, bytes([request[0] | 0x80, EXCEPTIONS[kind]])), b"", 0.0
+            return self._frame(tid, bytes([request[0] | 0x80, EXCEPTIONS[kind]])), b"", 0.0
         poison = self._reply(request, poisoned=True)
         draw = self._rng.random
         match kind:
             case Kind.TWO:
                 # The first one counts; the second one comes with it or into the next request.
-                return frame(tid, self._reply(request, poisoned=False)), frame(tid, poison), draw() * LATE_S
+                return self._frame(tid, self._reply(request, poisoned=False)), self._frame(tid, poison), draw() * LATE_S
             case Kind.HALF:
-                whole = frame(tid, poison)
+                whole = self._frame(tid, poison)
                 cut = self._rng.randrange(1, len(whole))
                 return whole[:cut], whole[cut:] if draw() < 0.5 else b"", self._silence_s
             case Kind.NONE:
-                return b"", frame(tid, poison) if draw() < 0.5 else b"", self._silence_s
+                return b"", self._frame(tid, poison) if draw() < 0.5 else b"", self._silence_s
             case _:
-                return _SPOILT[kind](self._rng, tid, request, poison), b"", 0.0
+                return self._spoilt(kind, tid, request, poison), b"", 0.0
 
 
 def _say(writer: asyncio.StreamWriter, data: bytes) -> None:
@@ -168,48 +187,87 @@ Spoil = Callable[[random.Random, int, bytes, bytes], bytes]
 """(random numbers, transaction id, request PDU, poisoned reply PDU) -> bytes on the wire."""
 
 
-def _short(rng: random.Random, tid: int, request: bytes, poison: bytes) -> bytes:
+def _short(rng: random.Random, request: bytes, poison: bytes) -> bytes:
     if request[0] not in READS:
-        return frame(tid, poison[: rng.randrange(1, 5)])
+        return poison[: rng.randrange(1, 5)]
     body = poison[2 : 2 + rng.randrange(len(poison) - 2)]
     # Some count what they send, some claim what was asked for.
-    return frame(tid, bytes([poison[0], rng.choice((len(body), poison[1]))]) + body)
+    return bytes([poison[0], rng.choice((len(body), poison[1]))]) + body
 
 
-def _long(rng: random.Random, tid: int, request: bytes, poison: bytes) -> bytes:
+def _long(rng: random.Random, request: bytes, poison: bytes) -> bytes:
     # One byte more than whole registers is as wrong as a register more.
     more = rng.randbytes(rng.randrange(1, 60))
     if request[0] not in READS:
-        return frame(tid, poison + more[:6])
-    return frame(tid, bytes([poison[0], rng.choice((len(poison) - 2 + len(more), poison[1]))]) + poison[2:] + more)
+        return poison + more[:6]
+    return bytes([poison[0], rng.choice((len(poison) - 2 + len(more), poison[1]))]) + poison[2:] + more
 
 
-def _wrong_function(rng: random.Random, tid: int, request: bytes, poison: bytes) -> bytes:
+def _wrong_function(rng: random.Random, request: bytes, poison: bytes) -> bytes:
     other = rng.choice([code for code in (1, 2, 3, 4, 5, 6, 15, 16, 22, 43, 100) if code != request[0]])
-    return frame(tid, bytes([other | rng.choice((0, 0, 0x80))]) + poison[1:])
+    return bytes([other | rng.choice((0, 0, 0x80))]) + poison[1:]
 
 
-def _wrong_protocol(rng: random.Random, tid: int, request: bytes, poison: bytes) -> bytes:
-    return frame(tid, poison, protocol=rng.randrange(1, 1 << 16))
+_PDUS: dict[Kind, Callable[[random.Random, bytes, bytes], bytes]] = {
+    Kind.SHORT: _short,
+    Kind.LONG: _long,
+    Kind.WRONG_FUNCTION: _wrong_function,
+}
+"""(random numbers, request PDU, poisoned reply PDU) -> reply PDU."""
 
 
-def _wrong_unit(rng: random.Random, tid: int, request: bytes, poison: bytes) -> bytes:
-    return frame(tid, poison, unit=rng.choice([unit for unit in range(256) if unit != UNIT_ID]))
+def _another_unit(rng: random.Random) -> int:
+    return rng.choice([unit for unit in range(256) if unit != UNIT_ID])
 
 
-def _garbage(rng: random.Random, tid: int, request: bytes, poison: bytes) -> bytes:
+def _garbage(rng: random.Random) -> bytes:
     return rng.randbytes(rng.randrange(1, 600))
 
 
 _SPOILT: dict[Kind, Spoil] = {
-    Kind.SHORT: _short,
-    Kind.LONG: _long,
-    Kind.WRONG_FUNCTION: _wrong_function,
+    **{kind: lambda rng, tid, request, poison, spoil=spoil: frame(tid, spoil(rng, request, poison)) for kind, spoil in _PDUS.items()},
     Kind.WRONG_TRANSACTION: lambda rng, tid, request, poison: frame(tid + rng.randrange(1, 1 << 16), poison),
     Kind.TRANSACTION_0: lambda rng, tid, request, poison: frame(0, poison),
     Kind.STALE: lambda rng, tid, request, poison: frame(tid - rng.randrange(1, 10), poison),
-    Kind.WRONG_UNIT: _wrong_unit,
-    Kind.WRONG_PROTOCOL: _wrong_protocol,
-    Kind.GARBAGE: _garbage,
+    Kind.WRONG_UNIT: lambda rng, tid, request, poison: frame(tid, poison, unit=_another_unit(rng)),
+    Kind.WRONG_PROTOCOL: lambda rng, tid, request, poison: frame(tid, poison, protocol=rng.randrange(1, 1 << 16)),
+    Kind.GARBAGE: lambda rng, tid, request, poison: _garbage(rng),
     Kind.HUGE_LENGTH: lambda rng, tid, request, poison: frame(tid, poison, length=rng.randrange(len(poison) + 2, 1 << 16)),
 }
+
+
+class RtuDevice(Device):
+    """The same with serial framing: unit, PDU, checksum."""
+
+    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
+        head = await reader.readexactly(7)
+        if head[1] in (15, 16):
+            head += await reader.readexactly(head[6])
+            rest = await reader.readexactly(2)
+        else:
+            rest = await reader.readexactly(1)
+        whole = head + rest
+        assert whole[0] == UNIT_ID
+        assert _with_checksum(whole[:-2]) == whole
+        return 0, whole[1:-2]
+
+    def _frame(self, tid: int, pdu: bytes) -> bytes:
+        return _with_checksum(bytes([UNIT_ID]) + pdu)
+
+    def _spoilt(self, kind: Kind, tid: int, request: bytes, poison: bytes) -> bytes:
+        rng = self._rng
+        match kind:
+            case Kind.WRONG_UNIT:
+                return _with_checksum(bytes([_another_unit(rng)]) + poison)
+            case Kind.GARBAGE:
+                return _garbage(rng)
+            case Kind.CHECKSUM:
+                whole = bytearray(self._frame(tid, poison))
+                whole[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
+                return bytes(whole)
+            case _:
+                return self._frame(tid, _PDUS[kind](rng, request, poison))
+
+
+def _with_checksum(data: bytes) -> bytes:
+    return data + FramerRTU.compute_CRC(data).to_bytes(2, "big")

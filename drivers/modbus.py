@@ -32,8 +32,10 @@ EXCEPTIONS = {
 
 # These say "this request never works here"; the others (busy, gateway path) pass by themselves.
 REFUSALS = frozenset({1, 2, 3})
-# A gateway's word for "there is no unit behind me": each further request would cost its whole timeout.
+# A gateway's word for "there is no unit behind me": each further request would cost its whole timeout. Some units stay silent about a
+# single range, so it takes two such answers, and none of the unit itself, before the rest of a look is left out.
 UNREACHED = frozenset({10, 11})
+UNREACHED_AFTER = 2
 # A refused register is asked again this often: someone may load the missing program block meanwhile.
 REFUSED_RETRY_S = 30.0
 # A few sets of tags are read by turns: all of them by the poller, single ones by whoever writes and reads back.
@@ -65,11 +67,16 @@ class _Look:
     def __init__(self, plan: _Plan, *, ask_refused: bool) -> None:
         self.readings: list[Reading | None] = [None] * len(plan.tags)
         self.pending = plan.blocks[::-1]
+        self.wanted = len(plan.blocks)
         self.kept: list[tuple[Block, Places]] = []
         self.ask_refused = ask_refused
         self.splits = plan.requests - len(plan.blocks)
         self.received_at: datetime | None = None
+        self.missed: list[tuple[Block, Places]] = []
+        """Blocks for which the gateway did not reach the unit: asked last next time, so that they never stand before the others."""
+        self.answered = False
         self.unreached = ""
+        """Why the rest of this look is not asked for; empty: it is."""
 
 
 class ModbusDriver:
@@ -131,7 +138,7 @@ class ModbusDriver:
             await self._ask(look)
         else:
             await self._ask_at_once(look)
-        plan.blocks = look.kept
+        plan.blocks = look.kept + look.missed
         self._unreached = look.unreached
         return [reading for reading in look.readings if reading is not None]
 
@@ -157,7 +164,6 @@ class ModbusDriver:
             for worker in workers:
                 worker.cancel()
             await asyncio.gather(*workers, return_exceptions=True)
-        look.kept.sort(key=lambda kept: (kept[0].table, kept[0].address))
 
     async def _ask(self, look: _Look) -> None:
         while look.pending:
@@ -165,16 +171,18 @@ class ModbusDriver:
             known = "" if look.ask_refused else self._refused.get(block.points[0].tag, "")
             known = known or look.unreached
             code = 0 if known else await self._read_block(block, places, look)
+            look.answered = look.answered or not (known or code in UNREACHED)
             if code in (2, 3) and look.splits > 0 and (parts := split(block, self._settings.limits)):
                 # Only the guilty register shall be bad: the smaller requests are kept for the life of this connection.
                 by_tag = dict(zip(block.tags, places, strict=True))
                 look.pending += [(part, _side_by_side([by_tag[tag] for tag in part.tags])) for part in reversed(parts)]
                 look.splits -= len(parts)
                 continue
-            look.kept.append((block, places))
+            (look.missed if code in UNREACHED else look.kept).append((block, places))
             if code or known:
-                if code in UNREACHED:
+                if code in UNREACHED and len(look.missed) >= min(UNREACHED_AFTER, look.wanted) and not look.answered:
                     look.unreached = _exception_name(code)
+                    self._seat.unreached()
                 # A block that waits for its split is not refused as a whole.
                 lasting = not look.unreached and (bool(known) or (code in REFUSALS and len(block.points) == 1) or code == 1)
                 self._mark_bad(block, places, look, known or _exception_name(code), lasting=lasting)
@@ -216,13 +224,9 @@ class ModbusDriver:
         """One request, sent once, and its reply after all checks; it may be an exception reply. Raises LinkError."""
         reply = await self._seat.request(function, address, count, values)
         self._answered_at = self._clock.monotonic()
-        if not reply.isError():
-            self._seat.answered()
-            return reply
-        self._incidents["exception_reply"] += 1
-        if _exception_code(reply) in UNREACHED:
-            self._seat.unreached()
-        else:
+        if reply.isError():
+            self._incidents["exception_reply"] += 1
+        if not reply.isError() or _exception_code(reply) not in UNREACHED:
             self._seat.answered()
         return reply
 

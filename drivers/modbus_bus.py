@@ -52,6 +52,8 @@ class Bus:
 
     def __init__(self, address: Address, clock: Clock) -> None:
         self.address = address
+        self.line = address.line
+        """Its name at the start: that of a serial port that is pulled out changes."""
         self.clock = clock
         self.seats: set[Seat] = set()
         self.joined = 0
@@ -182,7 +184,8 @@ class Seat:
         buses = _BUSES.setdefault(asyncio.get_running_loop(), {})
         bus = buses.get(self._address.line)
         if bus is None:
-            bus = buses[self._address.line] = Bus(self._address, self._clock)
+            bus = Bus(self._address, self._clock)
+            buses[bus.line] = bus
         bus.seats.add(self)
         self._bus = bus
         bus.widen(connections)
@@ -240,8 +243,8 @@ class Seat:
         if not bus.seats:
             bus.close()
             buses = _BUSES.get(asyncio.get_running_loop(), {})
-            if buses.get(self._address.line) is bus:
-                del buses[self._address.line]
+            if buses.get(bus.line) is bus:
+                del buses[bus.line]
 
     def _fail(self) -> None:
         # The driver is thrown away after any LinkError: until then it must not speak again.

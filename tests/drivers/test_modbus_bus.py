@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import struct
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 
-from drivers.base import LinkError, Quality, SilentLinkError
+from drivers.base import LinkError, Quality, Reading, SilentLinkError
 from drivers.modbus import ModbusDriver
 from drivers.modbus_address import Address
 from drivers.modbus_bus import Bus
+from gateway.acquisition.poller import Poller
+from gateway.clock import SystemClock
+from gateway.metrics import Metrics
 from tests.drivers.devices import within
 from tests.drivers.modbus_line import Gateway, device, running
 from tests.manual_clock import ManualClock
@@ -156,11 +162,29 @@ async def test_a_unit_that_its_gateway_cannot_reach_is_bad_and_left_alone(code: 
                 assert {(reading.value, reading.quality, reading.detail) for reading in readings} == {
                     (None, Quality.BAD, {10: "GatewayPathUnavailable (10)", 11: "GatewayTargetDeviceFailedToRespond (11)"}[code])
                 }
-            assert gateway.count[1] == 2, "one request a poll, and after two polls none for a while"
-            assert lost.incidents == {"exception_reply": 2}
+            assert gateway.count[1] == 4, "two requests a poll, and after two polls none for a while"
+            assert lost.incidents == {"exception_reply": 4}
             assert lost.refused == {}
             assert (await alive.read(["r0"]))[0].value == 2000
         assert gateway.connections == 1
+
+
+async def test_a_range_that_its_unit_is_silent_about_costs_the_others_nothing() -> None:
+    class Choosy(Gateway):
+        """Unit 1 does not answer its gateway for the first two ranges."""
+
+        async def _answer(self, writer: asyncio.StreamWriter, tid: int, unit: int, request: bytes) -> None:
+            self.refused = {1: 11} if struct.unpack(">H", request[1:3])[0] < 400 else {}
+            await super()._answer(writer, tid, unit, request)
+
+    async with running(Choosy()) as gateway:
+        url = f"tcp://127.0.0.1:{gateway.port}"
+        async with connected(device(url, 1, registers=5), device(url, 2)) as (choosy, _):
+            tags = [f"r{200 * i}" for i in range(5)]
+            await choosy.read(tags)
+            for _ in range(3):
+                assert [reading.value for reading in await choosy.read(tags)] == [None, None, 1400, 1600, 1800]
+            assert choosy.refused == {}
 
 
 async def test_who_waits_while_the_line_cannot_be_opened_does_not_try_as_well() -> None:
@@ -253,3 +277,27 @@ async def test_single_values_are_written_as_the_device_wants_them(write: str, fu
             await driver.write("w", 5)
             await driver.write("d", 70_000)
         assert [function for _, function, _ in gateway.asked] == functions
+
+
+@pytest.mark.slow
+async def test_behind_a_poller_a_dead_neighbour_is_asked_less_and_less_while_the_others_go_on() -> None:
+    clock, metrics, taken = SystemClock(), Metrics(), Counter[str]()
+
+    def take(name: str, batch: Sequence[Reading], pushed: bool) -> None:
+        taken[name] += batch[0].quality is Quality.GOOD
+
+    async with running(Gateway()) as gateway:
+        gateway.dead = {1}
+        url = f"tcp://127.0.0.1:{gateway.port}"
+        pollers = [
+            Poller(f"u{unit}", partial(device, url, unit), ["r0"], 0.1, clock, metrics, take, lambda status: None, "gateway")
+            for unit in (1, 2, 3)
+        ]
+        tasks = [asyncio.create_task(poller.run()) for poller in pollers]
+        await asyncio.sleep(5)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        assert 3 <= gateway.count[1] <= 5, "at 0, 0.3, about 1.5 and 4 s"
+        assert taken["u1"] == 0
+        assert min(taken["u2"], taken["u3"]) >= 20

@@ -71,7 +71,7 @@ class OpcUaDriver:
         self._nodes: dict[str, ua.NodeId] = {}
         self._uris: list[str] = []
         self._bounds = Limits.of(PROFILES[settings.profile])
-        self._structures = Structures()
+        self._structures = Structures(settings.url)
         self._stamps = ua.TimestampsToReturn.Source
         self._refused: dict[str, str] = {}
         self._monitored: dict[str, ua.NodeId] = {}
@@ -122,13 +122,17 @@ class OpcUaDriver:
         namespaces, *limits = await self._values([_NAMESPACES, *LIMIT_NODES])
         self._bounds = Limits.announced(PROFILES[self._settings.profile], limits)
         await self._find_nodes(namespaces)
+        await self._load_structures()
+
+    async def _load_structures(self) -> None:
         if any(place.member for place in self._places.values()):
             async with self._session.guard(STRUCTURES_S):
-                await self._structures.load(self._session.client)
+                await self._structures.load(self._session.client, self._bounds.per_read)
 
     async def _survey(self) -> None:
-        """The namespaces again: a program download may have changed their order."""
+        """Namespaces and structures again: a program download may have changed their order, and what they mean."""
         await self._find_nodes(*await self._values([_NAMESPACES]))
+        await self._load_structures()
 
     async def _values(self, nodes: Sequence[ua.NodeId]) -> list[object]:
         async with self._session.guard(self._settings.timeout):

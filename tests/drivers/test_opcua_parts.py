@@ -11,14 +11,18 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from asyncua import ua
+from asyncua.client.client import Client
 from asyncua.client.ua_session import UaSession
 from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
+from asyncua.ua import uatypes
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
+from drivers import opcua_structures
 from drivers.base import Quality, TagError, Value
 from drivers.opcua_profiles import Profile
 from drivers.opcua_subscriber import OpcUaSubscriber
+from simulators.loopback import HOST
 from tests.drivers.devices import NAMESPACE, SubscribedDevice, by_tag, within
 from tests.drivers.test_opcua import Hurried, Listening, subscriber
 
@@ -39,7 +43,7 @@ class Workshop(SubscribedDevice):
             self.server, self.index, "Point", [field("X", ua.VariantType.Double), field("Y", ua.VariantType.Double)]
         )
         self.mode_type = await new_enum(self.server, self.index, "Mode", ["Off", "Hand", "Auto"])
-        count, _ = await new_struct(
+        await new_struct(
             self.server, self.index, "CountType",
             [
                 field("ID", ua.VariantType.Int32), field("Name", ua.VariantType.String), field("AccCount", ua.VariantType.Int64),
@@ -48,7 +52,8 @@ class Workshop(SubscribedDevice):
             ],
         )  # fmt: skip
         await self.server.load_data_type_definitions()
-        self.count_type = count
+        self.types = [ua.CountType, ua.Point, ua.Mode]
+        forget_here(self.types)
         values: dict[str, Any] = {
             "total": ua.Variant(2**63 + 5, ua.VariantType.UInt64), "low": ua.Variant(-(2**63), ua.VariantType.Int64),
             "list": ua.Variant([10, 20, 30], ua.VariantType.Int32), "mode": ua.Variant(2, ua.VariantType.Int32),
@@ -63,8 +68,9 @@ class Workshop(SubscribedDevice):
         await self.put("secret", 1, status=StatusCodes.BadUserAccessDenied)
 
     def count(self, number: int) -> ua.Variant:
-        point = ua.Point(X=1.5, Y=float(number))
-        made = ua.CountType(ID=7, Name="total", AccCount=2**40 + number, At=point, Trail=[point, ua.Point(X=9.0)], Mode=ua.Mode.Auto)
+        count, point, mode = self.types
+        at = point(X=1.5, Y=float(number))
+        made = count(ID=7, Name="total", AccCount=2**40 + number, At=at, Trail=[at, point(X=9.0)], Mode=mode.Auto)
         return ua.Variant(made, ua.VariantType.ExtensionObject)
 
     def id_of(self, name: str) -> ua.NodeId:
@@ -74,6 +80,15 @@ class Workshop(SubscribedDevice):
         data = ua.DataValue(value if isinstance(value, ua.Variant) else ua.Variant(value, kind), ua.StatusCode(status))
         data.SourceTimestamp = datetime.now(UTC)
         await self.server.write_attribute_value(self.id_of(name), data)
+
+
+def forget_here(types: list[Any]) -> None:
+    """As if the server ran in another process: it can still write its structures, nobody here knows how to read them."""
+    for register in (uatypes.extension_objects_by_typeid, uatypes.extension_objects_by_datatype, uatypes.enums_by_datatype):
+        for key in [key for key, made in register.items() if made in types]:
+            del register[key]
+    for made in types:
+        delattr(ua, made.__name__)
 
 
 def field(name: str, kind: ua.VariantType) -> ua.StructureField:
@@ -151,6 +166,36 @@ async def test_structures_come_over_a_subscription_and_leave_nothing_in_the_libr
         await within(5, lambda: heard.of("deep")[-1].value == 42.0)
         assert heard.of("member")[-1].value == 2**40 + 42
     await shop.put("count", shop.count(41))
+
+
+async def test_definitions_are_read_once_and_again_where_the_server_has_others(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    loads = []
+    load = Client.load_data_type_definitions
+
+    async def counted(self: Client) -> Any:
+        loads.append(self)
+        return await load(self)
+
+    monkeypatch.setattr(Client, "load_data_type_definitions", counted)
+
+    async def look() -> int:
+        driver = shop.driver(tags={"deep": named("count", member="At.Y")}, mode="poll")
+        await driver.connect()
+        try:
+            assert [reading.value for reading in await driver.read(["deep"])] == [41.0]
+        finally:
+            await driver.close()
+        return len(loads)
+
+    opcua_structures._known.clear()
+    assert [await look(), await look()] == [1, 1]
+    known = opcua_structures._known[f"opc.tcp://{HOST}:{shop.port}"]
+    known.definitions = dict.fromkeys(known.definitions)
+    assert [await look(), await look()] == [2, 2]
+    known = opcua_structures._known[f"opc.tcp://{HOST}:{shop.port}"]
+    known.missed.add(ua.NodeId(7, 7))
+    assert [await look(), await look()] == [3, 3], "what is not there after all is not asked for again"
+    assert opcua_structures._known[f"opc.tcp://{HOST}:{shop.port}"].hopeless == {ua.NodeId(7, 7)}
 
 
 async def test_text_that_is_no_unicode_can_still_be_told(shop: Workshop) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 
 from drivers.base import LinkError, PeerRefusedError
 
+RETRY_S = 5.0
+"""Only a person can change the answer: soon enough for one who waits for it, seldom enough for a small PLC."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -126,12 +129,14 @@ REFUSALS: dict[str, Refusal] = {
 def refused(name: str, peer: str, **known: str) -> PeerRefusedError:
     """The refusal `name` of the table about `peer`. Raises KeyError where `known` lacks something."""
     refusal = REFUSALS[name]
-    return PeerRefusedError(
+    error = PeerRefusedError(
         f"{peer} refused, {refusal.reason}: {refusal.says.format_map(known)}",
         reason=refusal.reason,
         remedy_fr=refusal.remedy_fr.format_map(known),
         remedy_en=refusal.remedy_en.format_map(known),
     )
+    error.retry_after_s = RETRY_S
+    return error
 
 
 def not_let_in(peer: str, detail: str) -> LinkError:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -353,45 +352,30 @@ async def test_after_a_program_download_data_is_back_within_seconds(shop: Worksh
     await shop.reset()
 
 
-async def test_namespaces_in_another_order_after_a_download(tmp_path: Path) -> None:
-    plc = SubscribedDevice(tmp_path)
-    await plc.start()
-    try:
-        driver = subscriber(plc)
-        async with Listening(driver) as heard:
-            array = plc.server.get_node(ua.NodeId(2255))
-            uris = list(await array.read_value())
-            await plc.server.register_namespace("urn:test:new")
-            old, new = uris.index(NAMESPACE), len(uris)
-            await plc.server.delete_nodes(list(plc.nodes.values()))
-            uris = list(await array.read_value())
-            uris[old], uris[new] = uris[new], uris[old]
-            await array.write_value(uris)
-            node = await plc.folder_node.add_variable(ua.NodeId.from_string(f"ns={new};s=parts"), "parts", 72_000)
-            await within(8, lambda: heard.of("parts")[-1].value == 72_000)
-            await node.write_value(72_001)
-            await within(8, lambda: heard.of("parts")[-1].value == 72_001)
-    finally:
-        await plc.stop()
+async def test_the_servers_time_is_asked_for_where_there_is_no_source_time(shop: Workshop) -> None:
+    async def put(value: int, at: datetime) -> None:
+        data = ua.DataValue(ua.Variant(value, ua.VariantType.Int32), ServerTimestamp=at)
+        await shop.server.write_attribute_value(shop.id_of("mode"), data)
+
+    await put(0, datetime.now(UTC))
+    async with Listening(subscriber(shop, tags={"mode": named("mode")}), ["mode"]) as heard:
+        at = datetime.now(UTC)
+        await put(1, at)
+        await within(5, lambda: heard.of("mode")[-1].value == 1)
+        assert heard.of("mode")[-1].source_time == at
+    await put(2, datetime.now(UTC))
 
 
-class Stampless(SubscribedDevice):
-    """Gives no source time, as some gateways in front of old machines."""
-
-    async def show(self, tag: str, value: Value, status: int = 0, at: datetime | None = None) -> None:
-        self.values[tag] = value
-        data = ua.DataValue(ua.Variant(value, self.kinds[tag]), ServerTimestamp=at or datetime.now(UTC))
-        await self.server.write_attribute_value(self.nodes[tag].nodeid, data)
-
-
-async def test_the_servers_time_is_asked_for_where_there_is_no_source_time(tmp_path: Path) -> None:
-    plc = Stampless(tmp_path)
-    await plc.start()
-    try:
-        async with Listening(subscriber(plc)) as heard:
-            at = datetime.now(UTC)
-            await plc.show("parts", 70_001, at=at)
-            await within(5, lambda: heard.of("parts")[-1].value == 70_001)
-            assert heard.of("parts")[-1].source_time == at
-    finally:
-        await plc.stop()
+async def test_namespaces_in_another_order_after_a_download(shop: Workshop) -> None:
+    array = shop.server.get_node(ua.NodeId(2255))
+    before = list(await array.read_value())
+    async with Listening(subscriber(shop)) as heard:
+        new = len(before)
+        uris = [*before, NAMESPACE]
+        uris[before.index(NAMESPACE)] = "urn:test:new"
+        await shop.server.delete_nodes(list(shop.nodes.values()))
+        await array.write_value(uris)
+        node = await shop.folder_node.add_variable(ua.NodeId.from_string(f"ns={new};s=parts"), "parts", 72_000)
+        await within(8, lambda: heard.of("parts")[-1].value == 72_000)
+        await node.write_value(72_001)
+        await within(8, lambda: heard.of("parts")[-1].value == 72_001)

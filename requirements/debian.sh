@@ -25,8 +25,8 @@ test)
     needs mosquitto command -v mosquitto       # the broker of the uplink and daemon tests
     needs chromium command -v chromium         # opens the status pages
     needs faketime command -v faketime         # steps the clock of a daemon
-    needs libmodbus-dev test -e /usr/include/modbus/modbus.h # a Modbus client that is not ours
-    needs gcc command -v gcc                   # compiles that client
+    needs libmodbus-dev test -e /usr/include/modbus/modbus.h # a Modbus server that is not ours
+    needs gcc command -v gcc                   # compiles that server
     needs systemd command -v systemd-analyze   # judges the hardening of the unit
     ;;
 peers)

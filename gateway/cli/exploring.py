@@ -16,6 +16,7 @@ from gateway.cli.run import default_state_dir
 from gateway.clock import SystemClock
 from gateway.config import SecretError, read_secret
 from gateway.config.one_device import OneDevice
+from gateway.supervise import honour_cancellation
 
 STOPPED = 130
 """Exit status after Ctrl-C, as shells use it."""
@@ -77,6 +78,8 @@ class Progress:
         self._next_at = self._clock.monotonic() + self._pause_s
 
     def __call__(self, text: str) -> None:
+        """Called between two requests, so that Ctrl-C ends a browse whatever a library did with it."""
+        honour_cancellation()
         now = self._clock.monotonic()
         if now < self._next_at:
             return

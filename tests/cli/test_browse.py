@@ -211,6 +211,11 @@ def test_a_device_that_the_file_does_not_have(tmp_path: Path, capsys: pytest.Cap
     assert "the file cannot be read" in capsys.readouterr().err
 
 
+def hears_ctrl_c() -> None:
+    """A shell starts what runs in its background deaf to it, and with that the tests' own children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["browse", "read"])
 async def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str) -> None:
@@ -228,7 +233,7 @@ async def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path, capsys: pytest
     async with server:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "gateway", command, str(line.path), "plc", "--state-dir", str(tmp_path),
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, preexec_fn=hears_ctrl_c,
         )  # fmt: skip
         async with asyncio.timeout(60):
             await asked.wait()

@@ -230,6 +230,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "tries": ("Essais", "Tries"),
     "next_try_head": ("Prochain essai", "Next try"),
     "cuts": ("Coupures", "Outages"),
+    "refused_tags": ("Variables refusées par l’automate :", "Tags the PLC refuses:"),
     "link.connected": ("connecté", "connected"),
     "link.connecting": ("connexion en cours", "connecting"),
     "link.disconnected": ("coupé", "cut"),

@@ -13,6 +13,7 @@ import pytest
 from gateway.status.board import Board, Revisions
 from gateway.status.page import SCREENS, Pages, Screen
 from gateway.status.words import words
+from gateway.supervise import LinkState
 from tests.manual_clock import ManualClock
 from tests.status import fake_board
 from tests.status.fake_board import BOARDS
@@ -205,6 +206,17 @@ def test_links_and_journal_tell_what_to_type() -> None:
         "08:00 · TRS 71,0 %",
     ):
         assert event in journal, event
+
+
+def test_refused_tags_are_named_beside_their_link_with_the_reason_for_the_expert() -> None:
+    board = fake_board.board()
+    refusals = {f"t{number:02}": "BadNodeIdUnknown" for number in range(23)}
+    link = replace(board.links[0], state=LinkState.DEGRADED, refused_tags=tuple(refusals), refusals=refusals)
+    links = read(pages(replace(board, links=(link, *board.links[1:]))).page(screen("links"), "en"))
+    assert "degraded" in links
+    assert "Tags the PLC refuses: t00, t01," in links
+    assert "t19 +3" in links
+    assert "t22=BadNodeIdUnknown" in links
 
 
 def test_old_data_are_marked() -> None:

@@ -276,9 +276,8 @@ async def chaos(server: str, folder: Path, *, mode: str = "subscribe", **options
     async with aiohttp.ClientSession(connector=one, timeout=aiohttp.ClientTimeout(total=20)) as http:
         daemon = Daemon(folder, proxy.port, http, mode=mode)
         try:
-            await plc.start()
             await proxy.start()
-            await daemon.start()
+            await asyncio.gather(plc.start(), daemon.start())
             yield Chaos(plc, proxy, daemon, **options)  # type: ignore[arg-type]
         finally:
             await daemon.stop()

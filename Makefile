@@ -58,9 +58,10 @@ bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journa
 chaos-opcua: $(DEV_STAMP) $(PEERS_STAMP) ## links, servers and PLC programs that die in turn: make chaos-opcua CYCLES=300 SERVER=asyncua|node-opcua
 	$(BIN)/python -m tests.chaos.opcua --cycles $(CYCLES) --server $(SERVER)
 
-chaos-modbus: $(DEV_STAMP) ## sixteen kinds of bad Modbus reply, eleven with serial framing: make chaos-modbus PER_KIND=1000 SEED=1
-	$(BIN)/python -m tests.chaos.modbus --per-kind $(PER_KIND) --seed $(SEED)
-	$(BIN)/python -m tests.chaos.modbus --per-kind $(PER_KIND) --seed $(SEED) --rtu
+chaos-modbus: $(DEV_STAMP) ## sixteen kinds of bad Modbus reply; serial framing; many units behind one gateway: make chaos-modbus PER_KIND=1000 SEED=1
+	for layout in tcp rtu+tcp gateway; do \
+	  $(BIN)/python -m tests.chaos.modbus --per-kind $(PER_KIND) --seed $(SEED) --layout $$layout || exit 1; \
+	done
 
 scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a slow and a flapping device among ten
 	$(BIN)/python -m tests.scale.run

@@ -36,7 +36,7 @@ from gateway.supervise import LinkState, LinkStatus
 from simulators.faults import Fault, FaultProxy
 from simulators.faults import Kind as LinkFault
 from simulators.loopback import HOST
-from tests.chaos.modbus_server import EXCEPTIONS, KINDS, POISON_BIT, RTU_KINDS, UNIT_ID, WRITE_SHARE, Device, Kind, RtuDevice
+from tests.chaos.modbus_server import EXCEPTIONS, KINDS, POISON_BIT, RTU_KINDS, WRITE_SHARE, Device, Gateway, Kind, RtuDevice
 
 TIMEOUT_S = 0.05
 SILENCE_S = 3 * TIMEOUT_S
@@ -80,10 +80,10 @@ TAGS: dict[str, dict[str, Any]] = {
 STAMPS = {"holding": 3, "input": 4, "coil": 1, "discrete": 2}
 
 
-def settings_for(framing: str, port: int, timeout_s: float, interval_s: float) -> ModbusSettings:
+def settings_for(device: Device, port: int, timeout_s: float, interval_s: float) -> ModbusSettings:
     return ModbusSettings.model_validate(
         {
-            "driver": "modbus", "url": f"{framing}://{HOST}:{port}", "unit_id": UNIT_ID,
+            "driver": "modbus", "url": f"{device.framing}://{HOST}:{port}", "unit_id": device.unit_id,
             "timeout": timeout_s, "interval": interval_s, "tags": TAGS,
         }
     )  # fmt: skip
@@ -124,11 +124,9 @@ class Watch:
         self.pieces = 0
         self.polls = 0
 
-    async def run(self, values: Sequence[int]) -> None:
-        """Serve, poll and write `values`, until all bad replies are given; then look once more at an honest device."""
-        server = await asyncio.start_server(self._device.serve, HOST, 0)
-        port = server.sockets[0].getsockname()[1]
-        settings = settings_for("rtu+tcp" if isinstance(self._device, RtuDevice) else "tcp", port, TIMEOUT_S, 0.01)
+    async def run(self, port: int, values: Sequence[int]) -> None:
+        """Poll and write `values`, until all bad replies are given; then look once more at an honest device."""
+        settings = settings_for(self._device, port, TIMEOUT_S, 0.01)
 
         def driver() -> Driver:
             return make_driver(settings, self._clock, name=self._name, secrets=lambda secret: "")
@@ -152,7 +150,6 @@ class Watch:
                 polling.result()
             polling.cancel()
             await asyncio.gather(polling, return_exceptions=True)
-            server.close()
         self._settle()
 
     async def _write_all(self, values: Sequence[int], writer: DeviceWriter) -> None:
@@ -242,22 +239,31 @@ def _shares(kinds: Sequence[Kind], per_kind: int, devices: int, rng: random.Rand
     return [deck[number::devices] for number in range(devices)]
 
 
-async def replies(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES, *, rtu: bool = False) -> Outcome:
+async def replies(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES, layout: str = "tcp") -> Outcome:
     """Every kind of bad reply, `per_kind` times to reads and `writes_per_kind` times to writes."""
-    kinds, make = (RTU_KINDS, RtuDevice) if rtu else (KINDS, Device)
+    kinds, make = (RTU_KINDS, RtuDevice) if layout == "rtu+tcp" else (KINDS, Device)
     outcome = Outcome()
     rng = random.Random(seed)
     reads, writes = (_shares(kinds, count, devices, rng) for count in (per_kind, writes_per_kind))
+    for what, decks in (("read", reads), ("write", writes)):
+        outcome.given.update((what, kind) for deck in decks for kind in deck)
+    made = [
+        make(random.Random(rng.random()), reads[number], writes[number], share=SHARE, silence_s=SILENCE_S, unit_id=number + 1)
+        for number in range(devices)
+    ]
+    serving = [Gateway(made).serve] if layout == "gateway" else [device.serve for device in made]
+    servers = [await asyncio.start_server(serve, HOST, 0) for serve in serving]
+    ports = [server.sockets[0].getsockname()[1] for server in servers]
     began = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        for number in range(devices):
-            device = make(random.Random(rng.random()), reads[number], list(writes[number]), share=SHARE, silence_s=SILENCE_S)
-            for what, deck in (("read", reads), ("write", writes)):
-                outcome.given.update((what, kind) for kind in deck[number])
+        for number, device in enumerate(made):
             # Values nobody else writes: a request that comes twice is seen by its value.
-            values = range(1, int(len(writes[number]) / WRITE_SHARE) + 1)
-            group.create_task(Watch(f"plc-{number}", device, outcome).run(values), name=f"plc-{number}")
+            values = range(1, int(len(device.writes) / WRITE_SHARE) + 1)
+            watch = Watch(f"plc-{number}", device, outcome)
+            group.create_task(watch.run(ports[number % len(ports)], values), name=f"plc-{number}")
     outcome.seconds = time.monotonic() - began
+    for server in servers:
+        server.close()
     return outcome
 
 
@@ -270,7 +276,7 @@ async def half_open(fault: LinkFault) -> tuple[float, float]:
     server = await asyncio.start_server(device.serve, HOST, 0)
     proxy = FaultProxy(HOST, server.sockets[0].getsockname()[1])
     await proxy.start()
-    settings, clock = settings_for("tcp", proxy.port, 1.0, 1.0), SystemClock()
+    settings, clock = settings_for(device, proxy.port, 1.0, 1.0), SystemClock()
     good, bad = asyncio.Event(), asyncio.Event()
 
     def on_readings(name: str, batch: Sequence[Reading], pushed: bool) -> None:
@@ -329,13 +335,13 @@ def failures(outcome: Outcome) -> Iterator[str]:
             yield f"{fault}: found after {times[0]:.1f} s, back after {times[1]:.1f} s, the limit is {HALF_OPEN_LIMIT_S:g} s"
 
 
-async def run(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES, *, rtu: bool = False) -> Outcome:
+async def run(per_kind: int, writes_per_kind: int, seed: int, devices: int = DEVICES, layout: str = "tcp") -> Outcome:
     tracebacks = Tracebacks()
     logger = logging.getLogger("asyncio")
     logger.addHandler(tracebacks)
     logger.propagate = False
     try:
-        outcome = await replies(per_kind, writes_per_kind, seed, devices, rtu=rtu)
+        outcome = await replies(per_kind, writes_per_kind, seed, devices, layout)
     finally:
         logger.removeHandler(tracebacks)
         logger.propagate = True
@@ -351,13 +357,18 @@ def main() -> int:
     parser.add_argument("--writes-per-kind", type=int, help="bad replies of each kind to writes (default a tenth of that)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--devices", type=int, default=DEVICES)
-    parser.add_argument("--rtu", action="store_true", help="serial framing over TCP: eleven kinds, for it has no transaction and no length")
+    parser.add_argument(
+        "--layout",
+        choices=("tcp", "rtu+tcp", "gateway"),
+        default="tcp",
+        help="rtu+tcp: serial framing, which has eleven of the kinds; gateway: all devices are units behind one address",
+    )
     given = parser.parse_args()
     # Every bad reply is an outage: told a hundred times a second they bury what the run has to say.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     writes = max(given.per_kind // 10, 1) if given.writes_per_kind is None else given.writes_per_kind
-    outcome = asyncio.run(run(given.per_kind, writes, given.seed, given.devices, rtu=given.rtu))
-    print(f"seed {given.seed}", *table(outcome), sep="\n")
+    outcome = asyncio.run(run(given.per_kind, writes, given.seed, given.devices, given.layout))
+    print(f"{given.layout}, seed {given.seed}", *table(outcome), sep="\n")
     wrong = list(failures(outcome))
     print(*wrong, sep="\n", end="\n" if wrong else "")
     return 1 if wrong else 0

@@ -18,7 +18,6 @@ from enum import StrEnum
 
 from pymodbus.framer.rtu import FramerRTU
 
-UNIT_ID = 7
 POISON = 1 << 31
 POISON_BIT = 1 << 15
 """The same for the bit tables, whose stamps have 15 bits."""
@@ -63,7 +62,7 @@ RTU_KINDS = (
 EXCEPTIONS = {Kind.BUSY: 0x06, Kind.GATEWAY_PATH: 0x0A, Kind.GATEWAY_TARGET: 0x0B}
 
 
-def frame(tid: int, pdu: bytes, *, unit: int = UNIT_ID, protocol: int = 0, length: int | None = None) -> bytes:
+def frame(tid: int, pdu: bytes, *, unit: int, protocol: int = 0, length: int | None = None) -> bytes:
     return _HEADER.pack(tid & 0xFFFF, protocol, len(pdu) + 1 if length is None else length, unit) + pdu
 
 
@@ -73,9 +72,20 @@ class Device:
     `silence_s`: how long to wait with what shall come only after the gateway gave up.
     """
 
+    framing = "tcp"
+
     def __init__(
-        self, rng: random.Random, reads: list[Kind], writes: list[Kind], *, share: float, silence_s: float, write_share: float = WRITE_SHARE
+        self,
+        rng: random.Random,
+        reads: list[Kind],
+        writes: list[Kind],
+        *,
+        share: float,
+        silence_s: float,
+        write_share: float = WRITE_SHARE,
+        unit_id: int = 7,
     ) -> None:
+        self.unit_id = unit_id
         self.reads, self.writes = reads, writes
         self.setpoint = 0
         self.pieces = rng.randrange(1 << 16)
@@ -97,27 +107,22 @@ class Device:
         self.connections += 1
         try:
             while True:
-                tid, pdu = await self._request(reader)
-                self.requests += 1
-                self._answer(tid, pdu, writer)
+                tid, unit, pdu = await read_request(reader, self.framing)
+                assert unit == self.unit_id
+                self.answer(tid, pdu, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
-        """(transaction, PDU)."""
-        tid, _, length, unit = _HEADER.unpack(await reader.readexactly(7))
-        assert unit == UNIT_ID
-        return tid, await reader.readexactly(length - 1)
-
     def _frame(self, tid: int, pdu: bytes) -> bytes:
-        return frame(tid, pdu)
+        return frame(tid, pdu, unit=self.unit_id)
 
     def _spoilt(self, kind: Kind, tid: int, request: bytes, poison: bytes) -> bytes:
-        return _SPOILT[kind](self._rng, tid, request, poison)
+        return _SPOILT[kind](self._rng, self.unit_id, tid, request, poison)
 
-    def _answer(self, tid: int, request: bytes, writer: asyncio.StreamWriter) -> None:
+    def answer(self, tid: int, request: bytes, writer: asyncio.StreamWriter) -> None:
+        self.requests += 1
         plan = self.reads if request[0] in READS else self.writes
         kind = plan.pop() if plan and self._rng.random() < (self._share if plan is self.reads else self._write_share) else None
         if kind is not None:
@@ -183,8 +188,41 @@ def _say(writer: asyncio.StreamWriter, data: bytes) -> None:
         writer.write(data)
 
 
-Spoil = Callable[[random.Random, int, bytes, bytes], bytes]
-"""(random numbers, transaction id, request PDU, poisoned reply PDU) -> bytes on the wire."""
+class Gateway:
+    """Several devices, each with its unit id, behind one address."""
+
+    def __init__(self, devices: list[Device]) -> None:
+        self._devices = {device.unit_id: device for device in devices}
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        next(iter(self._devices.values())).connections += 1
+        try:
+            while True:
+                tid, unit, pdu = await read_request(reader, "tcp")
+                self._devices[unit].answer(tid, pdu, writer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def read_request(reader: asyncio.StreamReader, framing: str) -> tuple[int, int, bytes]:
+    """(transaction, unit, PDU)."""
+    if framing == "tcp":
+        tid, _, length, unit = _HEADER.unpack(await reader.readexactly(7))
+        return tid, unit, await reader.readexactly(length - 1)
+    whole = await reader.readexactly(7)
+    if whole[1] in (15, 16):
+        whole += await reader.readexactly(whole[6])
+        whole += await reader.readexactly(2)
+    else:
+        whole += await reader.readexactly(1)
+    assert _with_checksum(whole[:-2]) == whole
+    return 0, whole[0], whole[1:-2]
+
+
+Spoil = Callable[[random.Random, int, int, bytes, bytes], bytes]
+"""(random numbers, unit id, transaction id, request PDU, poisoned reply PDU) -> bytes on the wire."""
 
 
 def _short(rng: random.Random, request: bytes, poison: bytes) -> bytes:
@@ -208,57 +246,54 @@ def _wrong_function(rng: random.Random, request: bytes, poison: bytes) -> bytes:
     return bytes([other | rng.choice((0, 0, 0x80))]) + poison[1:]
 
 
-_PDUS: dict[Kind, Callable[[random.Random, bytes, bytes], bytes]] = {
+SpoilPdu = Callable[[random.Random, bytes, bytes], bytes]
+"""(random numbers, request PDU, poisoned reply PDU) -> reply PDU."""
+
+_PDUS: dict[Kind, SpoilPdu] = {
     Kind.SHORT: _short,
     Kind.LONG: _long,
     Kind.WRONG_FUNCTION: _wrong_function,
 }
-"""(random numbers, request PDU, poisoned reply PDU) -> reply PDU."""
 
 
-def _another_unit(rng: random.Random) -> int:
-    return rng.choice([unit for unit in range(256) if unit != UNIT_ID])
+def _another_unit(rng: random.Random, own: int) -> int:
+    # Mostly one that is a neighbour behind the same gateway.
+    return rng.choice([unit for unit in (*range(1, 17), *range(1, 17), *range(256)) if unit != own])
 
 
 def _garbage(rng: random.Random) -> bytes:
     return rng.randbytes(rng.randrange(1, 600))
 
 
+def _spoil_pdu(spoil: SpoilPdu) -> Spoil:
+    return lambda rng, unit, tid, request, poison: frame(tid, spoil(rng, request, poison), unit=unit)
+
+
 _SPOILT: dict[Kind, Spoil] = {
-    **{kind: lambda rng, tid, request, poison, spoil=spoil: frame(tid, spoil(rng, request, poison)) for kind, spoil in _PDUS.items()},
-    Kind.WRONG_TRANSACTION: lambda rng, tid, request, poison: frame(tid + rng.randrange(1, 1 << 16), poison),
-    Kind.TRANSACTION_0: lambda rng, tid, request, poison: frame(0, poison),
-    Kind.STALE: lambda rng, tid, request, poison: frame(tid - rng.randrange(1, 10), poison),
-    Kind.WRONG_UNIT: lambda rng, tid, request, poison: frame(tid, poison, unit=_another_unit(rng)),
-    Kind.WRONG_PROTOCOL: lambda rng, tid, request, poison: frame(tid, poison, protocol=rng.randrange(1, 1 << 16)),
-    Kind.GARBAGE: lambda rng, tid, request, poison: _garbage(rng),
-    Kind.HUGE_LENGTH: lambda rng, tid, request, poison: frame(tid, poison, length=rng.randrange(len(poison) + 2, 1 << 16)),
+    **{kind: _spoil_pdu(spoil) for kind, spoil in _PDUS.items()},
+    Kind.WRONG_TRANSACTION: lambda rng, unit, tid, request, poison: frame(tid + rng.randrange(1, 1 << 16), poison, unit=unit),
+    Kind.TRANSACTION_0: lambda rng, unit, tid, request, poison: frame(0, poison, unit=unit),
+    Kind.STALE: lambda rng, unit, tid, request, poison: frame(tid - rng.randrange(1, 10), poison, unit=unit),
+    Kind.WRONG_UNIT: lambda rng, unit, tid, request, poison: frame(tid, poison, unit=_another_unit(rng, unit)),
+    Kind.WRONG_PROTOCOL: lambda rng, unit, tid, request, poison: frame(tid, poison, unit=unit, protocol=rng.randrange(1, 1 << 16)),
+    Kind.GARBAGE: lambda rng, unit, tid, request, poison: _garbage(rng),
+    Kind.HUGE_LENGTH: lambda rng, unit, tid, request, poison: frame(tid, poison, unit=unit, length=rng.randrange(len(poison) + 2, 1 << 16)),
 }
 
 
 class RtuDevice(Device):
     """The same with serial framing: unit, PDU, checksum."""
 
-    async def _request(self, reader: asyncio.StreamReader) -> tuple[int, bytes]:
-        head = await reader.readexactly(7)
-        if head[1] in (15, 16):
-            head += await reader.readexactly(head[6])
-            rest = await reader.readexactly(2)
-        else:
-            rest = await reader.readexactly(1)
-        whole = head + rest
-        assert whole[0] == UNIT_ID
-        assert _with_checksum(whole[:-2]) == whole
-        return 0, whole[1:-2]
+    framing = "rtu+tcp"
 
     def _frame(self, tid: int, pdu: bytes) -> bytes:
-        return _with_checksum(bytes([UNIT_ID]) + pdu)
+        return _with_checksum(bytes([self.unit_id]) + pdu)
 
     def _spoilt(self, kind: Kind, tid: int, request: bytes, poison: bytes) -> bytes:
         rng = self._rng
         match kind:
             case Kind.WRONG_UNIT:
-                return _with_checksum(bytes([_another_unit(rng)]) + poison)
+                return _with_checksum(bytes([_another_unit(rng, self.unit_id)]) + poison)
             case Kind.GARBAGE:
                 return _garbage(rng)
             case Kind.CHECKSUM:

@@ -14,7 +14,7 @@ from drivers.modbus_settings import ModbusSettings
 from gateway.clock import SystemClock
 from gateway.dispatch.writing import DeviceWriter
 from simulators.loopback import HOST
-from tests.chaos.modbus_server import UNIT_ID, Device, Kind
+from tests.chaos.modbus_server import Device, Kind
 from tests.drivers.devices import within
 
 pytestmark = pytest.mark.slow
@@ -31,7 +31,7 @@ class Wire:
     def __init__(self, device: Device, port: int) -> None:
         self.device = device
         self._settings = ModbusSettings.model_validate(
-            {"driver": "modbus", "url": f"tcp://{HOST}:{port}", "unit_id": UNIT_ID, "timeout": 0.1, "tags": TAGS}
+            {"driver": "modbus", "url": f"tcp://{HOST}:{port}", "unit_id": device.unit_id, "timeout": 0.1, "tags": TAGS}
         )
         self.driver: Driver | None = None
         self.writer = DeviceWriter("plc", lambda: self.driver, SystemClock())

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any, Literal
 
@@ -145,13 +145,16 @@ class Chart:
         spread = max(spread, LEAST_RESOLUTION * abs(mean), 1e-12)
         return _mean(mean, spread, MEAN_SHIFT * spread if self.model == "mean_up" else -MEAN_SHIFT * spread)
 
-    def dump(self) -> dict[str, Any]:
-        return asdict(self)
+    def dump(self) -> list[Any]:
+        """JSON-able and cheap: it is written with every commit."""
+        reference = self.reference
+        known = None if reference is None else [reference.level, reference.gain, reference.cost]
+        return [self.model, known, self.learned, self.amount, self.weight, self.sum, self.since, self.shifted, self.lasted]
 
     @classmethod
-    def load(cls, state: dict[str, Any]) -> Chart:
-        reference = state["reference"]
-        return cls(**{**state, "reference": None if reference is None else Reference(**reference)})
+    def load(cls, row: Sequence[Any]) -> Chart:
+        model, reference, *rest = row
+        return cls(model, None if reference is None else Reference(*reference), *rest)
 
 
 def _centre(values: Sequence[float]) -> tuple[float, float]:

@@ -83,7 +83,7 @@ class DriftWatch:
         self._run_us = 0
 
     def cycle(self, at: Instant, run_us: int, pieces: int) -> None:
-        """A judged gap: `pieces` took `run_us` microseconds of running time."""
+        """A gap has ended: `pieces` took `run_us` microseconds of running time."""
         self._run_us += run_us
         self._observe("cycle_time", "cycle", CYCLE_TIME, at, run_us / pieces / SECOND)
 

@@ -45,6 +45,7 @@ class Inspection:
         if limits is None:
             return False
         result = judge(limits, value)
+        self._machine.drift.value(self._machine.now, characteristic, float(value))
         if job is not None:
             job.count_result(result)
             self._ledger.touch(job)

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from gateway.domain.chatter import Chatter
 from gateway.domain.cycle_time import CycleTime
+from gateway.domain.drift_watch import DriftWatch
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, StateChanged, WindowClosed
 from gateway.domain.instants import SECOND, Instant, moment
@@ -31,17 +32,21 @@ _RECENT_PRUNED = 64
 
 
 class MachineTime:
-    """A machine that says itself when it runs. `emit` takes the events in order. Call `begin` once, then rising instants only."""
+    """A machine that says itself when it runs. `emit` takes the events in order, `drift` sees cycles and micro-stops.
+
+    Call `begin` once, then rising instants only.
+    """
 
     by_gap: ClassVar[bool] = False
     """Its state is made of the gaps between pieces alone."""
 
-    def __init__(self, unit: WorkUnit, emit: Callable[[Event], None]) -> None:
+    def __init__(self, unit: WorkUnit, emit: Callable[[Event], None], drift: DriftWatch) -> None:
         self.unit = unit
+        self.drift = drift
         self._emit = emit
         self.windows = WindowBook(unit.calendar, unit.time_zone)
         self.stops = StandstillBook(unit, self.windows)
-        self.pace = Pace(unit.cycles.slow_tolerance)
+        self.pace = Pace(unit.cycles.slow_tolerance, drift.cycle)
         self.now: Instant = 0
         self.settled: Instant = 0
         self.condition: Condition = UNKNOWN
@@ -263,6 +268,8 @@ class MachineTime:
         if len(self.recent) % _RECENT_PRUNED == 0:
             self.recent = [s for s in self.recent if (s.end or at) > at - KEEP]
         self.announce_stop(stand)
+        if not stand.decided:
+            self.drift.micro_stop(self.now)
         self.timeline.draw(self.stops.stretch(stand))
 
     def announce_stop(self, stand: Standstill) -> None:

@@ -55,10 +55,14 @@ class Orders:
 
     # --- what runs ------------------------------------------------------------------------------------------------
 
+    def product_of(self, job: Job | None) -> str | None:
+        """What the order says is made, else what the product tag says."""
+        ordered = job.order.product_id if job is not None else None
+        return ordered or self.product_id
+
     def ideal_for(self, job: Job | None) -> tuple[Decimal | None, int]:
         """(seconds per piece, pieces per cycle): the order's, else the product's, else the unit's."""
-        order = job.order if job is not None else None
-        product_id = order.product_id if order is not None and order.product_id else self.product_id
+        order, product_id = job.order if job is not None else None, self.product_of(job)
         product = self._unit.products.get(product_id) if product_id else None
         ideal = (order.ideal_cycle_time_s if order else None) or (product.ideal_cycle_time_s if product else None)
         cavities = (order.pieces_per_cycle if order else None) or (product.pieces_per_cycle if product else None)
@@ -69,6 +73,8 @@ class Orders:
         self.ideal, self.cavities = self.ideal_for(self._ledger.running)
         self.ideal_s = None if self.ideal is None else float(self.ideal)
         self._machine.set_ideal(self.ideal_s, self.cavities)
+        # What another product, or the same one at another ideal time, usually takes is learned apart.
+        self._machine.drift.product(f"{self.product_of(self._ledger.running) or ''}|{self.ideal_s or ''}", self._machine.now)
 
     def at_quantity(self) -> None:
         job = self._ledger.running

@@ -6,7 +6,7 @@ are joined until 20 cycles, so that slow time does not depend on the poll.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,10 +67,11 @@ class CycleTimes:
 
 
 class Pace:
-    """Judges gaps; `slow_parts` are handed back as running stretches to book."""
+    """Judges gaps; `slow_parts` are handed back as running stretches to book. `on_cycle(at, microseconds run, pieces)`: one has ended."""
 
-    def __init__(self, slow_tolerance: float) -> None:
+    def __init__(self, slow_tolerance: float, on_cycle: Callable[[Instant, int, int], None]) -> None:
         self._tolerance = slow_tolerance
+        self._on_cycle = on_cycle
         self._runs: list[list[int]] = []
         self._watching = False
         self._gaps: list[Gap] = []
@@ -163,6 +164,7 @@ class Pace:
             if self.bin is None:
                 self.bin = CycleTimes(start)
             self.bin.add(run / gap.pieces / SECOND, gap.pieces)
+            self._on_cycle(at, run, gap.pieces)
 
     def flush(self, *, finished: bool) -> list[tuple[Instant, Instant]]:
         """Judge what is waiting: always at the end of a job or of the recording (`finished`); at the end of a window only

@@ -41,6 +41,7 @@ class Production:
         self.inspection = Inspection(unit, machine, self.ledger, emit)
         self.orders = Orders(unit, machine, self.ledger, self.material, emit)
         self.counters = PieceCounters(unit.counts)
+        self._rejects_counted = unit.counts.reject is not None
         self._findings = CounterFindings(unit.name, signals, emit)
         self._lots = PieceLots()
         self._recipes = {code_of(p.recipe): p.product_id for p in unit.products.values() if p.recipe is not None}
@@ -89,6 +90,8 @@ class Production:
         self._read_at = now
         if not made:
             return
+        if self._rejects_counted:
+            machine.drift.pieces(now, made, 0)
         fresh = self._fresh
         if fresh is None or now >= fresh.until:
             self.settle()
@@ -132,6 +135,8 @@ class Production:
             machine.gap_unjudged()
         if counted.lost and machine.by_gap:
             machine.lose()
+        if self._rejects_counted and (counted.produced or counted.scrap) and not counted.late:
+            machine.drift.pieces(now, int(counted.produced), int(counted.scrap))
         if counted.produced or counted.scrap or counted.rework:
             self._book(counted, job, while_stopped=while_stopped)
 

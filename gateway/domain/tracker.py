@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.domain.drift_watch import DriftWatch
 from gateway.domain.equipment import StateFromCounts, WorkUnit
 from gateway.domain.events import Event, Text
 from gateway.domain.facts import Facts
@@ -56,9 +57,10 @@ class Tracker:
     def __init__(self, unit: WorkUnit) -> None:
         self.unit = unit
         self._events: list[Event] = []
-        by_gap = isinstance(unit.state, StateFromCounts)
-        self.machine: MachineTime = (MachineByGap if by_gap else MachineTime)(unit, self._events.append)
         self.signals = Signals(unit.name, self._events.append)
+        self.drift = DriftWatch(self.signals, unit.time_zone)
+        by_gap = isinstance(unit.state, StateFromCounts)
+        self.machine: MachineTime = (MachineByGap if by_gap else MachineTime)(unit, self._events.append, self.drift)
         self.production = Production(unit, self.machine, self.signals, self._events.append)
         self._facts = Facts(self.machine, self.production)
         self._reader = None if by_gap else StateReader(unit.state, unit.reasons)
@@ -237,6 +239,7 @@ class Tracker:
         self.production.settle()
         state = {
             "machine": self.machine.dump(), "production": self.production.dump(), "signals": self.signals.dump(),
+            "drift": self.drift.dump(),
             "inputs": {tag: [held.value, held.bad] for tag, held in self._inputs.items()},
         }  # fmt: skip
         return Snapshot(self.unit.name, VERSION, _json(state), tuple(self._records()))
@@ -287,6 +290,8 @@ class Tracker:
         self.machine.pace.load_bins(rows["bin"])
         self.production.load(state["production"], rows["job"], rows["orphan"])
         self.signals.load(state["signals"])
+        if "drift" in state:  # a snapshot of a version that had no charts begins to learn
+            self.drift.load(state["drift"])
         self._inputs = {tag: Input(value, bad) for tag, (value, bad) in state["inputs"].items()}
         self.begun = True
         self._said = None

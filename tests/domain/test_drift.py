@@ -13,6 +13,7 @@ from gateway.domain.drift_watch import PRODUCTS_KEPT, DriftWatch
 from gateway.domain.events import AlertCleared, AlertRaised, Event
 from gateway.domain.instants import SECOND, instant
 from gateway.domain.signals import Signals
+from tests.domain.post import Post, unit
 
 T0 = instant(datetime(2026, 11, 24, 6, 0, tzinfo=UTC))
 USUAL_S, JITTER = 1.2, 0.03
@@ -183,3 +184,34 @@ def test_micro_stops_rejects_and_values_have_charts_of_their_own() -> None:
     for n in range(200):
         told.watch.value(T0 + n, "bore", draw.gauss(12.03, 0.01))
     assert [e.alert for e in told.events if isinstance(e, AlertRaised) and "bore" in e.alert] == ["drift.bore.up@press"]
+
+
+def produce(post: Post, draw: random.Random, cycle_s: float, count: int, start: float, first: int) -> float:
+    for n in range(count):
+        start += draw.gauss(cycle_s, cycle_s * JITTER)
+        post.read(start, parts=first + n + 1, running=True)
+    return start
+
+
+def test_a_machine_that_slows_down_raises_its_alert_also_over_a_restart() -> None:
+    draw = random.Random(6)
+    post = Post(unit())
+    post.read(0, parts=0, running=True)
+    at = produce(post, draw, 10.0, 300, 0, 0)
+    post = post.restarted(lost=False)
+    produce(post, draw, 10.5, 60, at, 300)
+    raised = [data for data in post.data("alert.raised") if data["alert"].startswith("drift.")]
+    assert [data["alert"] for data in raised] == ["drift.cycle_time@press"]
+    assert raised[0]["severity"] == "warning"
+
+
+def test_a_change_of_product_is_no_drift_of_the_machine() -> None:
+    draw = random.Random(8)
+    post = Post(unit())
+    post.read(0, parts=0, running=True)
+    post.order(0, "StoreAndStart", "OF-1", product_id="PF-100")
+    at = produce(post, draw, 10.0, 300, 0, 0)
+    post.order(at, "Stop", "OF-1")
+    post.order(at, "StoreAndStart", "OF-2", product_id="PF-200")
+    produce(post, draw, 12.0, 300, at, 300)
+    assert [data for data in post.data("alert.raised") if data["alert"].startswith("drift.")] == []

@@ -27,6 +27,7 @@ from drivers.opcua_structures import Structures
 from drivers.opcua_translate import PathBook
 from drivers.opcua_values import Place, bad, has_overflowed, resolve, status_name, to_reading, to_variant, unfit
 from drivers.settings import Secret
+from drivers.values import InvalidValues
 
 # A node the server refuses is asked again this often: someone may load the missing program block meanwhile.
 REFUSED_RETRY_S = 30.0
@@ -79,7 +80,8 @@ class OpcUaDriver:
         self._troubled_at = self._surveyed_at = -math.inf
         self._device_clock = DeviceClock(settings.interval)
         self._overflows: dict[str, float] = {}
-        self._incidents = {"clock": 0, "forgotten": 0, "overflow": 0}
+        self._incidents = {"clock": 0, "forgotten": 0, "invalid_value": 0, "overflow": 0}
+        self._invalid = InvalidValues()
         self._concerns: dict[str, Concern] = {}
         self._log = structlog.get_logger("lineside.opcua").bind(device=name)
 
@@ -199,9 +201,14 @@ class OpcUaDriver:
             if has_overflowed(data):
                 self._incidents["overflow"] += 1
                 self._overflows[tag] = self._clock.monotonic()
-            if reading.quality is Quality.BAD and reading.detail.startswith(NOT_SERVED):
-                self._refuse(tag, reading.detail)
-                return reading
+            if reading.quality is Quality.BAD:
+                if reading.detail.startswith(NOT_SERVED):
+                    self._refuse(tag, reading.detail)
+                    return reading
+                if not data.StatusCode or data.StatusCode.is_good():
+                    # The PLC calls it good, and yet it cannot be true: out of range, not finite.
+                    self._incidents["invalid_value"] += 1
+                    self._invalid.note(tag, reading.detail, self._clock.monotonic())
         if self._refused:
             self._refused.pop(tag, None)
         return reading
@@ -227,7 +234,8 @@ class OpcUaDriver:
         for tag in [tag for tag, at in self._overflows.items() if now - at >= OVERFLOW_TOLD_S]:
             del self._overflows[tag]
         overflow = _overflow(sorted(self._overflows), self._settings.interval) if self._overflows else None
-        self._concerns = {kind: found for kind, found in (("clock", clock), ("overflow", overflow)) if found is not None}
+        found = {"clock": clock, "overflow": overflow, "values": self._invalid.concern(now)}
+        self._concerns = {kind: concern for kind, concern in found.items() if concern is not None}
 
     async def write(self, tag: str, value: Value) -> None:
         found = self._settings.tags.get(tag)

@@ -9,8 +9,9 @@ from drivers.base import Concern, Reading
 
 # A change cannot be later than its receipt, apart from the two clocks' usual difference.
 AHEAD = timedelta(seconds=0.5)
-# How late a change may come on top of two publishing intervals before the device's clock is said to be behind.
-SLACK_S = 2.0
+# How late a change may come on top of sampling and publishing before the device's clock is said to be behind. Short: a change that
+# seems older than two seconds comes too late for the domain, which has gone on by then.
+SLACK_S = 0.5
 # A clock that is behind shows only by the absence of fresh times: it is judged over this long.
 JUDGED_S = 5.0
 # The clock of a PLC whose battery is empty starts here or in 1970, 1984, 1990, 2000.
@@ -27,7 +28,7 @@ class DeviceClock:
     """One connection's view of the device's clock.
 
     Changes are fresh when they are pushed: their latest source time, less the time of receipt, is the clock's error less the time
-    of the way. Between `-(2 s + 2 intervals)` and `+0.5 s` the clock counts as right. Else that error is taken out of every source
+    of the way. Between `-(0.5 s + 2 intervals)` and `+0.5 s` the clock counts as right. Else that error is taken out of every source
     time, so that times between two changes stay exact, whatever the zone or the year the PLC believes in.
     """
 

@@ -217,6 +217,18 @@ async def test_an_overflow_is_counted_and_told_by_name(shop: Workshop) -> None:
     await shop.show("parts", 70_000)
 
 
+async def test_a_value_that_cannot_be_is_bad_counted_and_told(shop: Workshop) -> None:
+    driver = subscriber(shop, tags={"weight": named("weight", valid=[0, 20])})
+    async with Listening(driver, ["weight"]) as heard:
+        for value in (21.0, float("nan")):
+            await shop.show("weight", value)
+            await within(5, lambda: heard.of("weight")[-1].quality is Quality.BAD)
+        await within(5, lambda: driver.incidents["invalid_value"] == 2)
+        await within(5, lambda: "values" in driver.concerns)
+        assert driver.refused == {}
+    await shop.reset()
+
+
 async def test_a_plc_an_hour_off_is_corrected_and_told(shop: Workshop) -> None:
     driver = subscriber(shop)
     async with Listening(driver) as heard:

@@ -198,8 +198,8 @@ async def peer_of(kind: str, program: str) -> AsyncIterator[tuple[Server, str]]:
 
 
 @asynccontextmanager
-async def connected(url: str, tags: dict[str, dict[str, Any]]) -> AsyncIterator[Driver]:
-    settings = ModbusSettings.model_validate({"driver": "modbus", "url": url, "unit_id": UNIT_ID, "timeout": 2.0, "tags": tags})
+async def connected(url: str, tags: dict[str, dict[str, Any]], **more: Any) -> AsyncIterator[Driver]:
+    settings = ModbusSettings.model_validate({"driver": "modbus", "url": url, "unit_id": UNIT_ID, "timeout": 2.0, "tags": tags} | more)
     driver = make_driver(settings, SystemClock(), name="plc", secrets=lambda secret: "")
     await driver.connect()
     try:
@@ -225,6 +225,21 @@ async def test_all_tables_and_types_are_read_and_written_once(kind: str, libmodb
         await driver.write("go", False)
         assert await server.next_write() == "5 20 1"
         assert values(await driver.read(["go"])) == {"go": False}
+
+
+@pytest.mark.parametrize("kind", PEERS)
+async def test_one_value_is_written_by_the_functions_for_many_where_a_device_has_only_those(kind: str, libmodbus: str) -> None:
+    async with peer_of(kind, libmodbus) as (server, url), connected(url, TAGS, write="multiple") as driver:
+        await driver.write("go", True)
+        await driver.write("target", 7)
+        assert [await server.next_write() for _ in range(2)] == ["15 20 1", "16 30 1"]
+        assert values(await driver.read(["go", "target", "running", "idle"])) == {"go": True, "target": 7, "running": True, "idle": False}
+
+
+async def test_several_connections_read_what_one_reads(libmodbus: str) -> None:
+    async with peer_of("jsmodbus tcp", libmodbus) as (_, url), connected(url, TAGS, connections=4, max_gap=0) as driver:
+        for _ in range(20):
+            assert values(await driver.read(list(TAGS))) == SHOWN
 
 
 @pytest.mark.parametrize("kind", [kind for kind in PEERS if kind.startswith("libmodbus")])

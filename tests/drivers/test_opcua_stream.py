@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -12,6 +13,8 @@ import pytest
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from drivers.base import LinkError, Quality, Reading, SilentLinkError
 from drivers.opcua_clock import DeviceClock
@@ -227,3 +230,76 @@ async def test_other_refusals_are_errors() -> None:
     rig = Rig(server)
     with pytest.raises(UaStatusCodeError):
         await rig.stream.open(server)  # type: ignore[arg-type]
+
+
+class Counting(Server):
+    """A counter that a PLC samples each 0.1 s and publishes each 0.2 s, as it happens on the clock; `dead` items tell nothing."""
+
+    def __init__(self, clock: ManualClock, steps: Sequence[float], dies_at: float) -> None:
+        super().__init__(keep_alive_s=0.2)
+        self.clock = clock
+        self.began = clock.monotonic()
+        self.steps = sorted(steps)
+        self.dies_at = dies_at
+        self.revived = False
+        self.queue: list[tuple[str, int, float]] = []
+        self.sampled = 0
+
+    def counted(self) -> int:
+        """What the PLC shows just now."""
+        return sum(step <= self.clock.monotonic() - self.began for step in self.steps)
+
+    async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
+        self.value = self.counted()
+        self.reads += 1
+        return [Reading(tag, self.value, Quality.GOOD, None, AT) for tag in tags]
+
+    async def create_monitored_items(self, parameters: Any) -> list[Any]:
+        self.revived = bool(self.items)
+        self.sampled = self.counted()
+        self.queue = [("parts", self.sampled, 0.0)]
+        return await super().create_monitored_items(parameters)
+
+    def sample(self) -> None:
+        alive = self.revived or self.clock.monotonic() - self.began < self.dies_at
+        if alive and self.counted() != self.sampled:
+            self.sampled = self.counted()
+            self.queue.append(("parts", self.sampled, 0.0))
+
+    def tell(self) -> None:
+        told, self.queue = self.queue, []
+        self.publish(*told)
+
+
+@settings(deadline=None, max_examples=8)
+@given(
+    steps=st.lists(st.floats(min_value=0.05, max_value=20.0), max_size=60),
+    dies_at=st.one_of(st.just(math.inf), st.floats(min_value=0.0, max_value=15.0)),
+)
+async def test_a_counter_never_goes_backwards_and_never_stays_behind(steps: list[float], dies_at: float) -> None:
+    clock = ManualClock()
+    rig = Rig(Counting(clock, steps, dies_at))
+    rig.clock = clock
+    rig.stream = TagStream(
+        clock, peer="OPC UA plc:4840", interval_s=0.2, silence_s=2.0, per_read=50, bands={}, read=rig.server.read, convert=rig.convert,
+        refused=rig.refused, device_clock=DeviceClock(0.2),
+    )  # fmt: skip
+    await rig.begin()
+    server = rig.server
+    assert isinstance(server, Counting)
+    seen: list[int] = []
+    behind_since: float | None = None
+    for turn in range(250):
+        await clock.advance(0.1)
+        server.sample()
+        if turn % 2:
+            server.tell()
+            for batch in await rig.stream.next(until=0.0):
+                seen += [reading.value for reading in batch if isinstance(reading.value, int)]
+        if rig.stream.forgotten:
+            await rig.stream.monitor({"parts": ua.NodeId("parts", 2)}, 50)
+        now = clock.monotonic()
+        behind_since = None if (seen[-1] if seen else 0) == server.counted() else behind_since or now
+        assert behind_since is None or now - behind_since <= 5.0
+    assert seen == sorted(seen)
+    assert (seen[-1] if seen else 0) == len(steps)

@@ -28,6 +28,8 @@ COMMANDS = {
 """Name -> one line for `lineside --help`; the module has the same name (a keyword with an underscore) and is loaded only when called."""
 
 WRONG_INPUT = 2
+STOPPED = 130
+"""After Ctrl-C in a command that does not end by it, as shells have it."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,11 +68,11 @@ def _version() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 2 a wrong configuration or command line, 1 what went wrong otherwise."""
+    """Exit status: 0 done, 2 a wrong configuration or command line, 130 stopped by Ctrl-C, 1 what went wrong otherwise."""
     arguments = list(sys.argv[1:] if argv is None else argv)
     command = next((word for word in arguments if not word.startswith("-")), None)
-    args = parser(command).parse_args(arguments)
     try:
+        args = parser(command).parse_args(arguments)
         status: int = args.run(args)
     except ConfigError as error:
         print(error, file=sys.stderr)
@@ -82,6 +84,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.expert:
             print(f"    expert: {error.expert}", file=sys.stderr)
         return error.status
+    except KeyboardInterrupt:
+        print("stopped before the end", file=sys.stderr)
+        return STOPPED
     except BrokenPipeError:
         # The reader (head, a pager) has gone; without this the interpreter complains once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

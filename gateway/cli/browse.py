@@ -13,7 +13,7 @@ from typing import Any
 from drivers.base import Explorer, Found
 from gateway import logs
 from gateway.cli.errors import CommandError
-from gateway.cli.exploring import STOPPED, Progress, add_arguments, connected, told
+from gateway.cli.exploring import Progress, add_arguments, connected, told
 from gateway.cli.tag_list import tag_names, write_csv
 from gateway.config import load_device
 from gateway.config.one_device import OneDevice
@@ -39,11 +39,7 @@ def run(args: argparse.Namespace) -> int:
     """0 when the whole way was gone, 1 when the link failed. Raises ConfigError and CommandError."""
     found = load_device(args.config, args.device)
     logs.configure(level=logging.CRITICAL)
-    try:
-        asyncio.run(_browse(found, args))
-    except KeyboardInterrupt:
-        print("stopped before the end", file=sys.stderr)
-        return STOPPED
+    asyncio.run(_browse(found, args))
     return 0
 
 

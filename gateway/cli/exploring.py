@@ -18,9 +18,6 @@ from gateway.config import SecretError, read_secret
 from gateway.config.one_device import OneDevice
 from gateway.supervise import honour_cancellation
 
-STOPPED = 130
-"""Exit status after Ctrl-C, as shells use it."""
-
 _PATIENCE_S = 10.0
 """A person waits longer than a poll: a server that is asked for a thousand nodes at once takes its time."""
 _PATIENT_DRIVERS = ("opcua",)

@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import contextlib
 import logging
-import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from drivers.base import Explorer, Quality, Raw, TagError
 from drivers.modbus_settings import ModbusSettings
 from gateway import logs
 from gateway.cli.errors import CommandError
-from gateway.cli.exploring import STOPPED, add_arguments, connected, told
+from gateway.cli.exploring import add_arguments, connected, told
 from gateway.config import load_device
 from gateway.config.one_device import OneDevice
 from gateway.config.problems import nearest
@@ -57,11 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if not known and not args.registers:
         raise CommandError(f"{args.device} has no tags yet; find some with lineside browse {args.config} {args.device}")
     logs.configure(level=logging.CRITICAL)
-    try:
-        return asyncio.run(_read(one, args, args.tags or known))
-    except KeyboardInterrupt:
-        print("stopped before the end", file=sys.stderr)
-        return STOPPED
+    return asyncio.run(_read(one, args, args.tags or known))
 
 
 async def _read(one: OneDevice, args: argparse.Namespace, tags: Sequence[str]) -> int:

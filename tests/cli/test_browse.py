@@ -166,15 +166,17 @@ async def test_a_server_of_other_hands_is_listed(tmp_path: Path, capsys: pytest.
     )
     try:
         assert process.stdout is not None
-        async with asyncio.timeout(60):
-            await process.stdout.readline()
+        async with asyncio.timeout(100):
+            # Its library talks as well.
+            while b"listening" not in (told := await process.stdout.readline()):
+                assert told, "the server ended"
         line = Line(tmp_path, capsys, opcua(port))
-        code, out, _ = await line("browse")
-        assert code == 0
+        code, out, err = await line("browse")
+        assert code == 0, err
         total = next(part.split() for part in out.splitlines() if part.startswith("Counters.Total"))
         assert total == ["Counters.Total", "UInt32", "rw", "7", "nsu=urn:lineside:chaos;s=Counters.Total"]
-        code, out, _ = await line("browse", "Server")
-        assert code == 0
+        code, out, err = await line("browse", "Server")
+        assert code == 0, err
         assert len(out.splitlines()) > 100
     finally:
         process.kill()

@@ -58,6 +58,15 @@ def test_an_error_of_a_command_is_two_sentences(monkeypatch: pytest.MonkeyPatch,
     assert capsys.readouterr().err == "the port is taken; choose another\n    expert: EADDRINUSE\n"
 
 
+def test_ctrl_c_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def stop(_args: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(importlib.import_module("gateway.cli.status"), "run", stop)
+    assert main(["status"]) == 130
+    assert capsys.readouterr().err == "stopped before the end\n"
+
+
 @pytest.mark.parametrize("what", ["config", "messages", "asyncapi"])
 def test_schemas_are_json(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", what]) == 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from drivers.base import Quality, Reading
+from drivers.opcua_clock import DeviceClock
 from gateway.acquisition.sampling import Sampling
 from gateway.domain.sample import Input, Sample
 
@@ -64,3 +66,19 @@ def test_a_source_time_that_cannot_be_is_replaced_by_the_time_of_receipt(source:
 def test_a_recordings_times_are_what_happened() -> None:
     [press, _] = samples(reading("parts", 1, -835_000_000), pushed=True, recorded=True)
     assert press.at == NOW - timedelta(seconds=835_000_000)
+
+
+@pytest.mark.parametrize("off", [timedelta(hours=2), timedelta(hours=-1), datetime(2000, 1, 1, tzinfo=UTC) - NOW])
+def test_a_plc_whose_clock_is_far_off_still_gives_exact_cycle_times(off: timedelta) -> None:
+    clock, sampling = DeviceClock(0.2), Sampling(TAGS)
+    found: list[datetime] = []
+    for piece in range(20):
+        made_at = NOW + timedelta(seconds=1.2 * piece)
+        received_at = made_at + timedelta(seconds=(0.05, 0.31, 0.18)[piece % 3])
+        told = Reading("parts", piece, Quality.GOOD, made_at + off, received_at)
+        clock.hear([told], received_at)
+        found += [
+            s.at for s in sampling.samples("press_plc", [clock.corrected(told)], pushed=True, recorded=False) if s.work_unit == "press"
+        ]
+    # The first piece is the one the error is learned from.
+    assert [later - earlier for earlier, later in itertools.pairwise(found)][1:] == [timedelta(seconds=1.2)] * 18

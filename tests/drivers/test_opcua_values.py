@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
+from hypothesis import given
+from hypothesis import strategies as st
 
 from drivers.base import Quality, Reading, Value
 from drivers.opcua_stream import in_sequence
@@ -186,3 +190,29 @@ def test_without_usable_source_times_each_tags_own_order_is_kept(times: tuple[fl
     first, second, third = times
     readings = [told("parts", 1, first), told("parts", 2, second), told("running", 1, third)]
     assert shape(in_sequence(readings)) == [[("parts", 1), ("running", 1)], [("parts", 2)]]
+
+
+_scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.binary(max_size=20), st.datetimes(), st.uuids(),
+    st.builds(ua.LocalizedText, st.text()), st.builds(ua.Range, st.floats(), st.floats()), st.just(ua.ExtensionObject()),
+    st.binary(max_size=8).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+)  # fmt: skip
+_values = st.one_of(_scalars, st.lists(_scalars, max_size=4), st.lists(st.lists(_scalars, max_size=2), max_size=2))
+_places = st.builds(
+    Place, st.just("t"), st.just("i=1"), index=st.one_of(st.none(), st.integers(0, 4)), invert=st.booleans(),
+    member=st.lists(st.sampled_from(["Low", "0", "x.y", "class"]), max_size=2).map(tuple),
+    bits=st.one_of(st.none(), st.tuples(st.integers(0, 63), st.integers(1, 64))),
+    kind=st.sampled_from([None, "string", "bool", "uint16", "int64", "float32"]), length=st.one_of(st.none(), st.integers(1, 5)),
+    valid=st.one_of(st.none(), st.just((0.0, 10.0))),
+)  # fmt: skip
+
+
+@given(value=_values, place=_places, status=st.sampled_from([0, 0x480, 0x40000000, 0x80340000]))
+def test_whatever_a_server_sends_is_a_reading_that_can_be_told(value: Any, place: Place, status: int) -> None:
+    sent = ua.DataValue(StatusCode=ua.StatusCode(status))
+    sent.Value = SimpleNamespace(Value=value)
+    reading = to_reading(place, sent, AT)
+    assert (reading.value is None) is (reading.quality is Quality.BAD)
+    assert reading.quality is not Quality.BAD or reading.detail
+    assert isinstance(reading.value, bool | int | float | str | None)
+    orjson.dumps([reading.value, reading.detail])

@@ -8,7 +8,7 @@ import keyword
 import os
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from gateway.cli.errors import CommandError
 from gateway.config.problems import ConfigError
@@ -22,6 +22,7 @@ COMMANDS = {
     "import": "tags from a Kepware or Neuron export",
     "pki": "certificates: list, show, trust, reject, renew",
     "status": "the running gateway in a terminal",
+    "record": "write what the machines say into a file for replay",
     "replay": "run recorded readings through the same domain code",
     "schema": "print a published schema",
 }
@@ -33,7 +34,19 @@ STOPPED = 130
 
 
 class Parser(argparse.ArgumentParser):
-    """Says a wrong command line in the same two sentences as every other error."""
+    """Says a wrong command line in the same two sentences as every other error, and takes options between the other arguments too."""
+
+    _inside = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        mixed = all(action.nargs not in (argparse.PARSER, argparse.REMAINDER) for action in self._get_positional_actions())
+        if self._inside or not mixed:
+            return super().parse_known_args(args, namespace)
+        self._inside = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._inside = False
 
     def error(self, message: str) -> NoReturn:
         expert = " ".join(self.format_usage().split())

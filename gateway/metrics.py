@@ -35,6 +35,9 @@ class Metrics:
         self.samples_late = Counter(
             "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
         )
+        self.recording_gaps = Counter(
+            "lineside_recording_gaps_total", "Gaps in recordings whose reader was too slow (`lineside record`).", registry=r
+        )
         self.events = Counter("lineside_events_total", "Ledger events recorded.", ["type"], registry=r)
         self.commits = Counter("lineside_commits_total", "Journal transactions.", registry=r)
         self.commit_failures = Counter(

@@ -50,6 +50,11 @@ class Sampling:
         return [batch[place] for place, _ in self._places[device]]
 
 
+def instants(batch: Sequence[Reading], *, pushed: bool, recorded: bool) -> list[datetime]:
+    """The instant of the sample into which each reading of a batch goes."""
+    return [_source_time(reading, recorded) if pushed else batch[0].received_at for reading in batch]
+
+
 def _source_time(reading: Reading, recorded: bool) -> datetime:
     source, received = reading.source_time, reading.received_at
     if source is None:

@@ -159,7 +159,9 @@ class Daemon:
         )  # fmt: skip
         metrics.tasks.set_function(lambda: float(len(asyncio.all_tasks())))
         metrics.registry.register(BoardCollector(lambda: self._watch.glance(), clock))
-        self._server = StatusServer(Address(*config.gateway.address), lambda: self._watch.board, metrics, clock)
+        self._server = StatusServer(
+            Address(*config.gateway.address), lambda: self._watch.board, metrics, clock, recordings=line.record_readings()
+        )
 
     def _parts(self) -> Iterator[tuple[str, Poller | Forwarder]]:
         yield from self._pollers.items()

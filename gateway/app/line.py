@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from prometheus_client import Counter
 
 from drivers.base import Clock, Reading
-from gateway.acquisition.sampling import Sampling
+from gateway.acquisition.sampling import Sampling, instants
 from gateway.acquisition.telemetry import Telemetry, batch_payload
 from gateway.domain.events import AlertRaised, ClockStepped, Event, QuantityCounted, WindowClosed
 from gateway.domain.job import Job, WriteState
@@ -18,6 +18,7 @@ from gateway.domain.tracker import Tracker
 from gateway.domain.work_center import WorkCenter
 from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
+from gateway.status.readings import Recordings
 
 LAG = timedelta(seconds=2)
 """Deadlines are processed this late: readings of the last moments are still on their way, and a sample must not come too late."""
@@ -68,11 +69,17 @@ class Line:
         self._listeners: list[Callable[[Event], None]] = []
         self._pieces: dict[tuple[str | None, str], Counter] = {}
         self._tags_taken: dict[str, list[Reading]] = {}
+        self._recordings: Recordings | None = None
 
     def connect(self, recorder: Recorder, *listeners: Callable[[Event], None]) -> None:
         """Where events go: the journal first, then whoever wants to know."""
         self._recorder = recorder
         self._listeners.extend(listeners)
+
+    def record_readings(self) -> Recordings:
+        """What serves `/api/readings`; from now on it hears every batch while somebody records."""
+        self._recordings = Recordings(lambda: self.telemetry.last, self._recorded, self._clock, self._metrics)
+        return self._recordings
 
     def journal(self) -> LineJournal:
         return LineJournal(self)
@@ -86,6 +93,8 @@ class Line:
     def on_readings(self, device: str, batch: Sequence[Reading], pushed: bool) -> None:
         """One batch of one device; called by its poller."""
         recorded = device in self._recorded
+        if self._recordings is not None and self._recordings.wanted:
+            self._recordings.note(device, zip(instants(batch, pushed=pushed, recorded=recorded), batch, strict=True))
         told = self.telemetry.update(device, batch)
         if told and self._bulk:
             self._message += 1

@@ -21,6 +21,7 @@ from gateway.status.board import Board, Revisions
 from gateway.status.formats import LANGUAGES
 from gateway.status.page import SCREENS, Pages, Screen
 from gateway.status.payloads import Payload
+from gateway.status.readings import Recordings
 from gateway.status.settings import Address
 from gateway.status.stream import Stream
 
@@ -67,13 +68,16 @@ class StatusServer:
     `start` binds and raises ListenError; `run` feeds the event stream until cancelled; `stop` is bounded and safe to call twice.
     """
 
-    def __init__(self, listen: Address, board: Callable[[], Board | None], metrics: Metrics, clock: Clock) -> None:
+    def __init__(
+        self, listen: Address, board: Callable[[], Board | None], metrics: Metrics, clock: Clock, recordings: Recordings | None = None
+    ) -> None:
         self._listen = listen
         self._board = board
         self._metrics = metrics
         revisions = Revisions()
         self._pages = Pages(self._present, clock, revisions)
         self._stream = Stream(board, clock, revisions)
+        self._recordings = recordings or Recordings(dict, frozenset(), clock, metrics)
         self._runner: web.AppRunner | None = None
         self._port = listen.port
         self._names = _names(listen.host)
@@ -107,6 +111,7 @@ class StatusServer:
 
     async def stop(self) -> None:
         self._stream.close()
+        self._recordings.close()
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -123,6 +128,7 @@ class StatusServer:
         add("/api/availability", self._data(api.availability_body))
         add("/api/machines/{work_unit}", self._machine_data)
         add("/api/stream", self._stream.serve)
+        add("/api/readings", self._recordings.serve)
         add("/metrics", self._scrape)
         add("/healthz", self._healthz)
         add("/readyz", self._readyz)

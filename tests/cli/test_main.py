@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.__main__ import COMMANDS, main
+from gateway.__main__ import COMMANDS, main, parser
 from gateway.cli.errors import CommandError
 from gateway.cli.run import default_state_dir
 
@@ -112,3 +112,8 @@ def test_the_state_directory_is_systemds_or_here(monkeypatch: pytest.MonkeyPatch
     assert default_state_dir() == Path("/var/lib/lineside")
     monkeypatch.delenv("STATE_DIRECTORY")
     assert default_state_dir() == Path("state")
+
+
+def test_options_may_stand_between_the_other_arguments() -> None:
+    args = parser("record").parse_args(["record", "http://pc:8080", "--for", "10min", "fault.csv", "--device", "press"])
+    assert (args.url, args.length, str(args.file), args.device) == ("http://pc:8080", "10min", "fault.csv", "press")

@@ -1,7 +1,8 @@
 """A machine template: a file with the tags and the work unit of one kind of machine, and the parameters that a site puts in.
 
 In `tags` and `work_unit` a `$name` (or `${name}` inside a word) stands for a parameter or constant, in `work_unit` also for a tag of the
-template. Whatever names an optional parameter that is not given is left out: of `tags` the whole tag, of `work_unit` the one entry.
+template. Whatever names an optional parameter that is not given is left out: of `tags` the whole tag, of `work_unit` the one entry of a
+map, the whole item of a list.
 """
 
 from __future__ import annotations
@@ -188,7 +189,7 @@ class Filling:
         filled = []
         for item in node.value:
             try:
-                filled.append(self._filled(item, whole))
+                filled.append(self._filled(item, True))
             except _Absent:
                 if whole:
                     raise

@@ -228,6 +228,8 @@ def test_the_wheel_holds_every_file_of_the_packages(tmp_path: Path) -> None:
     ).stdout.split()
     assert len(kept) > 50
     assert [name for name in kept if (ROOT / name).exists() and name not in held] == []
+    templates = {path.name for path in (ROOT / "config/machines").glob("*.yaml")}
+    assert templates == {Path(name).name for name in held if name.startswith("gateway/config/machine_templates/")}
     tops = {name.split("/")[0] for name in held}
     assert {top for top in tops if not top.startswith("lineside-")} == {"gateway", "drivers", "simulators"}
 

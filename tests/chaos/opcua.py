@@ -132,6 +132,8 @@ class Chaos:
         self._hold_s = hold_s
         self._within_s = within_s
         self._watch = Watch(daemon, plc, self.outcome)
+        self._held = Held(1, 1, 1)
+        """What the server holds for a link that nothing has spoiled yet."""
         self._kinds = list(faults)
         self._faults: dict[Fault, Callable[[float], Awaitable[None]]] = {
             Fault.BLACKHOLE: self._blackhole, Fault.RESET: self._reset, Fault.FREEZE: self._freeze, Fault.KILL: self._kill,
@@ -194,10 +196,12 @@ class Chaos:
         self.outcome.footprints.append(footprint)
         self.outcome.sessions.append(held.sessions)
         self.outcome.memory_mib.append(self._daemon.memory_mib())
-        if first is not None and footprint != first:
+        if first is None:
+            self._held = held
+        elif footprint != first:
             self.outcome.violations.append(f"{where}: the daemon holds {footprint}, at the start {first}")
-        if held.channels != 1:
-            self.outcome.violations.append(f"{where}: the server has {held.channels} channels instead of 1")
+        if held.channels != 1 or (first is None and held.sessions != 1):
+            self.outcome.violations.append(f"{where}: the server holds {held} for one link")
         self._plc.making = True
 
     async def _steady(self, first: Footprint | None) -> tuple[Footprint, Held]:
@@ -216,7 +220,7 @@ class Chaos:
 
     async def _drained(self) -> None:
         deadline = time.monotonic() + SESSION_END_S
-        while (held := await self._plc.held()) != Held(1, 1, 1):
+        while (held := await self._plc.held()) != self._held:
             if time.monotonic() > deadline:
                 self.outcome.violations.append(f"at the end the server holds {held}")
                 break

@@ -80,6 +80,9 @@ async def serve(port: int, total: int) -> None:
     await server.init()
     server.set_endpoint(f"opc.tcp://{HOST}:{port}")
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    # A PLC whose program was changed numbers its namespaces differently: each start does so here.
+    for number in range(total % 3):
+        await server.register_namespace(f"{NAMESPACE}:other-{number}")
     machine = Machine(server, await server.register_namespace(NAMESPACE), total)
     await machine.load()
     orders = asyncio.StreamReader()

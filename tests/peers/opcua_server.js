@@ -69,6 +69,8 @@ async function main(port, pki, total) {
         serverCapabilities: { maxSessions: 20 },
     });
     await server.initialize();
+    // A PLC whose program was changed numbers its namespaces differently: each start does so here.
+    for (let number = 0; number < total % 3; number++) server.engine.addressSpace.registerNamespace(`${NAMESPACE}:other-${number}`);
     const machine = new Machine(server, total);
     machine.load();
     await server.start();

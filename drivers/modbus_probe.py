@@ -60,7 +60,9 @@ class Refused(TagError):
 
 
 class ModbusExplorer(ModbusDriver):
-    """Satisfies `drivers.base.Explorer`."""
+    """Satisfies `drivers.base.Explorer`. `_asked`, `_silences`: requests of this browse, and those that stayed without an answer."""
+
+    _asked = _silences = 0
 
     async def fetch(self, table: str, address: int, count: int) -> list[int]:
         """Raw registers (0..65535) or bits by one request. Raises LinkError, Refused for what the device does not have, TagError."""

@@ -61,7 +61,9 @@ class _Node(NamedTuple):
 
 
 class OpcUaExplorer(OpcUaDriver):
-    """Satisfies `drivers.base.Explorer`."""
+    """Satisfies `drivers.base.Explorer`. `_per_browse`, `_per_value`: nodes in one Browse call, variables in one Read call."""
+
+    _per_browse = _per_value = _NODES_PER_CALL
 
     async def browse(self, path: str, told: Callable[[str], None]) -> AsyncIterator[Sequence[Found]]:
         """`path`: nothing (all below Objects but the server's own Server), a node id, or browse names such as `Press/Counters`."""

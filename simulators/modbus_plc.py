@@ -7,6 +7,7 @@
 Registers are filled from the machine at the moment of each request, so a 32-bit counter is never torn.
 
     python -m simulators.modbus_plc --port 5020      then read unit 1 at 127.0.0.1:5020
+    python -m simulators.modbus_plc --port 5020 --rtu      the same with serial frames: rtu+tcp://127.0.0.1:5020
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import sys
 from collections.abc import Sequence
 
 from pymodbus.constants import ExcCodes
+from pymodbus.framer import FramerType
 from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
@@ -48,17 +50,21 @@ def input_registers(values: PackerValues) -> list[int]:
 
 
 class ModbusPlc:
-    """A Modbus TCP server in front of one packer. `start` after `stop` comes back on the same port."""
+    """A Modbus TCP server in front of one packer. `start` after `stop` comes back on the same port.
 
-    def __init__(self, packer: Packer, *, host: str = HOST, port: int = 0) -> None:
+    `rtu`: it speaks as a serial device server does, RTU frames over TCP.
+    """
+
+    def __init__(self, packer: Packer, *, host: str = HOST, port: int = 0, rtu: bool = False) -> None:
         self.packer = packer
         self.host = host
         self.port = port or free_port()
+        self.rtu = rtu
         self._server: ModbusTcpServer | None = None
 
     @property
     def url(self) -> str:
-        return f"tcp://{self.host}:{self.port}"
+        return f"{'rtu+' if self.rtu else ''}tcp://{self.host}:{self.port}"
 
     @property
     def up(self) -> bool:
@@ -79,7 +85,8 @@ class ModbusPlc:
             ),
             action=self._refresh,
         )
-        server = ModbusTcpServer(device, address=(self.host, self.port))
+        framer = FramerType.RTU if self.rtu else FramerType.SOCKET
+        server = ModbusTcpServer(device, framer=framer, address=(self.host, self.port))
         await server.serve_forever(background=True)
         self._server = server
 
@@ -104,7 +111,7 @@ class ModbusPlc:
 
 async def _serve(args: argparse.Namespace, stopped: asyncio.Event) -> None:
     packer = Packer(seed=args.seed, speed=args.speed)
-    plc = ModbusPlc(packer, host=args.host, port=args.port)
+    plc = ModbusPlc(packer, host=args.host, port=args.port, rtu=args.rtu)
     await plc.start()
     print(f"{plc.url}  unit {UNIT_ID}  holding 100 (uint32 ABCD), 12 bit 3, 20 (int16 x 0.1); input 7", flush=True)
     loop = asyncio.get_running_loop()
@@ -127,6 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--host", default=HOST)
     parser.add_argument("--port", type=int, default=5020, help="0: a free one (default 5020)")
+    parser.add_argument("--rtu", action="store_true", help="RTU frames over TCP, as a serial device server speaks")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--speed", type=float, default=1.0)
     args = parser.parse_args(argv)

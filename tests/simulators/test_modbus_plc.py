@@ -2,20 +2,24 @@ from __future__ import annotations
 
 import pytest
 from pymodbus.client import AsyncModbusTcpClient
+from pymodbus.framer import FramerType
 
 from simulators.modbus_plc import UNIT_ID, ModbusPlc
 from simulators.press import BREAK, Packer
 
 
 async def _client(plc: ModbusPlc) -> AsyncModbusTcpClient:
-    client = AsyncModbusTcpClient(plc.host, port=plc.port, retries=0, reconnect_delay=0)
+    framer = FramerType.RTU if plc.rtu else FramerType.SOCKET
+    client = AsyncModbusTcpClient(plc.host, port=plc.port, framer=framer, retries=0, reconnect_delay=0)
     assert await client.connect()
     return client
 
 
-async def test_the_map_of_the_example_configuration() -> None:
+@pytest.mark.parametrize("rtu", [False, True])
+async def test_the_map_of_the_example_configuration(rtu: bool) -> None:
     packer = Packer(seed=2, total=3_912_004)
-    plc = ModbusPlc(packer)
+    plc = ModbusPlc(packer, rtu=rtu)
+    assert plc.url.startswith("rtu+tcp://" if rtu else "tcp://")
     await plc.start()
     client = await _client(plc)
     try:

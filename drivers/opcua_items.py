@@ -4,6 +4,7 @@ per notification, so that order is kept and keep-alives are visible."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -72,16 +73,31 @@ class MonitoredTags:
 
     async def open(self) -> None:
         publishing_s = min(self._interval_s, KEEP_ALIVE_S)
-        keep_alive = max(1, round(KEEP_ALIVE_S / publishing_s))
-        parameters = ua.CreateSubscriptionParameters(
-            RequestedPublishingInterval=publishing_s * 1000,
-            RequestedMaxKeepAliveCount=keep_alive,
-            RequestedLifetimeCount=max(3 * keep_alive, math.ceil(LIFETIME_S / publishing_s)),
-            MaxNotificationsPerPublish=0,
-            PublishingEnabled=True,
-        )
-        revised = await self._session.create_subscription(parameters, self.publishes.push)
+        keep_alive, lifetime = _counts(publishing_s)
+        revised = await self._session.create_subscription(
+            ua.CreateSubscriptionParameters(
+                RequestedPublishingInterval=publishing_s * 1000, RequestedMaxKeepAliveCount=keep_alive, RequestedLifetimeCount=lifetime,
+                MaxNotificationsPerPublish=0, PublishingEnabled=True,
+            ),
+            self.publishes.push,
+        )  # fmt: skip
         self._subscription = revised.SubscriptionId
+        self._accept(revised)
+        if _counts(self._publishing_s)[0] < revised.RevisedMaxKeepAliveCount:
+            await self._hasten()
+
+    async def _hasten(self) -> None:
+        """The server publishes more rarely than asked (an S7 each 500 ms or 1 s, as configured): its keep-alives shall not come later."""
+        keep_alive, lifetime = _counts(self._publishing_s)
+        parameters = ua.ModifySubscriptionParameters(
+            SubscriptionId=self._subscription, RequestedPublishingInterval=self._publishing_s * 1000,
+            RequestedMaxKeepAliveCount=keep_alive, RequestedLifetimeCount=lifetime, MaxNotificationsPerPublish=0,
+        )  # fmt: skip
+        # A server that cannot do this keeps the subscription as it was.
+        with contextlib.suppress(UaStatusCodeError):
+            self._accept(await self._session.update_subscription(parameters))
+
+    def _accept(self, revised: ua.CreateSubscriptionResult | ua.ModifySubscriptionResult) -> None:
         self._publishing_s = revised.RevisedPublishingInterval / 1000
         self.keep_alive_s = self._publishing_s * revised.RevisedMaxKeepAliveCount
         self.notice_s = self._publishing_s
@@ -164,3 +180,9 @@ class MonitoredTags:
                         yield tag, item.Value
             elif isinstance(notification, ua.StatusChangeNotification):
                 yield notification.Status
+
+
+def _counts(publishing_s: float) -> tuple[int, int]:
+    """Publishing intervals until a keep-alive, and until the server drops the subscription."""
+    keep_alive = max(1, round(KEEP_ALIVE_S / publishing_s))
+    return keep_alive, max(3 * keep_alive, math.ceil(LIFETIME_S / publishing_s))

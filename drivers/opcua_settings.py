@@ -16,6 +16,8 @@ NODE_PATTERN = re.compile(r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d{1,5});)?(?P<i
 
 
 def _check_node(node: str) -> str:
+    if node.startswith("svr="):
+        raise ValueError(f"{node!r} is a node of another server; make that server a device of its own and leave svr= out")
     if NODE_PATTERN.fullmatch(node) is None:
         raise ValueError(f"{node!r} is no node id; write for example nsu=urn:acme:press;s=Counters.Total")
     return node

@@ -33,6 +33,8 @@ def test_bits(keys: dict[str, Any], bits: tuple[int, int] | None) -> None:
         ({"member": "A.B", "writable": True}, "cannot be written"),
         ({"member": "A..B"}, "pattern"),
         ({"length": 8}, "length belongs to type: string"),
+        ({"node": "svr=1;nsu=urn:acme:press;s=x"}, "another server"),
+        ({"node": "Counters.Total"}, "is no node id"),
         ({"index": -1}, "greater than or equal to 0"),
     ],
 )

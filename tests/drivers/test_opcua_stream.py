@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from drivers.base import LinkError, Quality, Reading, SilentLinkError
 from drivers.opcua_clock import DeviceClock
+from drivers.opcua_items import MonitoredTags
 from drivers.opcua_stream import LOOK_S, TagStream
 from tests.manual_clock import ManualClock
 
@@ -29,6 +30,7 @@ class Server:
 
     def __init__(self, keep_alive_s: float = 1.0) -> None:
         self.keep_alive_s = keep_alive_s
+        self.publishes_each_s = 0.0
         self.refuses: int | None = None
         self.items: dict[str, int] = {}
         self.ids: dict[str, int] = {}
@@ -41,7 +43,13 @@ class Server:
         if self.refuses is not None:
             raise UaStatusCodeError(self.refuses)
         self.push = callback
-        return SimpleNamespace(SubscriptionId=1, RevisedPublishingInterval=self.keep_alive_s * 1000, RevisedMaxKeepAliveCount=1)
+        interval_ms = max(parameters.RequestedPublishingInterval, 1000 * self.publishes_each_s)
+        # A server that insists on rare keep-alives does so whatever is asked.
+        count = self.keep_alive_s * 1000 / interval_ms if self.keep_alive_s > 1 else parameters.RequestedMaxKeepAliveCount
+        return SimpleNamespace(SubscriptionId=1, RevisedPublishingInterval=interval_ms, RevisedMaxKeepAliveCount=count)
+
+    async def update_subscription(self, parameters: Any) -> Any:
+        return await self.create_subscription(parameters, self.push)
 
     async def create_monitored_items(self, parameters: Any) -> list[Any]:
         for item in parameters.ItemsToCreate:
@@ -132,6 +140,15 @@ async def test_a_server_that_insists_on_rare_keep_alives_is_given_three_of_them(
         assert await rig.next(1.5) == [[]], "a quiet look is a sign of life"
     with pytest.raises(SilentLinkError):
         await rig.next(1.5)
+
+
+@pytest.mark.parametrize(("publishes_each_s", "keep_alive_s"), [(0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (4.0, 4.0)])
+async def test_keep_alives_come_each_second_also_from_a_server_that_publishes_rarely(publishes_each_s: float, keep_alive_s: float) -> None:
+    server = Server()
+    server.publishes_each_s = publishes_each_s
+    items = MonitoredTags(server, 0.1, ua.TimestampsToReturn.Source)  # type: ignore[arg-type]
+    await items.open()
+    assert items.keep_alive_s == keep_alive_s
 
 
 async def test_the_end_of_the_subscription_is_a_link_error() -> None:

@@ -29,6 +29,12 @@ devices:
     user: {{name: gateway, password: {{file: password}}}}
     interval: 100ms
     tags: {{parts: {{node: "nsu=urn:test:plc;s=parts"}}, running: {{node: "nsu=urn:test:plc;s=running"}}}}
+  old_plc:
+    driver: opcua
+    url: opc.tcp://192.0.2.3:4840
+    security: {{insecure: true}}
+    user: {{name: gateway, password: {{file: password}}, clear_text: true}}
+    tags: {{parts: {{node: "ns=2;s=parts"}}}}
 work_units:
   press-07:
     area: stamping
@@ -72,8 +78,8 @@ class Gateway:
         )
 
     async def shows(self, path: str, found: Callable[[Any], bool]) -> Any:
-        """What `path` answers, once `found` holds. Raises TimeoutError after 30 s."""
-        async with asyncio.timeout(30):
+        """What `path` answers, once `found` holds. Raises TimeoutError after a minute."""
+        async with asyncio.timeout(60):
             while True:
                 try:
                     async with self._http.get(self.page + path) as answer:
@@ -99,9 +105,14 @@ async def test_an_unknown_plc_is_refused_until_a_person_trusts_it(tmp_path: Path
                 assert f"lineside pki trust {mark}" in str(shown)
                 counted = 'lineside_refused_peers_total{device="press_plc",reason="BadCertificateUntrusted"}'
                 await gateway.shows("/metrics", lambda text: counted in text)
+                for allowed in ("insecure", "clear_text"):
+                    await gateway.shows(
+                        "/metrics", lambda text, key=f"device.{allowed}:old_plc": f'alert_active{{alert="{key}"}} 1.0' in text
+                    )
                 assert f"rejected  {mark}" in await gateway.command("pki", "list")
                 await gateway.command("pki", "trust", mark[:8])
-                text = await gateway.shows("/metrics", lambda text: 'link_up{kind="device",link="press_plc"} 1.0' in text)
+                await gateway.shows("/metrics", lambda text: 'link_up{kind="device",link="press_plc"} 1.0' in text)
+                text = await gateway.shows("/metrics", lambda text: 'certificate_days_left{device="press_plc",which="server"}' in text)
                 left = {line.split()[0]: float(line.split()[1]) for line in text.splitlines() if "certificate_days_left{" in line}
                 assert 30 < left['lineside_certificate_days_left{device="press_plc",which="server"}'] < 31
                 assert left['lineside_certificate_days_left{device="press_plc",which="own"}'] > 1800

@@ -44,15 +44,16 @@ class Authority:
     def subject(self) -> x509.Name:
         return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, self.name)])
 
-    def certificate(self) -> x509.Certificate:
+    def certificate(self, issued_by: Authority | None = None) -> x509.Certificate:
+        issuer = issued_by or self
         now = datetime.now(UTC)
         return (
-            x509.CertificateBuilder().subject_name(self.subject).issuer_name(self.subject).public_key(self.key.public_key())
+            x509.CertificateBuilder().subject_name(self.subject).issuer_name(issuer.subject).public_key(self.key.public_key())
             .serial_number(7).not_valid_before(now - timedelta(days=1)).not_valid_after(now + timedelta(days=900))
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_usage(key_cert_sign=True, crl_sign=True), critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
-            .sign(self.key, hashes.SHA256())
+            .sign(issuer.key, hashes.SHA256())
         )  # fmt: skip
 
     def revoke(self, *certificates: x509.Certificate, signed_by: rsa.RSAPrivateKey | None = None) -> bytes:

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
+from drivers import DRIVERS
 from drivers.base import Explorer, Found
 from gateway import logs
 from gateway.cli.errors import CommandError
@@ -48,12 +49,12 @@ async def _browse(one: OneDevice, args: argparse.Namespace) -> None:
     progress = Progress()
     if settings.recorded:
         raise CommandError(f"{args.device} is a recording, which lists its own tags; look into the file of {settings.peer}")
+    if DRIVERS[settings.driver].explorer is None:
+        raise CommandError(
+            f"a device of driver {settings.driver} cannot be browsed; write its tags from the maker's list", "the driver has no explorer"
+        )
     async with connected(one, args.state_dir) as device:
-        if not isinstance(device, Explorer):
-            raise CommandError(
-                f"a device of driver {settings.driver} cannot be browsed; write its tags from the maker's list",
-                "the driver has no explorer",
-            )
+        assert isinstance(device, Explorer)
         with told():
             batches = device.browse(args.path, progress)
             found = await (_collect(batches) if args.csv else _print_list(batches, progress))

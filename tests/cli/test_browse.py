@@ -17,7 +17,7 @@ import structlog
 from gateway.__main__ import main
 from gateway.cli.tag_list import tag_names
 from gateway.config import load
-from tests.drivers.devices import Device, ModbusDevice, OpcUaDevice
+from tests.drivers.devices import Device, ModbusDevice, MTConnectDevice, OpcUaDevice
 from tests.peers import peer
 
 
@@ -157,6 +157,19 @@ async def test_a_tag_in_every_order_and_one_that_is_not_there(tmp_path: Path, pa
 
 
 @pytest.mark.slow
+async def test_a_protocol_without_an_explorer_is_read_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    async with running(MTConnectDevice(tmp_path)) as lathe:
+        tags = "tags: {parts: {data_item: parts}, gone: {data_item: none}}"
+        line = Line(tmp_path, capsys, f"driver: mtconnect, url: 'http://127.0.0.1:{lathe.port}', {tags}")
+        code, out, _ = await line("read", "parts")
+        assert code == 0
+        assert out.split()[:3] == ["parts", "70000", "good"]
+        code, out, _ = await line("read")
+        assert code == 1
+        assert "no data item of this id" in out
+
+
+@pytest.mark.slow
 async def test_a_server_of_other_hands_is_listed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +212,7 @@ async def test_a_server_of_other_hands_is_listed(
         ("driver: modbus, url: 'tcp://127.0.0.1:1'", ["read", "--registers", "holding:1,2"], 1, "Check that the PLC is powered"),
         ("driver: modbus, url: 'tcp://127.0.0.1:1'", ["read"], 2, "plc has no tags yet; find some with lineside browse"),
         ("driver: opcua, url: 'opc.tcp://127.0.0.1:1', security: {insecure: true}", ["browse"], 1, "Check that the PLC is powered"),
+        ("driver: mtconnect, url: 'http://127.0.0.1:1', tags: {a: {data_item: x}}", ["browse"], 2, "of driver mtconnect cannot be browsed"),
         ("driver: modbus, url: 'udp://127.0.0.1:1'", ["browse"], 2, "is no Modbus address"),
         ("driver: modbus", ["browse"], 2, "devices.plc.url: (missing)"),
     ],

@@ -18,6 +18,7 @@ from gateway.__main__ import main
 from gateway.cli.tag_list import tag_names
 from gateway.config import load
 from tests.drivers.devices import Device, ModbusDevice, MTConnectDevice, OpcUaDevice
+from tests.drivers.secured_plc import SecuredDevice
 from tests.peers import peer
 
 
@@ -114,6 +115,24 @@ async def test_an_opc_ua_server_is_listed_pasted_and_read(tmp_path: Path, press:
     code, _, err = await line("read", "--orders")
     assert code == 2
     assert "has no registers" in err
+
+
+@pytest.mark.slow
+async def test_a_secured_server_is_browsed_once_its_certificate_is_trusted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "password").write_text("secret", encoding="ascii")
+    async with running(SecuredDevice(tmp_path)) as plc:
+        user = "user: {name: gateway, password: {file: password}}"
+        security = "security: {policy: Basic256Sha256, mode: SignAndEncrypt}"
+        line = Line(tmp_path, capsys, f"driver: opcua, url: 'opc.tcp://127.0.0.1:{plc.port}', {security}, {user}")
+        code, _, err = await line("browse")
+        assert code == 1
+        mark = err.split("lineside pki trust ")[1][:8]
+        state = str(tmp_path / "state")
+        assert await asyncio.to_thread(main, ["pki", "trust", mark, "--state-dir", state]) == 0
+        capsys.readouterr()
+        code, out, err = await line("browse", "Machine")
+        assert code == 0, err
+        assert "nsu=urn:test:plc;s=parts" in out
 
 
 @pytest.mark.slow

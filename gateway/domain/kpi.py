@@ -256,7 +256,7 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
             **{element.key: _seconds(element.of(f)) for element in TIMES},
             "stop_count": window.stop_count, "micro_stop_count": window.micro_count, "failure_count": f.failures()[1],
             "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
-            "losses": losses(f), "loss_cost": loss_cost(f), "scrap_cost": scrap_cost(f),
+            "cycle": window.cycles.line(), "losses": losses(f), "loss_cost": loss_cost(f), "scrap_cost": scrap_cost(f),
         }
     )  # fmt: skip
 
@@ -279,10 +279,11 @@ SUMMED = (*(element.key for element in TIMES), *COUNTS, *QUANTITIES, *COSTS)
 def roll_up(lines: Sequence[Line], **head: Any) -> dict[str, Any]:
     """The line of several machines together: times, quantities and losses summed, ratios from the sums, never averaged.
 
-    What one of them does not know (None) the sum does not know either. `head`: the fields that say whose line it is. Money is summed as
-    it stands: a site has one currency.
+    What one of them does not know (None) the sum does not know either; cycle times of several machines have no distribution. `head`: the
+    fields that say whose line it is. Money is summed as it stands: a site has one currency.
     """
     total: dict[str, Any] = dict(head) | {name: _sum(line[name] for line in lines) for name in SUMMED}
+    total["cycle"] = lines[0]["cycle"] if len(lines) == 1 else None
     parts = [line["losses"] for line in lines]
     known = [part for part in parts if part is not None]
     total["losses"] = {name: sum(part[name] for part in known) for name, _, _ in LOSSES} if len(known) == len(parts) else None
@@ -303,7 +304,7 @@ def combine(*, time: Line, ideal: Line, good: Line, scrap: Sequence[Line], cost:
         return 0.0 if not pieces else None if per_piece is None else per_piece * float(pieces)
 
     net, useful, rework = worth(produced), worth(good["good"]), worth(good["rework"])
-    total = dict(head) | {name: time[name] for name in (*SUMMED, "losses")}
+    total = dict(head) | {name: time[name] for name in (*SUMMED, "cycle", "losses")}
     total |= {"net_s": net, "useful_s": useful, "produced": produced, "scrap": scrapped, "loss_cost": None, "scrap_cost": None}
     total |= {name: good[name] for name in ("good", "rework", "late")}
     known = time["losses"]

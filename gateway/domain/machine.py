@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 from gateway.domain.chatter import Chatter
 from gateway.domain.cycle_time import CycleTime
+from gateway.domain.cycle_watch import CycleWatch
 from gateway.domain.drift_watch import DriftWatch
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, StateChanged, WindowClosed
@@ -46,7 +47,8 @@ class MachineTime:
         self._emit = emit
         self.windows = WindowBook(unit.calendar, unit.time_zone)
         self.stops = StandstillBook(unit, self.windows)
-        self.pace = Pace(unit.cycles.slow_tolerance, drift.cycle)
+        self.made = CycleWatch(self.windows, drift)
+        self.pace = Pace(unit.cycles.slow_tolerance, self._cycle_ended)
         self.now: Instant = 0
         self.settled: Instant = 0
         self.condition: Condition = UNKNOWN
@@ -86,6 +88,7 @@ class MachineTime:
         ideal = None if seconds_per_piece is None else seconds_per_piece * SECOND
         if (ideal, pieces_per_cycle) != (self.cycle.ideal_us, self.cycle.per_cycle):
             self.flush_pace(finished=True)
+            self.made.forget()
             self.cycle.ideal_us, self.cycle.per_cycle = ideal, pieces_per_cycle
 
     # --- time passes ----------------------------------------------------------------------------------------------
@@ -337,9 +340,13 @@ class MachineTime:
             if slow:
                 self._book_slow(slow)
 
+    def _cycle_ended(self, at: Instant, run: int, pieces: int) -> None:
+        self.made.ended(at, run, pieces, self.job, self.cycle.per_cycle)
+
     def gap_unjudged(self) -> None:
         """A counter that could not be trusted: the gap around it is not judged."""
         self.pace.lose()
+        self.made.forget()
 
     @property
     def open_gap_from(self) -> Instant | None:

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from gateway.domain.calendar import Calendar, SpanKind
+from gateway.domain.cycles import CycleTally
 from gateway.domain.instants import Instant
 
 ZERO = Decimal(0)
@@ -70,6 +71,7 @@ class Window:
     ideal_good: Decimal = ZERO
     ideal_rework: Decimal = ZERO
     ideal_known: bool = True
+    cycles: CycleTally = field(default_factory=CycleTally)
     reasons: dict[str, list[int]] = field(default_factory=dict)
     """`kind|reason|induced` -> [microseconds of required time, count]."""
 
@@ -81,7 +83,7 @@ class Window:
         return self.start <= at and (self.end is None or at < self.end)
 
     def copy(self) -> Window:
-        return replace(self, required=dict(self.required), reasons={k: list(v) for k, v in self.reasons.items()})
+        return replace(self, required=dict(self.required), cycles=self.cycles.copy(), reasons={k: list(v) for k, v in self.reasons.items()})
 
 
 def required_overlap(window: Window, start: Instant, end: Instant, calendar: Calendar) -> int:
@@ -121,7 +123,8 @@ def dump_window(window: Window) -> dict[str, Any]:
         "closed": window.closed, "total": window.total, "opening": window.opening, "maintenance": window.maintenance,
         "required": {c.value: n for c, n in window.required.items()}, "idle": window.idle, "idle_micro": window.idle_micro,
         "induced": window.induced, "slow": window.slow, "stop_count": window.stop_count,
-        "micro_count": window.micro_count, "ideal_known": window.ideal_known, "reasons": window.reasons,
+        "micro_count": window.micro_count, "ideal_known": window.ideal_known, "cycles": window.cycles.dump(),
+        "reasons": window.reasons,
         **{name: str(getattr(window, name)) for name in _QUANTITIES},
     }  # fmt: skip
 
@@ -129,7 +132,8 @@ def dump_window(window: Window) -> dict[str, Any]:
 def load_window(state: dict[str, Any]) -> Window:
     values = dict(state)
     values["required"] = {Category(c): n for c, n in state["required"].items()}
-    # Windows of journals that were begun before rework was timed do not say.
+    values["cycles"] = CycleTally.load(state["cycles"]) if "cycles" in state else CycleTally()
+    # Windows of journals that were begun before rework and cycles were timed do not say.
     values.update({name: Decimal(state.get(name, 0)) for name in _QUANTITIES})
     return Window(**values)
 

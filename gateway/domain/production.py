@@ -114,6 +114,7 @@ class Production:
 
     def settle(self) -> None:
         """Fresh pieces go to their windows and lot: before anybody looks at these, and before order, product or windows change."""
+        self._machine.made.settle()
         fresh, self._fresh = self._fresh, None
         if fresh is not None and fresh.pieces:
             add_pieces(fresh.windows, Decimal(fresh.pieces), fresh.ideal_s, late=False, ordered=fresh.job is not None)

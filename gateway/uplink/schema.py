@@ -79,6 +79,20 @@ def _kpi_window() -> dict[str, Any]:
             "work_unit": {"type": "string"},
             "window": window,
             **{key: {**_NUMBER_OR_NULL, "description": text} for key, text in _KPI_TEXTS.items()},
+            "cycle": {
+                "description": "cycle times in seconds per piece; null without a judged cycle",
+                "anyOf": [
+                    {
+                        "type": "object",
+                        "properties": {
+                            "count": {"type": "integer"},
+                            **{name: {"type": "number"} for name in ("mean_s", "p10_s", "p50_s", "p90_s")},
+                            "best_s": {**_NUMBER_OR_NULL, "description": "the best mean over twenty cycles in a row"},
+                        },
+                    },
+                    {"type": "null"},
+                ],
+            },
             "losses": {
                 "description": "seconds lost, together planned_s - useful_s; null without an ideal time",
                 "anyOf": [

@@ -123,6 +123,10 @@ def _title(board: Board, reader: Reader) -> str:
     return f"{worst}lineside"
 
 
+_UNPROTECTED = ("device.insecure:", "device.clear_text:", "uplink.insecure:")
+"""Alerts about links that are knowingly unprotected: every screen says so, however many others stand."""
+
+
 def _top(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) -> Context:
     found = notices(board, reader.now)
     first = board.units[0] if board.units else None
@@ -130,7 +134,7 @@ def _top(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) 
     return {
         "nav": _nav(board, found, reader, screen), "screen": screen.name, "here": screen.path, "other": other,
         "frozen": screens.frozen(board, reader.now), "title": _title(board, reader), "keys": " ".join(notice.key for notice in found),
-        "shift": _shift(first, reader) if first else "",
+        "shift": _shift(first, reader) if first else "", "open": [alert for alert in board.alerts if alert.key.startswith(_UNPROTECTED)],
     }  # fmt: skip
 
 

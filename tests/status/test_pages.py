@@ -10,7 +10,8 @@ from importlib.resources import files
 
 import pytest
 
-from gateway.status.board import Board, Revisions
+from gateway.domain.events import Text
+from gateway.status.board import Alert, Board, Revisions
 from gateway.status.page import SCREENS, Pages, Screen
 from gateway.status.words import words
 from gateway.supervise import LinkState
@@ -287,3 +288,13 @@ def test_the_wall_screen_shows_every_machine_large() -> None:
     assert "press-07 arrêtée depuis 11 min : surcharge coulisseau, F217." in said
     assert "packer-02" in said
     assert "30 150 / 36 000" in said
+
+
+@pytest.mark.parametrize("name", SCREENS)
+def test_every_screen_says_which_link_is_knowingly_unprotected(name: str) -> None:
+    board = fake_board.board()
+    assert 'class="open"' not in pages(board).page(screen(name), "en")
+    alert = Alert("device.insecure:press_plc", "warning", Text("fr", "The link to press_plc is not encrypted."), Text("fr", "en"), board.at)
+    html = pages(replace(board, alerts=(*board.alerts, alert))).page(screen(name), "en")
+    assert "The link to press_plc is not encrypted." in read(html)
+    assert html.count('class="open"') == 1

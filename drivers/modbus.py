@@ -38,6 +38,8 @@ UNREACHED = frozenset({10, 11})
 UNREACHED_AFTER = 2
 # A refused register is asked again this often: someone may load the missing program block meanwhile.
 REFUSED_RETRY_S = 30.0
+# A device that answers nothing but exceptions is told after this long: one that is busy for a moment is not worth a word.
+MUTE_AFTER_S = 5.0
 # A few sets of tags are read by turns: all of them by the poller, single ones by whoever writes and reads back.
 _PLANS = 16
 
@@ -75,6 +77,10 @@ class _Look:
         self.missed: list[tuple[Block, Places]] = []
         """Blocks for which the gateway did not reach the unit: asked last next time, so that they never stand before the others."""
         self.answered = False
+        self.told = False
+        """Whether any block brought values."""
+        self.trouble = ""
+        """The last exception that may pass by itself."""
         self.unreached = ""
         """Why the rest of this look is not asked for; empty: it is."""
 
@@ -100,6 +106,8 @@ class ModbusDriver:
         self._unreached = ""
         self._incidents: Counter[str] = Counter()
         self._invalid = InvalidValues()
+        self._mute_since: float | None = None
+        self._trouble = ""
         self._answered_at = clock.monotonic()
 
     @property
@@ -112,8 +120,10 @@ class ModbusDriver:
 
     @property
     def concerns(self) -> Mapping[str, Concern]:
-        concern = self._invalid.concern(self._clock.monotonic())
-        return {} if concern is None else {"values": concern}
+        now = self._clock.monotonic()
+        mute = self._mute_since is not None and now - self._mute_since >= MUTE_AFTER_S
+        found = {"values": self._invalid.concern(now), "answers": _mute(self._trouble) if mute else None}
+        return {kind: concern for kind, concern in found.items() if concern is not None}
 
     @property
     def answered_at(self) -> float:
@@ -140,6 +150,10 @@ class ModbusDriver:
             await self._ask_at_once(look)
         plan.blocks = look.kept + look.missed
         self._unreached = look.unreached
+        if look.told or not look.trouble:
+            self._mute_since = None
+        elif self._mute_since is None:
+            self._mute_since, self._trouble = now, look.trouble
         return [reading for reading in look.readings if reading is not None]
 
     def _plan(self, tags: tuple[str, ...]) -> _Plan:
@@ -180,6 +194,8 @@ class ModbusDriver:
                 continue
             (look.missed if code in UNREACHED else look.kept).append((block, places))
             if code or known:
+                if code and code not in REFUSALS:
+                    look.trouble = _exception_name(code)
                 if code in UNREACHED and len(look.missed) >= min(UNREACHED_AFTER, look.wanted) and not look.answered:
                     look.unreached = _exception_name(code)
                     self._seat.unreached()
@@ -204,6 +220,7 @@ class ModbusDriver:
             return _exception_code(reply)
         data: Sequence[int] = reply.bits[: block.count] if block.table in BIT_TABLES else reply.registers
         values, faults = block.decode(data)
+        look.told = True
         readings = look.readings
         made = map(_reading, zip(block.tags, values, repeat(Quality.GOOD), repeat(None), repeat(received_at), repeat("")))
         if isinstance(places, range):
@@ -247,6 +264,17 @@ class ModbusDriver:
 
     async def close(self) -> None:
         self._seat.close()
+
+
+def _mute(trouble: str) -> Concern:
+    return Concern(
+        "warning",
+        f"L'appareil est joint mais ne donne aucune valeur : {trouble}.",
+        f"The device is reached but gives no value: {trouble}.",
+        "Vérifier l'alimentation et le câblage de l'appareil derrière la passerelle, `unit_id`, et son propre diagnostic.",
+        "Check power and wiring of the device behind the gateway, `unit_id`, and its own diagnosis.",
+        f"every request is answered by an exception, the first {trouble}",
+    )
 
 
 def _side_by_side(places: list[int]) -> Places:

@@ -24,7 +24,7 @@ class Metrics:
         self.refused_replies = Counter("lineside_refused_replies_total", "Replies that could not be trusted.", ["device"], registry=r)
         self.device_incidents = Counter(
             "lineside_device_incidents_total",
-            "What a driver noticed beside its link: overflow, clock, forgotten, gap, restart.",
+            "What a driver noticed beside its link: overflow, clock, forgotten, gap, restart, exception_reply, invalid_value.",
             ["device", "kind"],
             registry=r,
         )

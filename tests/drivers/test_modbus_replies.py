@@ -70,11 +70,11 @@ async def server() -> AsyncIterator[tuple[Server, int]]:
 TAGS = {"parts": {"holding": 0, "type": "uint32", "writable": True}, "state": {"input": 0}, "jam": {"coil": 3, "writable": True}}
 
 
-async def connected(port: int, tags: dict[str, dict[str, object]] | None = None) -> ModbusDriver:
+async def connected(port: int, tags: dict[str, dict[str, object]] | None = None, clock: SystemClock | None = None) -> ModbusDriver:
     settings = ModbusSettings.model_validate(
         {"driver": "modbus", "url": f"tcp://127.0.0.1:{port}", "timeout": TIMEOUT_S, "tags": TAGS if tags is None else tags}
     )
-    driver = ModbusDriver(settings, SystemClock(), name="plc", secrets=lambda secret: "")
+    driver = ModbusDriver(settings, clock or SystemClock(), name="plc", secrets=lambda secret: "")
     await driver.connect()
     return driver
 
@@ -167,6 +167,29 @@ async def test_a_busy_device_is_bad_never_zero_and_the_link_stays(server: tuple[
     await driver.close()
 
 
+async def test_a_device_that_gives_nothing_but_exceptions_is_told_after_some_seconds(server: tuple[Server, int]) -> None:
+    found, port = server
+    clock = Hurried()
+    driver = await connected(port, clock=clock)
+    found.answers = [lambda tid, request: frame(tid, bytes([request[0] | 0x80, 6]))]
+    await driver.read(["parts", "jam"])
+    assert driver.concerns == {}
+    clock.ahead_s = 6.0
+    await driver.read(["parts", "jam"])
+    assert driver.concerns["answers"].text_en == "The device is reached but gives no value: ServerDeviceBusy (6)."
+    found.answers = [lambda tid, request: frame(tid, bytes([request[0] | 0x80, 6])), right]
+    await driver.read(["parts", "jam"])
+    assert driver.concerns == {}
+    await driver.close()
+
+
+class Hurried(SystemClock):
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
 def holes(absent: set[int]) -> Answer:
     """A device that answers exception 2 to every request that touches one of these holding registers."""
 
@@ -197,12 +220,6 @@ async def test_only_the_register_that_is_not_there_is_bad_and_the_split_is_remem
 
 
 async def test_a_register_that_appears_is_found_again() -> None:
-    class Hurried(SystemClock):
-        ahead_s = 0.0
-
-        def monotonic(self) -> float:
-            return super().monotonic() + self.ahead_s
-
     found, clock = Server(), Hurried()
     listening = await asyncio.start_server(found.serve, "127.0.0.1", 0)
     settings = ModbusSettings.model_validate(

@@ -34,6 +34,7 @@ from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
 from simulators.loopback import HOST, free_port
 from tests.app.test_line import Remembering
+from tests.drivers.mtconnect_agent import Agent
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -235,18 +236,24 @@ async def running_on(folder: Path, device: str, unit: str) -> AsyncIterator[Runn
         f"work_units:\n  unit: {{area: hall, work_center: cell, device: plc, {unit}}}\n",
         encoding="utf-8",
     )
+    async with running(path) as found:
+        yield found
+
+
+@asynccontextmanager
+async def running(path: Path) -> AsyncIterator[Running]:
     config = load(path)
     clock, metrics, recorder = SystemClock(), Metrics(), Remembering()
     line = make_line(config, {name: Tracker(found) for name, found in config.work_units.items()}, [], clock, metrics)
     line.connect(cast(Recorder, recorder))
     pollers = make_pollers(
-        config, folder, clock, metrics, on_readings=line.on_readings, on_link=lambda status: None, recorder=cast(Recorder, recorder)
+        config, path.parent, clock, metrics, on_readings=line.on_readings, on_link=lambda status: None, recorder=cast(Recorder, recorder)
     )
     tasks = [asyncio.create_task(poller.run(), name=name) for name, poller in pollers.items()]
     try:
-        running = Running(line, pollers["plc"], recorder)
-        yield running
-        assert running.refused() == {}, "every name of the template is one that the machine has"
+        found = Running(line, next(iter(pollers.values())), recorder)
+        yield found
+        assert found.refused() == {}, "every name of the template is one that the machine has"
     finally:
         for task in tasks:
             task.cancel()
@@ -338,6 +345,44 @@ async def test_press(registers: Registers, tmp_path: Path) -> None:
         assert line.line.trackers["unit"].view().fault == 12
         registers.words[10] = 0b1000
         await line.state("unit", "setup", "Setup")
+
+
+async def test_the_lathe_of_the_mtconnect_example(tmp_path: Path) -> None:
+    """config/mtconnect-lathe.yaml against an agent: the third protocol, from its tags to state and count."""
+    text = (Path(__file__).parents[2] / "config/mtconnect-lathe.yaml").read_text(encoding="utf-8")
+    items = {
+        "exec": "Execution",
+        "system_cond": "",
+        "pcount_all": "PartCount",
+        "pcount_bad": "PartCount",
+        "pgm": "Program",
+        "s1load": "Load",
+    }
+    agent = Agent(free_port(), items, conditions=("system_cond",))
+    values = (
+        ("exec", "ACTIVE"),
+        ("system_cond", "Normal"),
+        ("pcount_all", "40"),
+        ("pcount_bad", "2"),
+        ("pgm", "O2200"),
+        ("s1load", "31.5"),
+    )
+    for item, value in values:
+        agent.observe(item, value)
+    await agent.start()
+    (tmp_path / "lineside.yaml").write_text(text.replace("192.168.10.30:5000", f"{HOST}:{agent.port}"), encoding="utf-8")
+    async with running(tmp_path / "lineside.yaml") as line:
+        await line.state("lathe-02", "running")
+        agent.observe("pcount_all", "41")
+        agent.observe("pcount_bad", "3")
+        await line.counted("lathe-02", 1, 1)
+        agent.observe("system_cond", "Fault", code="1005")
+        agent.observe("exec", "INTERRUPTED")
+        await line.state("lathe-02", "stopped")
+        await line.until(lambda: line.line.trackers["lathe-02"].view().fault == 1005)
+        agent.observe("exec", "UNAVAILABLE")
+        await line.state("lathe-02", "unknown", "None")
+    await agent.stop()
 
 
 async def test_packer(registers: Registers, tmp_path: Path) -> None:

@@ -25,7 +25,15 @@ def test_example_loads_and_fits_the_schema(name: str) -> None:
 
 
 def test_the_examples_are_there() -> None:
-    assert {"plant.yaml", "minimal.yaml", "modbus-packer.yaml", "opcua-press.yaml", "replay.yaml"} <= set(EXAMPLES)
+    assert {
+        "plant.yaml",
+        "minimal.yaml",
+        "modbus-packer.yaml",
+        "opcua-press.yaml",
+        "mtconnect-lathe.yaml",
+        "machine-templates.yaml",
+        "replay.yaml",
+    } <= set(EXAMPLES)
 
 
 def test_published_schema_is_current() -> None:

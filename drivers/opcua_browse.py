@@ -42,6 +42,8 @@ _REFERENCES_PER_NODE = 1000
 _CACHED = float(2**31 - 1)
 # A server that is built on itself ends here.
 MAX_NODES = 1_000_000
+# A server may give fewer references than it has; one that gives none so often never will.
+_MOST_IDLE = 100
 _ARRAY_SHOWN = 32
 _LONGEST_VALUE = 60
 
@@ -161,12 +163,16 @@ class OpcUaExplorer(OpcUaDriver):
         below: list[list[_Node]] = [self._nodes_of(node, result) for node, result in zip(nodes, results, strict=True)]
         no_point_left = [i for i, result in enumerate(results) if result.StatusCode.value == StatusCodes.BadNoContinuationPoints]
         waiting = {i: result.ContinuationPoint for i, result in enumerate(results) if result.ContinuationPoint}
+        idle = 0
         while waiting:
             async with self._session.guard(self._settings.timeout):
                 more = await self._session.services.browse_next(
                     ua.BrowseNextParameters(ReleaseContinuationPoints=False, ContinuationPoints=list(waiting.values()))
                 )
             self._same_number(more, waiting)
+            idle = 0 if any(result.References for result in more) else idle + 1
+            if idle > _MOST_IDLE:
+                raise remedies.untrustworthy(self._settings.peer, "continuation points without end and without a reference")
             for i, result in zip(list(waiting), more, strict=True):
                 below[i] += self._nodes_of(nodes[i], result)
                 waiting[i] = result.ContinuationPoint

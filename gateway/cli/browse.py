@@ -14,7 +14,7 @@ from drivers import DRIVERS
 from drivers.base import Explorer, Found
 from gateway import logs
 from gateway.cli.errors import CommandError
-from gateway.cli.exploring import Progress, add_arguments, connected, told
+from gateway.cli.exploring import Progress, add_arguments, connected, printable, told
 from gateway.cli.tag_list import tag_names, write_csv
 from gateway.config import load_device
 from gateway.config.one_device import OneDevice
@@ -75,7 +75,8 @@ async def _print_list(batches: AsyncIterator[Sequence[Found]], progress: Progres
         progress.clear()
         for one in batch:
             shown = one.value if not one.remark else f"{one.value} ({one.remark})".lstrip()
-            print(f"{one.path:<40}  {one.data_type:<8} {one.access:<2}  {shown:<24}  {one.tag.get('node', '')}".rstrip())
+            line = f"{one.path:<40}  {one.data_type:<8} {one.access:<2}  {shown:<24}  {one.tag.get('node', '')}"
+            print(printable(line).rstrip())
         sys.stdout.flush()
         listed += batch
     return listed

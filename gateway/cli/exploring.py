@@ -65,6 +65,11 @@ def told() -> Iterator[None]:
         raise CommandError(str(error)) from error
 
 
+def printable(text: str) -> str:
+    """What a device says, on one line and without anything that a terminal would obey."""
+    return "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
 class Progress:
     """Says on standard error how far it is: in place on a terminal, elsewhere a line every few seconds."""
 

@@ -14,7 +14,7 @@ from drivers.base import Explorer, Quality, Raw, TagError
 from drivers.modbus_settings import ModbusSettings
 from gateway import logs
 from gateway.cli.errors import CommandError
-from gateway.cli.exploring import add_arguments, connected, told
+from gateway.cli.exploring import add_arguments, connected, printable, told
 from gateway.config import load_device
 from gateway.config.one_device import OneDevice
 from gateway.config.problems import nearest
@@ -77,8 +77,8 @@ async def _read(one: OneDevice, args: argparse.Namespace, tags: Sequence[str]) -
 def _print_readings(found: Sequence[Raw]) -> None:
     width = max(len(raw.reading.tag) for raw in found)
     for reading, raw in found:
-        value = "-" if reading.value is None else str(reading.value)
-        made_of = "; ".join(part for part in (reading.detail, raw) if part)
+        value = "-" if reading.value is None else printable(str(reading.value))
+        made_of = printable("; ".join(part for part in (reading.detail, raw) if part))
         print(f"{reading.tag:<{width}}  {value:<16}  {reading.quality:<9}  {_time(reading.source_time):<24}  {made_of}".rstrip())
 
 

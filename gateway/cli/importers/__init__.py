@@ -99,9 +99,10 @@ def _usable(driver: str, rows: Iterable[Row], imported: Imported) -> list[Row]:
             imported.left_out.append((row.place, row.name, "; ".join(str(problem["msg"]) for problem in error.errors())))
             continue
         places = _places(tag, row)
-        other = next((taken[place] for place in places if place in taken), row.name if row.name in names else None)
-        if other is not None:
-            imported.left_out.append((row.place, row.name, f"it reads the same as {other}, or a part of it; keep one of them"))
+        other = next((taken[place] for place in places if place in taken), None)
+        if row.name in names or other is not None:
+            twice = "its name stands above already" if other is None else f"it reads the same as {other}, or a part of it"
+            imported.left_out.append((row.place, row.name, f"{twice}; keep one of them"))
             continue
         taken.update(dict.fromkeys(places, row.name))
         names.add(row.name)

@@ -199,8 +199,8 @@ def _all(pki: Pki, wanted: str, *folders: str) -> list[tuple[Path, x509.Certific
     places = " and ".join(folders)
     if not found:
         raise CommandError(
-            f"no certificate {wanted} among {places}; give at least {LEAST_DIGITS} digits of what lineside pki list shows",
-            f"looked in {pki.folder}",
+            f"no certificate {wanted} among {places} of {pki.folder}; give its --state-dir and {LEAST_DIGITS} digits or more of the thumbprint",
+            "lineside pki list shows what is there",
         )
     if len({thumbprint(certificate) for _, certificate in found}) > 1:
         raise CommandError(f"several certificates among {places} begin with {wanted}; give more digits", f"looked in {pki.folder}")

@@ -128,8 +128,8 @@ def test_renewing_keeps_the_key_and_says_what_is_to_be_done(desk: Desk) -> None:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("trust", "0123456789"), "no certificate 0123456789 among rejected and trusted; give at least 8 digits"),
-        (("trust", "01"), "give at least 8 digits"),
+        (("trust", "0123456789"), "no certificate 0123456789 among rejected and trusted of"),
+        (("trust", "01"), "8 digits or more of the thumbprint"),
         (("reject", "0123456789"), "no certificate 0123456789 among trusted"),
         (("show", "0123456789"), "no certificate 0123456789"),
         (("renew",), "name its configuration with -c CONFIG"),

@@ -199,7 +199,7 @@ def _all(pki: Pki, wanted: str, *folders: str) -> list[tuple[Path, x509.Certific
     places = " and ".join(folders)
     if not found:
         raise CommandError(
-            f"no certificate {wanted} among {places} of {pki.folder}; give its --state-dir and {LEAST_DIGITS} digits or more of the thumbprint",
+            f"no certificate {wanted} among {places} of {pki.folder}; give --state-dir and {LEAST_DIGITS} digits or more",
             "lineside pki list shows what is there",
         )
     if len({thumbprint(certificate) for _, certificate in found}) > 1:

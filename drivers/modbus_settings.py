@@ -225,7 +225,7 @@ class ModbusSettings(DeviceSettings):
 
     @property
     def peer(self) -> str:
-        unit = "" if self.unit_id in (0, 1, 255) else f" unit {self.unit_id}"
+        unit = "" if self.unit_id in (0, 1, 255) and not self.address.is_rtu else f" unit {self.unit_id}"
         return f"Modbus {self.address.shown}{unit}"
 
     def counter_type(self, tag: str) -> tuple[int, bool] | None:

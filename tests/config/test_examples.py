@@ -29,6 +29,7 @@ def test_the_examples_are_there() -> None:
         "plant.yaml",
         "minimal.yaml",
         "modbus-packer.yaml",
+        "modbus-serial.yaml",
         "opcua-press.yaml",
         "mtconnect-lathe.yaml",
         "machine-templates.yaml",

@@ -255,6 +255,27 @@ async def test_connections_let_several_requests_be_under_way() -> None:
         assert [task for task in asyncio.all_tasks() if "modbus" in task.get_name()] == []
 
 
+async def test_the_polls_of_a_line_are_spread_over_their_interval() -> None:
+    class Noting(SystemClock):
+        slept: list[float] = []
+
+        async def sleep(self, seconds: float) -> None:
+            self.slept.append(seconds)
+
+    clock = Noting()
+    async with running(Gateway()) as gateway:
+        url = f"tcp://127.0.0.1:{gateway.port}"
+        async with connected(*(device(url, unit, clock=clock, interval=1.0) for unit in range(1, 6))):
+            begun = sorted([0.0, *clock.slept])
+        gaps = [later - earlier for earlier, later in zip(begun, [*begun[1:], 1.0], strict=True)]
+        assert len(begun) == 5
+        assert max(gaps) <= 0.4, "nobody begins with another"
+        assert min(gaps) >= 0.1
+        clock.slept.clear()
+        async with connected(device(url, 1, clock=clock, interval=1.0)):
+            assert clock.slept == [], "alone, nobody waits"
+
+
 async def test_a_pause_is_kept_between_two_requests() -> None:
     async with running(Gateway()) as gateway:
         async with connected(device(f"tcp://127.0.0.1:{gateway.port}", 1, registers=4, pause=0.03)) as (driver,):

@@ -149,6 +149,7 @@ async def test_a_late_reply_cannot_shift_the_following_ones(server: tuple[Server
 @pytest.mark.parametrize(
     ("code", "name"),
     [
+        (5, "Acknowledge (5)"),
         (6, "ServerDeviceBusy (6)"),
         (10, "GatewayPathUnavailable (10)"),
         (11, "GatewayTargetDeviceFailedToRespond (11)"),

@@ -125,7 +125,7 @@ async def refusal(url: str) -> LinkError:
 
 async def test_a_port_that_is_not_there() -> None:
     error = await refusal("rtu:///dev/ttyUSB77")
-    assert str(error) == "Modbus /dev/ttyUSB77: /dev/ttyUSB77: No such file or directory"
+    assert str(error) == "Modbus /dev/ttyUSB77 unit 1: /dev/ttyUSB77: No such file or directory"
     assert error.remedy_en.startswith("The serial port /dev/ttyUSB77 is not there: plug in the adapter")
 
 

@@ -79,7 +79,7 @@ def test_the_modbus_device_of_the_contract() -> None:
 
 def test_a_serial_line_is_accepted() -> None:
     settings = ANY.validate_python(modbus(url="rtu:///dev/ttyUSB0?baudrate=19200&parity=E"))
-    assert settings.peer == "Modbus /dev/ttyUSB0"
+    assert settings.peer == "Modbus /dev/ttyUSB0 unit 1"
 
 
 def test_the_opcua_device_of_the_contract() -> None:

@@ -163,6 +163,19 @@ def _found(table: str, address: int, word: int) -> Found:
     return Found(f"{table} {address}", tag, type_, access, str(word) if table in BIT_TABLES else f"{word} (0x{word:04X})")
 
 
+def ranges_of(found: Sequence[Found]) -> list[str]:
+    """`holding 0-127` for each run of addresses that answered."""
+    runs: list[tuple[str, int, int]] = []
+    for one in found:
+        table, address = one.path.split()
+        last = runs[-1] if runs else ("", 0, 0)
+        if last[0] == table and int(address) == last[2] + 1:
+            runs[-1] = (table, last[1], int(address))
+        else:
+            runs.append((table, int(address), int(address)))
+    return [f"{table} {first}" if first == last else f"{table} {first}-{last}" for table, first, last in runs]
+
+
 def hexadecimal(table: str, words: Sequence[int]) -> str:
     """Registers as hexadecimal words, bits as they are."""
     return " ".join(str(word) if table in BIT_TABLES else f"0x{word:04X}" for word in words)

@@ -12,6 +12,7 @@ from typing import Any
 
 from drivers import DRIVERS
 from drivers.base import Explorer, Found
+from drivers.modbus_settings import ModbusSettings
 from gateway import logs
 from gateway.cli.errors import CommandError
 from gateway.cli.exploring import Progress, add_arguments, connected, printable, told
@@ -63,6 +64,10 @@ async def _browse(one: OneDevice, args: argparse.Namespace) -> None:
         _print_csv(found)
     else:
         print(f"{len(found)} value{'' if len(found) == 1 else 's'}", file=sys.stderr)
+    if isinstance(settings, ModbusSettings) and found:
+        from drivers.modbus_probe import ranges_of
+
+        print(f"what answers: {', '.join(ranges_of(found))}", file=sys.stderr)
 
 
 async def _collect(batches: AsyncIterator[Sequence[Found]]) -> list[Found]:

@@ -139,8 +139,9 @@ async def test_a_secured_server_is_browsed_once_its_certificate_is_trusted(tmp_p
 @pytest.mark.slow
 async def test_a_modbus_device_is_probed_pasted_and_read(tmp_path: Path, packer: Device, capsys: pytest.CaptureFixture[str]) -> None:
     line = Line(tmp_path, capsys, modbus(packer.port))
-    code, out, _ = await line("browse", "holding:90-300")
+    code, out, err = await line("browse", "holding:90-300")
     assert code == 0
+    assert err == "38 values\nwhat answers: holding 90-127\n"
     listed = [part.split() for part in out.splitlines()]
     assert [int(part[1]) for part in listed] == list(range(90, 128)), "the device has 128 registers"
     assert listed[10] == ["holding", "100", "uint16", "rw", "1", "(0x0001)"]

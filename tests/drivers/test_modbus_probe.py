@@ -11,7 +11,7 @@ import pytest
 
 from drivers import modbus_probe
 from drivers.base import LinkError, TagError
-from drivers.modbus_probe import ModbusExplorer, every_order, parse_range
+from drivers.modbus_probe import ModbusExplorer, every_order, parse_range, ranges_of
 from drivers.modbus_settings import ModbusSettings
 from gateway.clock import SystemClock
 
@@ -62,9 +62,8 @@ async def exploring(answer: Answer, **more: object) -> AsyncIterator[tuple[Modbu
             await explorer.close()
 
 
-async def found(explorer: ModbusExplorer, path: str, told: list[str] | None = None) -> list[str]:
-    heard: list[str] = [] if told is None else told
-    return [one.path async for batch in explorer.browse(path, heard.append) for one in batch]
+async def found(explorer: ModbusExplorer, path: str) -> list[str]:
+    return [one.path async for batch in explorer.browse(path, lambda _: None) for one in batch]
 
 
 def only(*addresses: int) -> Answer:
@@ -78,7 +77,9 @@ def everything(function: int, address: int, count: int) -> int:
 async def test_registers_are_found_one_by_one_in_a_range_that_is_refused() -> None:
     told: list[str] = []
     async with exploring(only(3, 17, 18, 19, 60)) as (explorer, plc):
-        assert await found(explorer, "holding:0-63", told) == [f"holding {address}" for address in (3, 17, 18, 19, 60)]
+        listed = [one async for batch in explorer.browse("holding:0-63", told.append) for one in batch]
+        assert ranges_of(listed) == ["holding 3", "holding 17-19", "holding 60"]
+        assert [one.path for one in listed] == [f"holding {address}" for address in (3, 17, 18, 19, 60)]
         assert len(plc.requests) < 2 * 64
         assert {function for function, _, _ in plc.requests} == {3}
     assert told[-1].startswith("holding 6")

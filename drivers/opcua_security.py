@@ -115,8 +115,9 @@ class GuardedClient(Client):
         result = await super().create_session()
         believed = self._believed
         if believed is not None:
-            said = {str(e.Server.ApplicationUri) for e in result.ServerEndpoints}
-            if said != {believed.application}:
+            # Old servers leave it out here.
+            said = {str(e.Server.ApplicationUri) for e in result.ServerEndpoints if e.Server.ApplicationUri}
+            if said and believed.application not in said:
                 uris = ", ".join(application_uris(believed.certificate))
                 application = ", ".join(sorted(said))
                 raise refused("uri", self._peer, thumbprint=thumbprint(believed.certificate), application=application, uris=uris)

@@ -19,6 +19,7 @@ from tests.drivers.opcua_certificates import der, put
 Type = ua.SecurityPolicyType
 WANTED = {"policy": "Basic256Sha256", "mode": "SignAndEncrypt"}
 OFFERED = (Type.Basic256Sha256_SignAndEncrypt,)
+USERS = (ua.UserNameIdentityToken, ua.X509IdentityToken)
 
 
 class Doorman:
@@ -46,11 +47,14 @@ class SecuredDevice(OpcUaDevice):
         server.iserver.set_user_manager(Doorman())
         await self._load(server, make.make(), "plc")
 
-    async def install(self, certificate: x509.Certificate, *, offered: Sequence[Type] = OFFERED, key: str = "plc") -> None:
+    async def install(
+        self, certificate: x509.Certificate, *, offered: Sequence[Type] = OFFERED, key: str = "plc", users: Sequence[type] = USERS
+    ) -> None:
         """What a technician does in the PLC: another certificate, other policies."""
         self.server._policies.clear()
         self.server.iserver.endpoints.clear()
         await self._load(self.server, certificate, key, offered)
+        self.server.set_identity_tokens(list(users))
         await self.server._setup_server_nodes()
 
     async def _load(self, server: Server, certificate: x509.Certificate, key: str, offered: Sequence[Type] = OFFERED) -> None:
@@ -58,7 +62,7 @@ class SecuredDevice(OpcUaDevice):
         await server.load_certificate(der(certificate), "der")
         await server.load_private_key(make.pem(make.key(key, certificate.public_key().key_size)), format="pem")  # type: ignore[union-attr]
         server.set_security_policy(list(offered), permission_ruleset=SimpleRoleRuleset())
-        server.set_identity_tokens([ua.UserNameIdentityToken, ua.X509IdentityToken])
+        server.set_identity_tokens(list(USERS))
 
     def trust(self, *certificates: x509.Certificate) -> None:
         for number, certificate in enumerate(certificates):

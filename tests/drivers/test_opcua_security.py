@@ -278,3 +278,27 @@ async def test_the_own_certificate_is_made_once_and_names_this_gateway(plc: Secu
         plc.server.set_certificate_validator(None)  # type: ignore[arg-type]
     assert heard == [("urn:lineside:line-pc-07", own.der)] * 2
     assert (plc.pki / "own" / "gateway.pem").stat().st_mode & 0o777 == 0o600
+
+
+async def test_a_user_that_the_server_has_no_way_to_take_is_told(plc: SecuredDevice) -> None:
+    await plc.install(make.make(), users=(ua.UserNameIdentityToken,))
+    plc.trust(plc.certificate)
+    with pytest.raises(PeerRefusedError, match="BadIdentityTokenRejected") as caught:
+        await connected(plc, user=by_certificate(plc))
+    assert "takes no user of this kind (Certificate)" in caught.value.remedy_en
+
+
+async def test_a_server_that_changes_its_name_over_the_channel_gets_no_user(plc: SecuredDevice) -> None:
+    await plc.install(make.make())
+    plc.trust(plc.certificate)
+
+    async def rename() -> None:
+        await plc.server.set_application_uri("urn:other")
+        await plc.install(plc.certificate)
+
+    try:
+        async with Wire(plc.port, before_second=rename) as wire:
+            with pytest.raises(PeerRefusedError, match="BadCertificateUriInvalid: the server calls itself urn:other"):
+                await connected(plc, wire.port)
+    finally:
+        await plc.server.set_application_uri(make.URI)

@@ -12,6 +12,8 @@ AHEAD = timedelta(seconds=0.5)
 # How late a change may come on top of sampling and publishing before the device's clock is said to be behind. Short: a change that
 # seems older than two seconds comes too late for the domain, which has gone on by then.
 SLACK_S = 0.5
+# Beyond, nothing on the way explains it.
+FAR = timedelta(seconds=1.5)
 # A clock that is behind shows only by the absence of fresh times: it is judged over this long.
 JUDGED_S = 5.0
 # The clock of a PLC whose battery is empty starts here or in 1970, 1984, 1990, 2000.
@@ -53,21 +55,23 @@ class DeviceClock:
         if error > self.offset + (AHEAD if not self.offset else timedelta(0)):
             # Ahead of what was thought: nothing but the clock itself can do that.
             self._take(error)
-        elif not self._began:
+        elif not self._began and error < -self._behind - FAR:
+            # So far behind is no delay: it is known from the first change on.
             self._take(error)
         else:
+            self._began = True
             self._judge(error, received_at)
 
     def _judge(self, error: timedelta, received_at: datetime) -> None:
         """A clock that fell behind: for some seconds not one change was fresh."""
-        if self._judged is None or self._judged_since is None or error > self._judged:
-            self._judged = error
-        if self._judged_since is None:
-            self._judged_since = received_at
-        if received_at - self._judged_since >= timedelta(seconds=JUDGED_S):
-            if self._judged < self.offset - self._behind:
-                self._take(self._judged)
+        if error >= self.offset - self._behind:
             self._judged = self._judged_since = None
+            return
+        if self._judged is None or self._judged_since is None:
+            self._judged, self._judged_since = error, received_at
+        self._judged = max(self._judged, error)
+        if received_at - self._judged_since >= timedelta(seconds=JUDGED_S):
+            self._take(self._judged)
 
     def _take(self, error: timedelta) -> None:
         self._began = True

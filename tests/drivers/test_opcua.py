@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from asyncua import ua
 from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.permission_rules import SimpleRoleRuleset, User, UserRole
@@ -25,15 +26,22 @@ from simulators.faults import Fault, FaultProxy, Kind
 from simulators.loopback import HOST
 from tests.drivers.devices import NAMESPACE, TAGS, OpcUaDevice, SubscribedDevice, by_tag, within
 
-pytestmark = pytest.mark.slow
+# One server for all tests: asyncua's takes more than a second to start.
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 
-@pytest.fixture
-async def plc(tmp_path: Path) -> AsyncIterator[SubscribedDevice]:
-    found = SubscribedDevice(tmp_path)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[SubscribedDevice]:
+    found = SubscribedDevice(tmp_path_factory.mktemp("plc"))
     await found.start()
     yield found
     await found.stop()
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def plc(running: SubscribedDevice) -> SubscribedDevice:
+    await running.reset()
+    return running
 
 
 class Listening:
@@ -80,7 +88,7 @@ async def test_the_mode_decides_whether_the_driver_pushes(plc: SubscribedDevice)
 
 async def test_status_and_source_time_are_carried_through(plc: SubscribedDevice) -> None:
     async with Listening(subscriber(plc)) as heard:
-        at = datetime.now(UTC).replace(microsecond=123456)
+        at = datetime.now(UTC)
         await plc.show("weight", 13.0, StatusCodes.UncertainLastUsableValue, at)
         await within(2, lambda: len(heard.of("weight")) == 2)
         await plc.show("weight", 14.0, StatusCodes.BadDeviceFailure)
@@ -150,6 +158,7 @@ async def test_a_node_that_appears_later_is_found_and_named_until_then(plc: Subs
         node = plc.server.get_node(ua.NodeId.from_string(f"ns={plc.index};s=absent"))
         await node.write_value(6)
         await within(2, lambda: heard.of("absent")[-1].value == 6)
+    await plc.server.delete_nodes([node])
 
 
 async def test_an_item_the_server_has_forgotten_is_monitored_again(plc: SubscribedDevice) -> None:

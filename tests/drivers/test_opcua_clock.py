@@ -55,6 +55,16 @@ def test_a_steady_error_is_taken_out_so_that_durations_stay(error: timedelta) ->
     assert abs(times[0] - 1) < 0.05
 
 
+def test_one_change_that_was_long_on_its_way_is_no_clock_behind_but_five_seconds_of_them_are() -> None:
+    plc = Plc()
+    assert seconds([plc.change(0, 2.4), plc.change(3, 0.1)]) == [0, 3]
+    plc.error = timedelta(seconds=-1.8)
+    assert seconds([plc.change(4, 0.1)]) == [2.2]
+    for at_s in range(5, 11):
+        plc.change(at_s, 0.1)
+    assert seconds([plc.change(11, 0.1)]) == [11.1], "taken out, but for the way of the freshest change"
+
+
 def test_a_wrong_zone_is_told_with_its_size() -> None:
     plc = Plc()
     plc.error = timedelta(hours=2)

@@ -57,10 +57,16 @@ def _modbus_explorer() -> Callable[..., Explorer]:
     return ModbusExplorer
 
 
+def _mtconnect_explorer() -> Callable[..., Explorer]:
+    from drivers.mtconnect_browse import MTConnectExplorer
+
+    return MTConnectExplorer
+
+
 DRIVERS: dict[str, Entry] = {
     "opcua": Entry(OpcUaSettings, _opcua, _opcua_explorer),
     "modbus": Entry(ModbusSettings, _modbus, _modbus_explorer),
-    "mtconnect": Entry(MTConnectSettings, lambda settings: MTConnectDriver),
+    "mtconnect": Entry(MTConnectSettings, lambda settings: MTConnectDriver, _mtconnect_explorer),
     "replay": Entry(ReplaySettings, lambda settings: ReplayDriver),
 }
 

@@ -24,8 +24,7 @@ from drivers.settings import COUNTER_TYPES, DeviceSettings, FieldError, IntegerT
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
-# Observations in one response; while there are more, the next request follows at once.
-COUNT = 2000
+COUNT = 2000  # observations in one response; while there are more, the next request follows at once
 
 _ADDRESS = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
 _NUMBER = re.compile(r"[-+]?(\d{1,19})(\.\d*)?([eE][-+]?\d+)?")
@@ -67,13 +66,14 @@ class MTConnectSettings(DeviceSettings):
 
 
 class Observation(NamedTuple):
-    """One value. `text` None: several values in one. `level`: a condition's Normal, Warning, Fault or Unavailable."""
+    """One value. `text` None: several in one. `kind`: its element, of a condition Normal, Warning, Fault or Unavailable."""
 
     sequence: int
     data_item: str
     text: str | None
     at: datetime
-    level: str
+    kind: str
+    is_condition: bool
     code: str
 
 
@@ -159,12 +159,12 @@ class MTConnectDriver:
     def _reading(self, tag: str, seen: Observation, received_at: datetime) -> Reading:
         settings = self._settings.tags[tag]
         value: Value = None
-        if seen.text == "UNAVAILABLE" or seen.level == "Unavailable":
+        if seen.text == "UNAVAILABLE" or seen.kind == "Unavailable":
             self._faults.pop(tag, None)
             detail = "UNAVAILABLE"
         elif seen.text is None:
             detail = "a set of values cannot be a tag"
-        elif seen.level:
+        elif seen.is_condition:
             value = self._fault(tag, seen)
         else:
             value = _typed(seen.text, settings.type)
@@ -177,10 +177,10 @@ class MTConnectDriver:
     def _fault(self, tag: str, seen: Observation) -> str:
         """The code of the oldest fault that stands. Several may; a Normal clears the one of its code, without a code all."""
         standing = self._faults.setdefault(tag, {})
-        if seen.level == "Fault":
+        if seen.kind == "Fault":
             standing.setdefault(seen.code, seen.code or "Fault")
         else:
-            for code in [seen.code] if seen.code or seen.level == "Warning" else list(standing):
+            for code in [seen.code] if seen.code or seen.kind == "Warning" else list(standing):
                 standing.pop(code, None)
         return next(iter(standing.values()), "")
 
@@ -229,8 +229,8 @@ def _observation(element: Element, group: Element) -> Observation:
     at = datetime.fromisoformat(element.get("timestamp", ""))
     at = at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
     text = None if len(element) else (element.text or "").strip()
-    level = _local(element) if _local(group) == "Condition" else ""
-    return Observation(int(element.get("sequence", "")), element.get("dataItemId", ""), text, at, level, element.get("nativeCode", ""))
+    sequence, item, code = int(element.get("sequence", "")), element.get("dataItemId", ""), element.get("nativeCode", "")
+    return Observation(sequence, item, text, at, _local(element), _local(group) == "Condition", code)
 
 
 def _local(element: Element) -> str:

@@ -25,10 +25,11 @@ def add_parser(subparsers: Any) -> None:
     """Add `browse` to the command line."""
     parser = subparsers.add_parser(
         "browse",
-        help="list an OPC UA server's variables, or a Modbus device's registers",
+        help="list an OPC UA server's variables, a Modbus device's registers, or an MTConnect agent's data items",
         description="List what a device has, with present values; nothing is written. OPC UA: the variables below Objects, or below "
         "PATH: browse names (Press/Counters) or a node id. Modbus: the registers and bits that answer, of addresses 0 to 999 of each "
-        "table, or of PATH: a table or a range (holding:400-499). With --csv tags are printed that a configuration takes.",
+        "table, or of PATH: a table or a range (holding:400-499). MTConnect: the data items, or those that begin with PATH. "
+        "With --csv tags are printed that a configuration takes.",
         epilog="example: lineside browse press.yaml press_plc Press/Counters --csv > press.csv   (then write `tags_csv: press.csv`)",
     )
     add_arguments(parser)

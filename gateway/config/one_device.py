@@ -14,8 +14,8 @@ from gateway.config.schema import AnyDeviceSettings
 from gateway.config.sources import gather
 from gateway.config.yaml_tree import entries, mapping_node, place, scalar_node
 
-_STAND_IN = {"opcua": {"node": "i=2258"}, "modbus": {"discrete": "65535"}}
-"""A tag for a device that has none yet: the server's own time, an address that nobody uses. It is not read."""
+_STAND_IN = {"opcua": {"node": "i=2258"}, "modbus": {"discrete": "65535"}, "mtconnect": {"data_item": "none"}}
+"""A tag for a device that has none yet: the server's own time, an address or a name that nobody uses. It is not read."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from drivers import make_driver
-from drivers.base import LinkError, Quality, Reading, ReplyError, SilentLinkError, Subscribing, Watching
+from drivers import make_driver, make_explorer
+from drivers.base import LinkError, Quality, Reading, ReplyError, SilentLinkError, Subscribing, TagError, Watching
 from drivers.mtconnect import COUNT, MTConnectDriver, MTConnectSettings, parse_document
+from drivers.mtconnect_browse import MTConnectExplorer
 from gateway.clock import SystemClock
 from simulators.loopback import HOST, free_port
 from tests.drivers.devices import by_tag, within
@@ -86,7 +87,8 @@ def test_an_observation_has_its_sequence_its_time_and_its_text() -> None:
     found = parse_document(document(event(" 17 ")))
     assert (found.instance, found.next, found.last, found.error) == ("7", 12, 11, "")
     (seen,) = found.observations
-    assert (seen.sequence, seen.data_item, seen.text, seen.at, seen.level) == (11, "x", "17", AT, "")
+    assert (seen.sequence, seen.data_item, seen.text, seen.at, seen.kind) == (11, "x", "17", AT, "PartCount")
+    assert not seen.is_condition
 
 
 @pytest.mark.parametrize("stamp", ["2026-11-28T06:00:00.250000000Z", "2026-11-28T06:00:00.25", "2026-11-28T08:00:00.25+02:00"])
@@ -288,6 +290,32 @@ async def test_a_set_of_values_is_no_tag_and_fails_no_other() -> None:
         found = by_tag(await driver.read(tuple(ELEMENTS)))
         assert found["parts"].value == 5
         assert found["offsets"].detail == "a set of values cannot be a tag"
+
+
+@pytest.mark.slow
+async def test_looking_around_gives_tags_that_a_configuration_takes() -> None:
+    async with linked() as (agent, _):
+        agent.observe("execution", "ACTIVE")
+        agent.observe("fault", "Fault", code="E17")
+        agent.observe("offsets", '<Entry key="G54">1.5</Entry>')
+        explorer = make_explorer(settings(agent.port), SystemClock(), name="lathe", secrets=lambda secret: "")
+        assert isinstance(explorer, MTConnectExplorer)
+        await explorer.connect()
+        told: list[str] = []
+        found = [one for batch in [batch async for batch in explorer.browse("", told.append)] for one in batch]
+        assert {one.path: one.value for one in found} == {
+            "Execution/execution": "ACTIVE", "PartCount/parts": "UNAVAILABLE", "Load/load": "UNAVAILABLE", "Condition/fault": "Fault E17",
+            "Program/program": "UNAVAILABLE", "OffsetDataSet/offsets": "",
+        }  # fmt: skip
+        assert {one.path: one.remark for one in found if not one.tag} == {"OffsetDataSet/offsets": "a set of values cannot be a tag"}
+        assert settings(tags={one.path.replace("/", "_"): one.tag for one in found if one.tag})
+        for path, number in (("exec", 1), ("partcount/", 1), ("p", 2)):
+            assert [len(batch) async for batch in explorer.browse(path, told.append)] == [number]
+        with pytest.raises(TagError, match="no data item that begins with spindle"):
+            await anext(explorer.browse("spindle", told.append))
+        (raw,) = await explorer.inspect(["execution"])
+        assert (raw.reading.value, raw.raw) == ("ACTIVE", "Execution ACTIVE #7")
+        await explorer.close()
 
 
 @pytest.mark.slow

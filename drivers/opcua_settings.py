@@ -28,6 +28,18 @@ def _check_path(path: str) -> str:
     return path
 
 
+def _check_member(member: str) -> str:
+    if re.fullmatch(r"[^.\s]+(\.[^.\s]+)*", member) is None:
+        raise ValueError(f"{member!r} is no path into a structure; write its fields with a dot between, for example At.Points.2.X")
+    return member
+
+
+def _check_bits(bits: str) -> str:
+    if re.fullmatch(r"\d{1,2}-\d{1,2}", bits) is None:
+        raise ValueError(f"{bits!r} is no range of bits; write the lowest and the highest, for example 4-7, or bit: 4 for a single one")
+    return bits
+
+
 class OpcUaTag(TagSettings):
     """One node. `path`: a browse path that leads to it, from `node` or, without one, from the root folder.
 
@@ -40,9 +52,9 @@ class OpcUaTag(TagSettings):
     node: Annotated[str, AfterValidator(_check_node)] | None = None
     path: Annotated[str, AfterValidator(_check_path)] | None = None
     index: int | None = Field(default=None, ge=0)
-    member: str | None = Field(default=None, pattern=r"^[^.\s]+(\.[^.\s]+)*$")
+    member: Annotated[str, AfterValidator(_check_member)] | None = None
     bit: int | None = Field(default=None, ge=0, le=63)
-    bits: str | None = Field(default=None, pattern=r"^\d{1,2}-\d{1,2}$")
+    bits: Annotated[str, AfterValidator(_check_bits)] | None = None
     type: IntegerType | Literal["float32", "float64", "bool", "string"] | None = None
     length: int | None = Field(default=None, ge=1, le=65535)
 

@@ -97,6 +97,7 @@ class _Machines:
         self._sources = sources
         self._templates: dict[str, Template | None] = {}
         self._tags: dict[str, dict[str, tuple[str, ScalarNode, Node]]] = {}
+        self._unwanted: dict[str, set[str]] = {}
 
     def unit(self, name: str, node: Node) -> Node:
         """The work unit as the rest of the loader reads it."""
@@ -122,13 +123,21 @@ class _Machines:
             keys = entries(node)
             tags_key, listed = keys.get("tags", (scalar_node("tags", *place(node)), None))
             if made and isinstance(node, MappingNode) and (listed is None or isinstance(listed, MappingNode)):
-                own = entries(listed)
+                own = {tag: pair for tag, pair in entries(listed).items() if tag not in self._unwanted.get(name, ())}
                 tags = mapping_node(
                     [*own.values(), *((key, tag) for name, (_, key, tag) in made.items() if name not in own)], *place(listed or node)
                 )
                 node = mapping_node([*(pair for name, pair in keys.items() if name != "tags"), (tags_key, tags)], *place(node))
             pairs.append((key, node))
         return mapping_node(pairs, *place(devices))
+
+    def is_unwanted(self, device: str, tag: str) -> bool:
+        """Whether the site says that this machine has no such tag: it stands on the device with nothing behind it."""
+        listed = entries(entries(entries(self.devices)[device][1]).get("tags", (None, None))[1])
+        is_empty = tag in listed and plain(listed[tag][1]) is None
+        if is_empty:
+            self._unwanted.setdefault(device, set()).add(tag)
+        return is_empty
 
     def add_tags(self, device: str, unit: str, tags: Mapping[str, tuple[ScalarNode, Node]]) -> tuple[str, str] | None:
         """Remember the tags for the device, or say (tag, work unit) of one that another machine has already made."""
@@ -168,7 +177,7 @@ class _Use:
         device = self._device(template)
         values = self._values(template)
         try:
-            tags = self._tags(template, values)
+            tags = self._tags(template, device, values)
             named: dict[str, Node | None] = {tag: tags[tag][0] if tag in tags else None for tag in template.model.tags}
             made = list(Filling({**values, **named}).pairs(template.section("work_unit").values()))
         except UnknownReferenceError as unknown:
@@ -252,12 +261,16 @@ class _Use:
             raise _Refused
         return values
 
-    def _tags(self, template: Template, values: Mapping[str, Node | None]) -> dict[str, tuple[ScalarNode, Node]]:
-        """Name in the template -> (name on the device, settings) of each tag whose parameters are given."""
+    def _tags(self, template: Template, device: str, values: Mapping[str, Node | None]) -> dict[str, tuple[ScalarNode, Node]]:
+        """Name in the template -> (name on the device, settings) of each tag that the machine has and whose parameters are given."""
         prefix = getattr(values[PREFIX], "value", "")
         filling = Filling(values)
-        filled = {name: (key, filling.whole(node)) for name, (key, node) in template.section("tags").items()}
-        return {name: (scalar_node(f"{prefix}{name}", *place(key)), node) for name, (key, node) in filled.items() if node is not None}
+        made = {}
+        for name, (key, node) in template.section("tags").items():
+            filled = filling.whole(node)
+            if filled is not None and not self._machines.is_unwanted(device, f"{prefix}{name}"):
+                made[name] = (scalar_node(f"{prefix}{name}", *place(key)), filled)
+        return made
 
     def _refuse(self, field_name: str, text: str, expert: str, *, key: tuple[ScalarNode, Node] | None = None) -> NoReturn:
         node, value = key or (self._key, self._named)

@@ -47,6 +47,9 @@ def config_schema() -> dict[str, Any]:
             # The loader reads the CSV; the driver's own model sees its tags only.
             definition["properties"]["tags_csv"] = dict(TAGS_CSV)
             definition["required"] = [key for key in definition["required"] if key != "tags"]
+            # A tag of a machine template that this machine does not have stands there with nothing behind it.
+            named = definition["properties"]["tags"]["patternProperties"]
+            named |= {pattern: {"anyOf": [tag, {"type": "null"}]} for pattern, tag in named.items()}
         for field in definition.get("properties", {}).values():
             _write_default(field)
     for field in schema["properties"].values():

@@ -114,6 +114,16 @@ def test_what_the_site_writes_wins(tmp_path: Path) -> None:
     assert (unit.counts.total, unit.counts.good is None) == (None, False)
 
 
+def test_what_a_machine_does_not_have_is_left_out_with_whatever_names_it(tmp_path: Path) -> None:
+    text = PLANT.replace('502"}', '502", tags: {weight: , m_rejects: null}}')
+    unit = "machine: packer-modbus, with: {state_register: 7, packs_register: 100, rejects_register: 102, weight_register: 20, prefix: m_}"
+    found = problems(write(tmp_path, text.replace("UNIT", unit)))
+    assert [problem.path for problem in found] == ["devices.plc.tags.weight"], "only a tag of the template"
+    config = load(write(tmp_path, text.replace("weight: , ", "").replace("UNIT", unit)))
+    assert set(modbus(config).tags) == {"m_state", "m_packs", "m_weight"}
+    assert config.work_units["m-1"].counts.reject is None
+
+
 def test_two_machines_share_a_device_by_a_prefix(tmp_path: Path) -> None:
     second = (
         "  m-2: {area: hall, work_center: line-1, device: plc, machine: packer-modbus, "
@@ -215,6 +225,9 @@ def test_the_schema_knows_machines_and_their_parameters() -> None:
     assert validator.is_valid(example(good))
     assert validator.is_valid(example({"machine": "our-own", "with": {"anything": [1]}}))
     assert validator.is_valid(example({"state": {"from": "counts"}}))
+    device = {"driver": "modbus", "url": "tcp://192.0.2.1:502"}
+    assert validator.is_valid({"devices": {"plc": device | {"tags": {"rejects": None}}}})
+    assert not validator.is_valid({"devices": {"plc": device | {"tags": {"rejects": 7}}}})
     for wrong in (
         {},
         {"with": {}},

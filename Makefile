@@ -66,6 +66,7 @@ chaos-modbus: $(DEV_STAMP) ## sixteen kinds of bad Modbus reply; serial framing;
 scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a slow and a flapping device among ten
 	$(BIN)/python -m tests.scale.run
 	$(BIN)/python -m tests.scale.neighbours
+	$(BIN)/python -m tests.scale.neighbours --layout opcua
 
 peers: $(PEERS_STAMP) ## the servers of other hands that the tests speak to, from npm
 

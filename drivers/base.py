@@ -185,7 +185,8 @@ class Answering(Protocol):
 
     @property
     def answered_at(self) -> float:
-        """Monotonic time of the last answer, also within a `read`: a poll of minutes over a slow line is no stall."""
+        """Monotonic time of the last answer on the device's line, also within a `read`: a poll of minutes over a slow line, or a turn
+        that many dead neighbours delay, is no stall."""
 
 
 class Found(NamedTuple):

@@ -108,7 +108,6 @@ class ModbusDriver:
         self._invalid = InvalidValues()
         self._mute_since: float | None = None
         self._trouble = ""
-        self._answered_at = clock.monotonic()
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -127,7 +126,7 @@ class ModbusDriver:
 
     @property
     def answered_at(self) -> float:
-        return self._answered_at
+        return self._seat.moved_at
 
     def read_limit_s(self, tags: Sequence[str]) -> float:
         return self._plan(tuple(tags)).requests * self._seat.request_limit_s
@@ -240,7 +239,6 @@ class ModbusDriver:
     async def _request(self, function: int, address: int, count: int = 0, values: Sequence[int] | None = None) -> ModbusPDU:
         """One request, sent once, and its reply after all checks; it may be an exception reply. Raises LinkError."""
         reply = await self._seat.request(function, address, count, values)
-        self._answered_at = self._clock.monotonic()
         if reply.isError():
             self._incidents["exception_reply"] += 1
         if not reply.isError() or _exception_code(reply) not in UNREACHED:

@@ -61,6 +61,8 @@ class Bus:
         self.drops = 0
         """How often the line was found closed from outside or could not be opened: every device of it must know."""
         self.refusal: Refusal | None = None
+        self.moved_at = clock.monotonic()
+        """Monotonic time of the end of the last request, whoever's it was."""
         self._wires: list[Wire] = []
         self._free: list[Wire] = []
         self._writes: deque[asyncio.Future[Wire]] = deque()
@@ -71,6 +73,10 @@ class Bus:
             wire = Wire(self.address, self.clock, self._dropped)
             self._wires.append(wire)
             self._leave(wire)
+
+    @property
+    def is_open(self) -> bool:
+        return any(wire.is_open for wire in self._wires)
 
     def close(self) -> None:
         for wire in self._wires:
@@ -94,6 +100,7 @@ class Bus:
         try:
             yield wire
         finally:
+            self.moved_at = self.clock.monotonic()
             self._leave(wire)
 
     def _leave(self, wire: Wire) -> None:
@@ -171,6 +178,11 @@ class Seat:
         return sum(seat.timeout_s + seat.pause_s + seat._transfer_s(256) for seat in seats) + 2 * self.timeout_s
 
     @property
+    def moved_at(self) -> float:
+        """Monotonic time of the last sign that the line moves: who waits for a turn on it does not hang."""
+        return self._bus.moved_at if self._bus is not None else 0.0
+
+    @property
     def is_alone(self) -> bool:
         return self._bus is None or not self._bus.is_shared(self.unit_id)
 
@@ -192,7 +204,10 @@ class Seat:
         place, bus.joined = bus.joined, bus.joined + 1
         if place and len(bus.seats) > 1:
             await self._clock.sleep(place * _GOLDEN % 1 * min(interval_s, SPREAD_S))
-        before = bus.drops
+        before = self._drops = bus.drops
+        if bus.is_open:
+            # Its turn comes with its first request; many dead units in a row may take long.
+            return
         async with bus.turn(first=False) as wire:
             if bus.drops != before and bus.refusal is not None and not wire.is_open:
                 # Others have tried while this one waited: once is enough.

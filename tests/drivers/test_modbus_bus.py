@@ -187,6 +187,21 @@ async def test_a_range_that_its_unit_is_silent_about_costs_the_others_nothing() 
             assert choosy.refused == {}
 
 
+async def test_who_waits_for_a_turn_sees_the_line_move() -> None:
+    async with running(Gateway()) as gateway:
+        gateway.dead = {1, 2, 3}
+        url = f"tcp://127.0.0.1:{gateway.port}"
+        async with connected(*(device(url, unit, timeout=0.05) for unit in range(1, 5))) as (*dead, alive):
+            tasks = [asyncio.create_task(driver.read(["r0"])) for driver in (*dead, alive)]
+            seen = {alive.answered_at}
+            while not tasks[-1].done():
+                await asyncio.sleep(0.01)
+                seen.add(alive.answered_at)
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert len(seen) >= 4, "three time-outs of others before its own answer"
+            assert alive.read_limit_s(["r0"]) > 4 * 0.05
+
+
 async def test_who_waits_while_the_line_cannot_be_opened_does_not_try_as_well() -> None:
     async with running(Gateway()) as gateway:
         url = f"tcp://127.0.0.1:{gateway.port}"

@@ -178,7 +178,7 @@ async def test_a_tag_in_every_order_and_one_that_is_not_there(tmp_path: Path, pa
 
 
 @pytest.mark.slow
-async def test_a_protocol_without_an_explorer_is_read_all_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_agents_data_items_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     async with running(MTConnectDevice(tmp_path)) as lathe:
         tags = "tags: {parts: {data_item: parts}, gone: {data_item: none}}"
         line = Line(tmp_path, capsys, f"driver: mtconnect, url: 'http://127.0.0.1:{lathe.port}', {tags}")

@@ -11,12 +11,13 @@ import pytest_asyncio
 from drivers import DRIVERS, make_explorer
 from drivers.base import Driver, Explorer, LinkError, Quality, TagError
 from gateway.clock import SystemClock
-from tests.drivers.devices import TAGS, Device, ModbusDevice, OpcUaDevice, RecordedDevice
+from tests.drivers.devices import TAGS, Device, ModbusDevice, MTConnectDevice, OpcUaDevice, RecordedDevice
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 ALL: dict[type[Device], dict[str, str]] = {
     ModbusDevice: {"holding:100-101": "holding 101"},
+    MTConnectDevice: {"PartCount": "PartCount/parts", "": "Load/weight"},
     OpcUaDevice: {"Machine": "Machine/parts", "nsu=urn:test:plc;s=parts": "nsu=urn:test:plc;s=parts"},
 }
 """Device -> paths, each with something to be found there."""
@@ -62,7 +63,7 @@ async def test_it_finds_what_is_there_and_says_what_is_not(device: Device, explo
     for path, expected in ALL[type(device)].items():
         found = [one async for batch in explorer.browse(path, lambda _: None) for one in batch]
         assert expected in [one.path for one in found]
-        assert all(one.tag and one.access == "rw" for one in found if one.path == expected)
+        assert all(one.tag and one.access == ("rw" if device.writes else "r") for one in found if one.path == expected)
     with pytest.raises(TagError):
         _ = [one async for one in explorer.browse("nowhere", lambda _: None)]
 
@@ -76,6 +77,6 @@ async def test_after_the_link_is_lost_it_raises_as_a_driver_does(device: Device)
         _ = [one async for one in found.browse("", lambda _: None)]
 
 
-async def test_which_drivers_have_none(tmp_path: Path) -> None:
+async def test_every_driver_of_a_real_machine_has_one(tmp_path: Path) -> None:
     assert explorer_of(RecordedDevice(tmp_path)) is None
-    assert {name for name, entry in DRIVERS.items() if entry.explorer} == {"modbus", "opcua"}
+    assert {name for name, entry in DRIVERS.items() if not entry.explorer} == {"replay"}

@@ -83,20 +83,32 @@ class DeviceClock:
         source = reading.source_time
         if source is None:
             return reading
-        # The year 1 and the year 9999 are times too: what is beyond them is no time.
-        try:
-            at = source - self.offset if self.offset else source
-        except OverflowError:
-            at = NEVER
-        if EARLIEST <= at <= reading.received_at + AHEAD:
+        latest = reading.received_at + AHEAD
+        at = self._ours(source)
+        if at > latest and self.offset < timedelta(0):
+            # No value is newer than its receipt: the clock is less behind than a delay made it look.
+            self._take(min(source - reading.received_at, AHEAD))
+            at = self._ours(source)
+        if EARLIEST <= at <= latest:
             return reading if at is source else reading._replace(source_time=at)
-        if source < NEVER:
+        if source < NEVER or latest < at <= latest + TELL:
+            # No time at all, or a clock that is a little ahead, as the first change will tell.
             return reading._replace(source_time=None)
         if self._unusable_at is None or reading.received_at - self._unusable_at >= timedelta(seconds=TOLD_S):
             self._unusable = source
         self.unusable += 1
         self._unusable_at = reading.received_at
         return reading._replace(source_time=None, detail=reading.detail or f"source time {source.isoformat()} not used")
+
+    def _ours(self, source: datetime) -> datetime:
+        """On our clock."""
+        if not self.offset:
+            return source
+        # The year 1 and the year 9999 are times too: what is beyond them is no time.
+        try:
+            return source - self.offset
+        except OverflowError:
+            return NEVER
 
     def concern(self, now: datetime) -> Concern | None:
         """What to tell the technician about this clock; None: nothing."""

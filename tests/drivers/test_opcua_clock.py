@@ -65,6 +65,14 @@ def test_one_change_that_was_long_on_its_way_is_no_clock_behind_but_five_seconds
     assert seconds([plc.change(11, 0.1)]) == [11.1], "taken out, but for the way of the freshest change"
 
 
+def test_a_delay_of_seconds_is_no_clock_that_makes_other_values_of_the_future() -> None:
+    clock = DeviceClock(0.5)
+    clock.hear([told(AT, 4)], AT + timedelta(seconds=4))
+    first_of_an_item = told(AT + timedelta(seconds=4.9), 5)
+    assert clock.corrected(first_of_an_item).source_time == first_of_an_item.source_time
+    assert (clock.offset, clock.unusable) == (timedelta(0), 0)
+
+
 def test_a_wrong_zone_is_told_with_its_size() -> None:
     plc = Plc()
     plc.error = timedelta(hours=2)
@@ -109,15 +117,15 @@ def test_an_idle_machines_old_values_keep_their_time() -> None:
     assert clock.corrected(old) == old
 
 
-@pytest.mark.parametrize("source", [datetime(1601, 1, 1, tzinfo=UTC), None])
-def test_no_time_is_no_fault(source: datetime | None) -> None:
+@pytest.mark.parametrize("source", [datetime(1601, 1, 1, tzinfo=UTC), None, AT + timedelta(seconds=9)])
+def test_no_time_and_a_clock_a_little_ahead_are_no_faults(source: datetime | None) -> None:
     clock = DeviceClock(0.5)
-    clock.hear([told(source, 0)], AT)
-    assert clock.corrected(told(source, 0)).source_time is None
+    assert clock.corrected(told(source, 0)) == told(None, 0)
     assert clock.unusable == 0
+    assert clock.concern(AT) is None
 
 
-@pytest.mark.parametrize("source", [datetime(2000, 1, 1, 0, 3, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), AT + timedelta(seconds=2)])
+@pytest.mark.parametrize("source", [datetime(2000, 1, 1, 0, 3, tzinfo=UTC), datetime(9999, 12, 31, tzinfo=UTC), AT + timedelta(minutes=2)])
 def test_an_impossible_time_is_not_used_and_the_value_stays_good(source: datetime) -> None:
     clock = DeviceClock(0.5)
     found = clock.corrected(told(source, 0, value=7))

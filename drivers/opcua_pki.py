@@ -100,9 +100,9 @@ class Pki:
                 self._write(self.certificate_file, made.public_bytes(serialization.Encoding.DER), 0o644)
                 found = made
         except OSError as error:
-            raise opcua_refusals.no_own_certificate(f"{error.strerror}: {error.filename}") from error
+            raise opcua_refusals.unusable_pki(f"{error.strerror}: {error.filename}") from error
         except UNREADABLE as error:
-            raise opcua_refusals.no_own_certificate(f"{error}: {self.folder / OWN}") from error
+            raise opcua_refusals.unusable_pki(f"{error}: {self.folder / OWN}") from error
         pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         return OwnCertificate(found, pem)
 

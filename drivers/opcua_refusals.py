@@ -148,12 +148,12 @@ def not_let_in(peer: str, detail: str) -> LinkError:
     )
 
 
-def no_own_certificate(detail: str) -> LinkError:
-    """The gateway's own certificate can neither be read nor made."""
+def unusable_pki(detail: str) -> LinkError:
+    """The gateway's own certificate can neither be read nor made, or those of others not be read."""
     return LinkError(
-        f"the gateway's own certificate: {detail}",
-        remedy_fr="Le certificat de la passerelle ne peut être lu ni écrit : donner le dossier pki au compte du service.",
-        remedy_en="The gateway's own certificate can neither be read nor written: give the folder pki to the service's account.",
+        f"the certificates of this gateway: {detail}",
+        remedy_fr="Les certificats de la passerelle ne peuvent être lus ou écrits : donner le dossier pki au compte du service.",
+        remedy_en="The gateway's certificates cannot be read or written: give the folder pki to the service's account.",
     )
 
 

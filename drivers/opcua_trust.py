@@ -23,7 +23,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from drivers.opcua_certificates import UNREADABLE, application_uris, common_name, host_names, is_authority, parse_chain, thumbprint
 from drivers.opcua_pki import KEY_BITS, Pki
-from drivers.opcua_refusals import refused, unreadable_crl
+from drivers.opcua_refusals import refused, unreadable_crl, unusable_pki
 
 _POLICY_PREFIX = "http://opcfoundation.org/UA/SecurityPolicy#"
 _HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
@@ -86,7 +86,7 @@ def _mode(endpoint: ua.EndpointDescription) -> str:
 def believe(endpoint: ua.EndpointDescription, wanted: Wanted, pki: Pki, now: datetime) -> Believed:
     """Check the certificate of an endpoint; one that is only unknown is kept among the rejected. Reads files.
 
-    Raises PeerRefusedError, or LinkError over a CRL that cannot be used.
+    Raises PeerRefusedError, or LinkError over a CRL or a folder that cannot be used.
     """
     try:
         chain = parse_chain(endpoint.ServerCertificate or b"")
@@ -96,6 +96,8 @@ def believe(endpoint: ua.EndpointDescription, wanted: Wanted, pki: Pki, now: dat
         _check_revocation(trusted, pki, wanted.peer)
     except UNREADABLE as error:
         raise refused("broken", wanted.peer, detail=str(error) or type(error).__name__) from error
+    except OSError as error:
+        raise unusable_pki(f"{error.strerror}: {error.filename}") from error
     return Believed(chain[0], application)
 
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from drivers.base import PeerRefusedError
+from drivers.base import LinkError, PeerRefusedError
 from drivers.opcua_certificates import parse_certificate, parse_chain
 from drivers.opcua_pki import Pki
 from drivers.opcua_refusals import REFUSALS
@@ -118,3 +118,16 @@ def test_each_refusal_says_what_to_do_in_both_languages() -> None:
         assert refusal.remedy_fr.endswith(".")
         assert refusal.remedy_en.endswith(".")
         assert refusal.remedy_fr != refusal.remedy_en
+
+
+class Locked(Pki):
+    """A folder that belongs to somebody else."""
+
+    def trusted(self) -> list[x509.Certificate]:
+        raise PermissionError(13, "Permission denied", str(self.folder))
+
+
+def test_a_folder_that_cannot_be_read_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(LinkError, match="Permission denied") as caught:
+        believe(endpoint(make.make()), WANTED, Locked(tmp_path), datetime.now(UTC))
+    assert "give the folder pki to the service's account" in caught.value.remedy_en

@@ -97,7 +97,8 @@ class Press:
         return make_driver(settings, SystemClock(), name="plc", secrets=lambda secret: "")
 
 
-@pytest_asyncio.fixture
+# One server for both tests: asyncua's takes seconds to start on a busy machine.
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def press() -> AsyncIterator[Press]:
     found = Press()
     await found.start()
@@ -106,6 +107,7 @@ async def press() -> AsyncIterator[Press]:
 
 
 @pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
 async def test_paths_find_their_nodes_and_one_that_is_missing_fails_no_other(press: Press) -> None:
     driver = press.driver()
     await driver.connect()
@@ -120,6 +122,7 @@ async def test_paths_find_their_nodes_and_one_that_is_missing_fails_no_other(pre
 
 
 @pytest.mark.slow
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_program_download_with_other_ids_is_followed(press: Press, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("drivers.opcua.SOON_S", 0.1)
     driver = press.driver()

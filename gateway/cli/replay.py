@@ -183,6 +183,7 @@ class Replay:
         self._window = window
         self._lines = Lines(out)
         self._trackers = {name: Tracker(unit) for name, unit in config.work_units.items()}
+        self._all = tuple(self._trackers.values())
         self._order = {name: index for index, name in enumerate(config.work_units)}
         self._uses: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for unit, references in config.unit_tags.items():
@@ -234,9 +235,11 @@ class Replay:
         return next(iter(self._units)) if inbound.work_unit is None and len(self._units) == 1 else None
 
     def _advance(self, at: Instant) -> None:
-        waiting = [tracker for tracker in self._trackers.values() if tracker.idle_until <= at]
-        if waiting:
-            events = [event for tracker in waiting for event in tracker.advance(moment(at))]
+        events: list[Event] = []
+        for tracker in self._all:
+            if tracker.idle_until <= at:
+                events += tracker.advance(moment(at))
+        if events:
             self.record(sorted(events, key=attrgetter("at")))
 
     def _observe(self, at: Instant, readings: Iterable[Row]) -> None:
@@ -267,7 +270,7 @@ class Replay:
             unit = event.work_unit
             body = cloud_event(event, gateway_id="replay", epoch="replay", sequence=self._sequence, source=self._sources[unit])
             self._lines.event(body)
-            if unit is not None and event.type == WindowClosed.type:
+            if event.type == WindowClosed.type and unit is not None:
                 self._lines.keep(self._order[unit], body["data"])
                 self._trackers[unit].forget_records()
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
+from operator import attrgetter
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.domain.instants import SECOND, Instant, instant, moment
@@ -65,11 +67,13 @@ class Shift:
     end: Instant
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     start: Instant
     end: Instant
     kind: SpanKind
+
+
+_end_of = attrgetter("end")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class _Day:
     start: Instant
     end: Instant
     spans: tuple[Span, ...]
+    required: int
+    """Microseconds of required time."""
 
 
 class Calendar:
@@ -129,10 +135,11 @@ class Calendar:
         for span in self._walk(start):
             if span.start >= end:
                 break
-            cut = Span(max(span.start, start), min(span.end, end), span.kind)
-            if result and result[-1].kind is cut.kind:
-                cut = Span(result.pop().start, cut.end, cut.kind)
-            result.append(cut)
+            if span.start < start or span.end > end:
+                span = Span(max(span.start, start), min(span.end, end), span.kind)
+            if result and result[-1].kind is span.kind:
+                span = Span(result.pop().start, span.end, span.kind)
+            result.append(span)
         return result
 
     def kind_at(self, at: Instant) -> tuple[SpanKind, Instant]:
@@ -140,7 +147,7 @@ class Calendar:
         latest = self._latest
         if not latest.start <= at < latest.end:
             spans = self._day_of(at).spans
-            latest = self._latest = spans[bisect_right(spans, at, key=lambda span: span.start) - 1]
+            latest = self._latest = spans[bisect_right(spans, at, key=_end_of)]
         return latest.kind, latest.end
 
     def required(self, start: Instant, end: Instant) -> int:
@@ -161,16 +168,20 @@ class Calendar:
             until = limit
         if duration <= 0 or (kind is SpanKind.REQUIRED and start + duration <= until):
             return start + max(duration, 0)
-        left = duration
-        for span in self._walk(start):
-            if span.start >= limit:
-                return None
-            if span.kind is not SpanKind.REQUIRED:
-                continue
-            begin = max(span.start, start)
-            if begin + left <= span.end:
-                return begin + left
-            left -= span.end - begin
+        left, day = duration, self._day_of(start)
+        while day.start < limit and day.date_ < date.max - _ONE_DAY:
+            if day.start >= start and left > day.required:
+                left -= day.required
+            else:
+                for span in day.spans:
+                    if span.start >= limit:
+                        return None
+                    if span.kind is SpanKind.REQUIRED and span.end > start:
+                        begin = max(span.start, start)
+                        if begin + left <= span.end:
+                            return begin + left
+                        left -= span.end - begin
+            day = self._day(day.date_ + _ONE_DAY)
         return None
 
     def shift_at(self, at: Instant) -> Shift | None:
@@ -200,11 +211,11 @@ class Calendar:
 
     def _walk(self, start: Instant) -> Iterator[Span]:
         """Spans from the one that holds `start` on; ends with the last date that Python knows."""
-        date_ = self._day_of(start).date_
+        day = self._day_of(start)
+        yield from day.spans[bisect_right(day.spans, start, key=_end_of) :]
+        date_ = day.date_ + _ONE_DAY
         while date_ < date.max - _ONE_DAY:
-            for span in self._day(date_).spans:
-                if span.end > start:
-                    yield span
+            yield from self._day(date_).spans
             date_ += _ONE_DAY
 
     def _day_of(self, at: Instant) -> _Day:
@@ -237,7 +248,8 @@ class Calendar:
         else:
             painted = [Span(start, end, SpanKind.CLOSED if self._is_closed(date_) else SpanKind.REQUIRED)]
         painted = _paint(painted, (Span(a, b, SpanKind.MAINTENANCE) for a, b in self._maintenance), keep=SpanKind.CLOSED)
-        return _Day(date_, start, end, tuple(painted))
+        required = sum(span.end - span.start for span in painted if span.kind is SpanKind.REQUIRED)
+        return _Day(date_, start, end, tuple(painted), required)
 
     def _is_closed(self, date_: date) -> bool:
         return any(first <= date_ <= last for first, last in self._closed)

@@ -16,6 +16,10 @@ ROLLOVER_SHARE = 0.1
 """Within this share of the range below its top, and as far above its bottom, a decrease is a rollover."""
 
 
+_LARGEST = (1 << 63) - 1
+"""What an event can hold as an integer; beyond it (a recording can have it) the long way writes the nearest number."""
+
+
 @dataclass(frozen=True, slots=True)
 class Count:
     """What one reading of a counter says.
@@ -77,7 +81,9 @@ class CounterReader:
         if type(value) is not int or type(previous) is not int or since is None or self.lost or self.suspect is not None:
             return None
         delta = value - previous
-        if delta < 0 or (delta and self._too_many(delta * weight, since, at, seconds_per_piece, pieces_per_cycle)):
+        if delta < 0 or not -_LARGEST <= value <= _LARGEST:
+            return None
+        if delta and self._too_many(delta * weight, since, at, seconds_per_piece, pieces_per_cycle):
             return None
         return delta
 

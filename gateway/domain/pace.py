@@ -142,7 +142,9 @@ class Pace:
         cycles = pieces / pieces_per_cycle
         gap = Gap(pieces, round(pieces * ideal_us) if ideal_us else 0, cycles, self._runs)
         self._runs = []
-        self._remember(at, gap)
+        run = gap.run
+        if run > 0:
+            self._remember(at, run, pieces)
         if not ideal_us:
             return []
         if in_doubt:
@@ -152,19 +154,16 @@ class Pace:
         self._cycles += cycles
         return self._judge_all() if self._cycles >= JOIN_CYCLES else []
 
-    def _remember(self, at: Instant, gap: Gap) -> None:
-        start = at // _BIN * _BIN
-        if self.bin is not None and self.bin.start != start:
-            self.finished.append(self.bin)
-            self.kept.append(self.bin)
-            self.kept = [b for b in self.kept if b.start > start - _KEPT]
-            self.bin = None
-        run = gap.run
-        if run > 0:
-            if self.bin is None:
-                self.bin = CycleTimes(start)
-            self.bin.add(run / gap.pieces / SECOND, gap.pieces)
-            self._on_cycle(at, run, gap.pieces)
+    def _remember(self, at: Instant, run: int, pieces: int) -> None:
+        present = self.bin
+        if present is None or at >= present.start + _BIN:
+            start = at // _BIN * _BIN
+            if present is not None:
+                self.finished.append(present)
+                self.kept = [b for b in (*self.kept, present) if b.start > start - _KEPT]
+            present = self.bin = CycleTimes(start)
+        present.add(run / pieces / SECOND, pieces)
+        self._on_cycle(at, run, pieces)
 
     def flush(self, *, finished: bool) -> list[tuple[Instant, Instant]]:
         """Judge what is waiting: always at the end of a job or of the recording (`finished`); at the end of a window only

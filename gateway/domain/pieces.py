@@ -128,7 +128,7 @@ class PieceCounters:
             produced=produced,
             scrap=scrap,
             rework=rework,
-            counter=self.leading_raw,
+            counter=None if self.leading_raw is None else Decimal(self.leading_raw),
             late=bool(late),
             since=min((c.since for c in late if c.since is not None), default=None),
             gaps=tuple((self.readers[role].tag, c) for role, c in counts.items() if c.kind or c.undone),
@@ -166,6 +166,14 @@ class Fresh:
     ideal_s: Decimal | None
     until: Instant
     pieces: int = 0
+
+
+@dataclass(eq=False, slots=True)
+class Orphan:
+    """Pieces counted at one instant against no order; 0 when they were given to one later."""
+
+    at: Instant
+    pieces: Quantity
 
 
 @dataclass(eq=False)

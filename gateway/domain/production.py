@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -17,7 +17,7 @@ from gateway.domain.ledger import Ledger
 from gateway.domain.machine import MachineTime
 from gateway.domain.material_use import MaterialUse
 from gateway.domain.orders import ZERO, Orders
-from gateway.domain.pieces import Counted, Fresh, Mark, PieceCounters, PieceLots
+from gateway.domain.pieces import Counted, Fresh, Mark, Orphan, PieceCounters, PieceLots
 from gateway.domain.sample import Input
 from gateway.domain.signals import Signals
 from gateway.domain.state import code_of
@@ -46,9 +46,8 @@ class Production:
         self._lots = PieceLots()
         self._recipes = {code_of(p.recipe): p.product_id for p in unit.products.values() if p.recipe is not None}
         self._fresh: Fresh | None = None
-        # An ordered one gives up its oldest at once; a plain dict looks for it among all that it gave up before.
-        self._orphans: OrderedDict[Instant, Quantity] = OrderedDict()
-        self._changed_orphans: set[Instant] = set()
+        self._orphans: deque[Orphan] = deque(maxlen=_ORPHANS)
+        self._changed_orphans: list[Orphan] = []
         self._read_at: Instant = 0
 
     # --- readings -------------------------------------------------------------------------------------------------
@@ -164,10 +163,14 @@ class Production:
             self._remember_orphan(at, produced)
 
     def _remember_orphan(self, at: Instant, pieces: Quantity) -> None:
-        self._orphans[at] = self._orphans.get(at, 0) + pieces
-        self._changed_orphans.add(at)
-        if len(self._orphans) > _ORPHANS:
-            self._orphans.popitem(last=False)
+        """At the present instant."""
+        last = self._orphans[-1] if self._orphans else None
+        if last is not None and last.at == at:
+            last.pieces += pieces
+        else:
+            last = Orphan(at, pieces)
+            self._orphans.append(last)
+        self._changed_orphans.append(last)
 
     # --- what becomes of pieces later -----------------------------------------------------------------------------
 
@@ -238,14 +241,14 @@ class Production:
 
     def reassign(self, job: Job, start: Instant, end: Instant) -> Decimal:
         """Pieces counted against no order in [start, end) become the job's; returns how many (0: none are remembered)."""
-        chosen = {at: quantity for at, quantity in self._orphans.items() if start <= at < end}
-        moved = ZERO + sum(chosen.values())
+        chosen = [orphan for orphan in self._orphans if start <= orphan.at < end]
+        moved = ZERO + sum(orphan.pieces for orphan in chosen)
         if not moved:
             return ZERO
-        for at in chosen:
-            self._orphans[at] = ZERO
-            self._changed_orphans.add(at)
-        prefer = {w.key for at in chosen for w in self._machine.windows.at(at, None)}
+        for orphan in chosen:
+            orphan.pieces = 0
+        self._changed_orphans += chosen
+        prefer = {w.key for orphan in chosen for w in self._machine.windows.at(orphan.at, None)}
         own = self._machine.windows.job(job.job_order_id)
         totals = {"good": ZERO, "scrap": ZERO, "rework": ZERO}
         for lot in self._lots.hand_over(moved, job.job_order_id, own.key if own else None, prefer=prefer):
@@ -288,11 +291,11 @@ class Production:
 
     # --- memory ---------------------------------------------------------------------------------------------------
 
-    def take_changed_orphans(self) -> Collection[tuple[Instant, Quantity]]:
+    def take_changed_orphans(self) -> Collection[Orphan]:
         """Instants with pieces without an order that are new or were reassigned (0 left) since the call before."""
-        changed = [(at, self._orphans.get(at, ZERO)) for at in sorted(self._changed_orphans)]
+        changed = {orphan.at: orphan for orphan in self._changed_orphans}
         self._changed_orphans.clear()
-        return changed
+        return [changed[at] for at in sorted(changed)]
 
     def forget_changed(self) -> None:
         """Nobody will ask which records changed up to now."""
@@ -306,7 +309,7 @@ class Production:
         }  # fmt: skip
 
     def load(self, state: dict[str, Any], jobs: Iterable[dict[str, Any]], orphans: Iterable[dict[str, Any]]) -> None:
-        self._orphans = OrderedDict((row["at"], Decimal(row["quantity"])) for row in sorted(orphans, key=lambda row: int(row["at"])))
+        self._orphans.extend(Orphan(row["at"], Decimal(row["quantity"])) for row in sorted(orphans, key=lambda row: int(row["at"])))
         self.ledger.restore(load_job(row) for row in jobs)
         self.counters.load(state["counters"])
         self._lots.load(state["lots"])

@@ -259,8 +259,8 @@ class Tracker:
             add("interval", str(stretch.start), stretch.start, vars(stretch))
         for cycle_bin in machine.pace.finished:
             add("bin", str(cycle_bin.start), cycle_bin.start, vars(cycle_bin))
-        for at, quantity in production.take_changed_orphans():
-            add("orphan", str(at), at, {"at": at, "quantity": str(quantity)})
+        for orphan in production.take_changed_orphans():
+            add("orphan", str(orphan.at), orphan.at, {"at": orphan.at, "quantity": str(orphan.pieces)})
         for job in production.ledger.take_touched():
             ended = job.ended_at if job.is_over else None
             add("job", job.job_order_id, _OPEN if ended is None else instant(ended), dump_job(job))

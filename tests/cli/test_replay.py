@@ -186,3 +186,9 @@ def test_every_unit_is_looked_at_until_the_recording_ends(site: Site) -> None:
     assert [(line["work_unit"], line["run_s"], line["window"]["to"]) for line in ranges] == [
         ("press", 25, "2026-11-24T06:00:25Z"), ("packer", 25, "2026-11-24T06:00:25Z"),
     ]  # fmt: skip
+
+
+def test_a_counter_beyond_64_bits_is_counted_and_written_as_the_nearest_number(site: Site) -> None:
+    site.rows(("06:00:00", "running", "1"), *((f"06:00:{10 * n:02}", "parts", str(2**70 + n)) for n in range(1, 4)))
+    counted = [event["data"] for event in of_type(site.replay(), "quantity.counted")]
+    assert [(data["produced"], data["counter"]) for data in counted] == [(1, float(2**70)), (1, float(2**70))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.domain.cloud_event import cloud_event, encode
-from gateway.domain.events import AlertRaised, Text
+from gateway.domain.events import EVENT_TYPES, AlertRaised, Text, WindowClosed
 from gateway.domain.job_order import ReturnStatus
 from gateway.domain.problems import PROBLEMS, return_status
 
@@ -67,6 +67,18 @@ def test_the_envelope_has_a_subject_only_with_an_order() -> None:
     assert list(envelope) == ["specversion", "id", "source", "type", "time", "epoch", "sequence", "datacontenttype", "data"]
     assert envelope["id"] == "pc:replay:7"
     assert envelope["type"] == "lineside.alert.raised.v1"
+
+
+def test_every_event_says_all_its_own_fields() -> None:
+    """Also the type that spells them out."""
+    for kind in EVENT_TYPES:
+        if kind is WindowClosed:
+            continue  # its line is its data
+        values = {f.name: f.name for f in fields(kind)}
+        expected = {name.rstrip("_"): name for name in values if name not in ("work_unit", "at", "job_order_id")}
+        found = kind(**values).data()
+        assert found == expected
+        assert list(found) == list(expected), "in the order in which they were always written"
 
 
 def test_every_problem_has_one_bit_of_the_standard_and_both_languages() -> None:

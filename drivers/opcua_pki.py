@@ -166,8 +166,11 @@ class Pki:
             self._write(path, certificate.public_bytes(serialization.Encoding.DER), 0o644)
 
     def find(self, wanted: str, *folders: str) -> list[tuple[Path, x509.Certificate]]:
-        """Certificates in `folders` whose thumbprint begins with the digits `wanted`, eight at least (colons and spaces do not count)."""
-        digits = wanted.replace(":", "").replace(" ", "").upper()
+        """Certificates in `folders` whose thumbprint begins with the digits `wanted`, eight at least.
+
+        Colons, spaces and the full stop of the sentence that named it do not count.
+        """
+        digits = wanted.replace(":", "").replace(" ", "").rstrip(".").upper()
         return [
             (path, certificate)
             for folder in folders

@@ -50,7 +50,7 @@ def test_an_unknown_server_is_seen_trusted_and_rejected_again(desk: Desk) -> Non
     assert code == 0
     assert f"rejected  {mark}  plc  urn:test:plc:server  press-07 192.0.2.3  until" in said
     assert "(100 days left)" in said
-    code, said = desk("trust", mark[:8].lower())
+    code, said = desk("trust", mark[:8].lower() + ".")  # as copied from the sentence
     assert code == 0
     assert "at its next try" in said
     assert desk.pki.trusted() == [certificate]

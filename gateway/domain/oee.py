@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from enum import StrEnum
@@ -82,6 +82,18 @@ class Window:
     def covers(self, at: Instant) -> bool:
         return self.start <= at and (self.end is None or at < self.end)
 
+    def count(self, row: str, sign: int) -> None:
+        """A standstill of this row of `reasons` is one more (or one less) of the window."""
+        kind = row.split("|", 1)[0]
+        if kind == Category.STOP:
+            self.stop_count += sign
+        elif kind == Category.MICRO:
+            self.micro_count += sign
+        tally = self.reasons.setdefault(row, [0, 0])
+        tally[1] += sign
+        if tally == [0, 0]:
+            del self.reasons[row]
+
     def copy(self) -> Window:
         return replace(self, required=dict(self.required), cycles=self.cycles.copy(), reasons={k: list(v) for k, v in self.reasons.items()})
 
@@ -114,6 +126,34 @@ def book_time(windows: Iterable[Window], start: Instant, end: Instant, category:
                 window.maintenance += duration
             if span.kind is SpanKind.REQUIRED and category in window.required:
                 window.required[category] += duration
+
+
+_TIMES = ("total", "opening", "maintenance", "idle", "idle_micro", "induced", "slow")
+
+
+def sum_windows(
+    windows: Sequence[Window], stops: Iterable[Mapping[str, str]], kind: str, name: str, start: Instant, end: Instant
+) -> Window:
+    """The window over [start, end), exactly, from windows of one machine that lie in it one after the other (its hours).
+
+    `stops`: of each standstill, the windows in which it was counted (key -> row): one that goes over two hours is one stop of the day.
+    """
+    total = Window(kind, name, start, end, revision=1 + sum(w.revision - 1 for w in windows), closed=all(w.closed for w in windows))
+    for window in windows:
+        for field_name in (*_TIMES, *_QUANTITIES):
+            setattr(total, field_name, getattr(total, field_name) + getattr(window, field_name))
+        for category, duration in window.required.items():
+            total.required[category] += duration
+        total.ideal_known = total.ideal_known and window.ideal_known
+        total.cycles.take(window.cycles)
+        for row, (duration, _) in window.reasons.items():
+            total.reasons.setdefault(row, [0, 0])[0] += duration
+    keys = {window.key for window in windows}
+    for counted in stops:
+        row = next((row for key, row in counted.items() if key in keys), None)
+        if row is not None:
+            total.count(row, 1)
+    return total
 
 
 def dump_window(window: Window) -> dict[str, Any]:

@@ -10,6 +10,11 @@ from gateway.domain.windows import WindowBook
 
 def pending_windows(machine: MachineTime) -> list[Window]:
     """Copies of the open and closing windows with all time up to `machine.now` booked."""
+    return outlook(machine)[0]
+
+
+def outlook(machine: MachineTime) -> tuple[list[Window], Standstill | None]:
+    """`pending_windows`, and the standstill that goes on as it was counted in them."""
     copy = WindowBook(machine.unit.calendar, machine.unit.time_zone)
     copy.open = {k: w.copy() for k, w in machine.windows.open.items()}
     copy.closing = [w.copy() for w in machine.windows.closing]
@@ -18,6 +23,7 @@ def pending_windows(machine: MachineTime) -> list[Window]:
     if stand is None and machine.open_gap_from is not None:
         stand = _open_gap(machine, copy)
         start = now
+    seen = None
     if stand is not None:
         seen = load_stop(dump_stop(stand))
         machine.extend(seen, now)
@@ -26,7 +32,7 @@ def pending_windows(machine: MachineTime) -> list[Window]:
     elif start < now:
         for low, high, job in machine.jobs.cut(start, now):
             copy.book(low, high, CATEGORY_OF_STATE[machine.condition.state], job)
-    return [*copy.open.values(), *copy.closing]
+    return [*copy.open.values(), *copy.closing], seen
 
 
 def _open_gap(machine: MachineTime, copy: WindowBook) -> Standstill | None:

@@ -135,7 +135,7 @@ class StandstillBook:
                 windows = self._windows.book(part.start, end, category, part.job, sign=-1)
                 self._untally(stop, windows, part.start, end, category, part.job)
         for window in self._windows.by_key(stop.counted):
-            self._count(window, stop, stop.counted[window.key], -1)
+            window.count(stop.counted[window.key], -1)
         stop.counted.clear()
         stop.booked_until = stop.start
 
@@ -150,7 +150,7 @@ class StandstillBook:
                 window.reasons.setdefault(self._row(stop, category), [0, 0])[0] += overlap
                 if window.key not in stop.counted:
                     stop.counted[window.key] = self._row(stop, category)
-                    self._count(window, stop, stop.counted[window.key], 1)
+                    window.count(stop.counted[window.key], 1)
 
     def _untally(
         self, stop: Standstill, windows: Iterable[Window], start: Instant, end: Instant, category: Category, job: str | None
@@ -194,18 +194,6 @@ class StandstillBook:
 
     def _row(self, stop: Standstill, category: Category) -> str:
         return f"{category.value}|{stop.reason or ''}|{int(self.induced(stop))}"
-
-    @staticmethod
-    def _count(window: Window, stop: Standstill, row: str, sign: int) -> None:
-        kind = row.split("|", 1)[0]
-        if kind == Category.STOP:
-            window.stop_count += sign
-        elif kind == Category.MICRO:
-            window.micro_count += sign
-        tally = window.reasons.setdefault(row, [0, 0])
-        tally[1] += sign
-        if tally == [0, 0]:
-            del window.reasons[row]
 
 
 def dump_stop(stop: Standstill) -> dict[str, Any]:

@@ -51,9 +51,9 @@ system: $(DEV_STAMP) $(PEERS_STAMP) ## the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(PYTEST) -m system --timeout 1800
 
-bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journal, in the same run
+bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journal; per replayed reading, with memory
 	@PYTHON=$(BIN)/python requirements/debian.sh test
-	$(BIN)/python -m tests.bench.run
+	@status=0; $(BIN)/python -m tests.bench.run || status=1; $(BIN)/python -m tests.bench.replay || status=1; exit $$status
 
 chaos-opcua: $(DEV_STAMP) $(PEERS_STAMP) ## links, servers and PLC programs that die in turn: make chaos-opcua CYCLES=300 SERVER=asyncua|node-opcua
 	$(BIN)/python -m tests.chaos.opcua --cycles $(CYCLES) --server $(SERVER)

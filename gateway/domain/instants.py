@@ -29,7 +29,7 @@ def moment(at: Instant) -> datetime:
 def timestamp(at: datetime) -> str:
     """ISO 8601 UTC with `Z`, with a fraction only where there is one."""
     # orjson writes a time five times as fast as isoformat.
-    text = orjson.dumps(at.astimezone(UTC), option=_ISO)[1:-1].decode()
+    text = orjson.dumps(at if at.tzinfo is UTC else at.astimezone(UTC), option=_ISO)[1:-1].decode()
     return text if not at.microsecond else f"{text[:-1].rstrip('0')}Z"
 
 

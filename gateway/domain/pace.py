@@ -6,6 +6,7 @@ are joined until 20 cycles, so that slow time does not depend on the poll.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +83,7 @@ class Pace:
         self.bin: CycleTimes | None = None
         self.finished: list[CycleTimes] = []
         """Bins that ended since the last `keep_finished`."""
-        self.kept: list[CycleTimes] = []
+        self.kept: deque[CycleTimes] = deque()
 
     def run(self, start: Instant, end: Instant) -> None:
         """The machine ran for [start, end)."""
@@ -160,7 +161,9 @@ class Pace:
             start = at // _BIN * _BIN
             if present is not None:
                 self.finished.append(present)
-                self.kept = [b for b in (*self.kept, present) if b.start > start - _KEPT]
+                self.kept.append(present)
+                while self.kept[0].start <= start - _KEPT:
+                    self.kept.popleft()
             present = self.bin = CycleTimes(start)
         present.add(run / pieces / SECOND, pieces)
         self._on_cycle(at, run, pieces)
@@ -202,7 +205,7 @@ class Pace:
         self.finished = []
 
     def load_bins(self, rows: Iterable[dict[str, Any]]) -> None:
-        self.kept = sorted((CycleTimes(**row) for row in rows), key=lambda b: b.start)
+        self.kept.extend(sorted((CycleTimes(**row) for row in rows), key=lambda b: b.start))
 
     def dump(self) -> dict[str, Any]:
         """The open 5-minute bin is a picture only and is not kept over a restart."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config import load
-from tests.bench import run
+from tests.bench import replay, run
 from tests.bench.plcs import Connection, Device, Served
 
 
@@ -69,3 +69,41 @@ def test_the_thin_script_is_measured() -> None:
     assert found.published == pytest.approx(1.0, abs=0.1)
     assert 0.1 < found.cpu_us < 200
     assert found.rss_mib > 5
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------------
+
+
+def figure(kind: replay.Kind, *, cpu_s: float = 1.0, most_mib: float = 52.0) -> replay.Figure:
+    return replay.Figure(kind, readings=200_000, cpu_s=cpu_s, csv_us=0.4, early_mib=50.0, most_mib=most_mib)
+
+
+def test_the_recordings_replay_verdict() -> None:
+    first, second, _ = replay.KINDS
+    assert list(replay.failures([figure(first)], 100_000)) == []
+    assert "50,000 readings a second" in next(replay.failures([figure(first, cpu_s=4.0)], 100_000))
+    assert list(replay.failures([figure(second, cpu_s=4.0)], 100_000)) == [], "the limit is for the first"
+    assert "grew from 50 to 61 MiB" in next(replay.failures([figure(second, most_mib=61.0)], 1))
+    assert "held 201 MiB" in next(replay.failures([figure(first, most_mib=201.0)], 1))
+    assert "200,000" in "\n".join(replay.table([figure(first)], 30))
+
+
+@pytest.mark.parametrize("kind", replay.KINDS, ids=lambda kind: kind.name)
+def test_a_recording_of_the_bench_loads_and_makes_pieces(tmp_path: Path, kind: replay.Kind) -> None:
+    config = tmp_path / "bench.yaml"
+    config.write_text(json.dumps(replay.configuration(kind)))
+    assert list(load(config).work_units) == ["press"]
+    with (tmp_path / "recording.csv").open("w") as file:
+        readings = replay.record(file, kind, 0.05)
+    rows = (tmp_path / "recording.csv").read_text().splitlines()[1:]
+    assert len(rows) == readings
+    assert sum(",parts," in row for row in rows) == 0.05 * replay.DAY_S, "the counter is read every second"
+    assert int(rows[-1].split(",")[3]) > 1000 / kind.piece_s
+
+
+@pytest.mark.slow
+def test_a_replay_is_measured(tmp_path: Path) -> None:
+    found = replay.measure(replay.KINDS[1], 0.2, tmp_path)
+    assert found.readings >= 0.2 * replay.DAY_S
+    assert found.rate > 1000
+    assert 20 < found.early_mib <= found.most_mib < replay.MOST_MIB

@@ -142,6 +142,8 @@ class Session:
         client, self._client = self._client, None
         if client is None:
             return
+        # asyncua's own probe may have called the link dead already: then its client closes no socket any more.
+        link = client.uaclient.protocol
         try:
             async with self._clock.timeout(_FAREWELL_S if self._broken else 2 * self._timeout_s):
                 await client.disconnect()
@@ -149,3 +151,5 @@ class Session:
             structlog.get_logger("lineside.opcua").debug("session_not_closed", peer=self._peer, error=str(error))
         finally:
             client.disconnect_socket()
+            if link is not None and link.transport is not None:
+                link.transport.abort()

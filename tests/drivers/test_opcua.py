@@ -284,3 +284,17 @@ async def test_a_secure_channel_with_a_certificate_of_its_own_and_a_user(tmp_pat
             ).connect()
     finally:
         await plc.stop()
+
+
+async def test_a_link_that_the_library_gave_up_first_leaves_no_socket(plc: SubscribedDevice) -> None:
+    proxy = FaultProxy(HOST, plc.port)
+    await proxy.start()
+    driver = plc.driver(proxy.port)
+    assert isinstance(driver, OpcUaDriver)
+    await driver.connect()
+    assert proxy.open_connections == 1
+    # As its probe does, which may look just while a server is frozen.
+    driver._session.client.uaclient.mark_disconnected()
+    await driver.close()
+    await within(2, lambda: proxy.open_connections == 0)
+    await proxy.stop()

@@ -293,8 +293,11 @@ async def test_a_link_that_the_library_gave_up_first_leaves_no_socket(plc: Subsc
     assert isinstance(driver, OpcUaDriver)
     await driver.connect()
     assert proxy.open_connections == 1
-    # As its probe does, which may look just while a server is frozen.
+    await proxy.set(Fault(kind=Kind.BLACKHOLE))
+    # As its probe does, when it is the first to find no answer.
     driver._session.client.uaclient.mark_disconnected()
+    driver._session.distrust()
     await driver.close()
+    await proxy.set(Fault(kind=Kind.PASS))
     await within(2, lambda: proxy.open_connections == 0)
     await proxy.stop()

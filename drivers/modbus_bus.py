@@ -1,9 +1,10 @@
 """One queue for everything that goes over one line: a serial line, or one address with any number of units behind it.
 
-Devices of the same line share its connection: writes come first, then reads in the order they were asked, one request of a device at
-a time, so that a long poll never holds up a short one. After a timeout or a reply that does not fit, the connection is closed, because
-a late reply would shift all later ones; the other devices get a new one with their next request and notice nothing. A unit that fails
-twice in a row on a shared line is asked at a growing interval: each try costs the others its whole timeout.
+Devices of the same line share its connection: writes come first, then reads in the order they were asked, one request of a device at a
+time, so that a long poll never holds up a short one; last come units that have not answered of late. After a timeout or a reply that does
+not fit, the connection is closed, because a late reply would shift all later ones; the other devices get a new one with their next
+request and notice nothing. A unit that fails twice in a row on a shared line is asked at a growing interval: each try costs the others
+its whole timeout.
 """
 
 from __future__ import annotations
@@ -26,7 +27,10 @@ from drivers.modbus_wire import Refusal, Wire
 # Growth of the interval at which a dead unit of a shared line is asked; and the share of the line that all its dead units may cost.
 DEGRADED_AFTER = 2
 DEGRADED_BASE_S, DEGRADED_CAP_S = 1.0, 30.0
-DEGRADED_SHARE = 0.1
+DEGRADED_SHARE, FIRST_SHARE = 0.1, 0.25
+# Who has not answered of late waits behind all others, but every so many turns is its own: it shall not wait for ever on a busy line.
+WRITE, READ, UNPROVEN = range(3)
+UNPROVEN_TURN = 8
 # A unit that comes and goes is forgiven only after it has answered for this long: each of its failures costs the others a time-out.
 FORGIVEN_AFTER_S = 60.0
 # Polls of the devices of one line are spread over their interval, at most over this: the first values shall not wait long.
@@ -44,7 +48,7 @@ class _Unit:
     failures: int = 0
     ask_at: float = 0.0
     well_since: float | None = None
-    """Monotonic time of the first answer after the last failure; None: it has not answered since."""
+    """Monotonic time of the first answer after the last failure, or at all; None: it has not answered since."""
 
 
 class Bus:
@@ -65,8 +69,8 @@ class Bus:
         """Monotonic time of the end of the last request, whoever's it was."""
         self._wires: list[Wire] = []
         self._free: list[Wire] = []
-        self._writes: deque[asyncio.Future[Wire]] = deque()
-        self._reads: deque[asyncio.Future[Wire]] = deque()
+        self._queues: tuple[deque[asyncio.Future[Wire]], ...] = (deque(), deque(), deque())
+        self._turns = 0
 
     def widen(self, connections: int) -> None:
         while len(self._wires) < connections:
@@ -83,13 +87,13 @@ class Bus:
             wire.close()
 
     @contextlib.asynccontextmanager
-    async def turn(self, *, first: bool) -> AsyncIterator[Wire]:
-        """A wire of one's own for one request. `first`: before all that wait without it."""
+    async def turn(self, rank: int) -> AsyncIterator[Wire]:
+        """A wire of one's own for one request. `rank`: WRITE, READ, UNPROVEN."""
         if self._free:
             wire = self._free.pop()
         else:
             waiting: asyncio.Future[Wire] = asyncio.get_running_loop().create_future()
-            (self._writes if first else self._reads).append(waiting)
+            self._queues[rank].append(waiting)
             try:
                 wire = await waiting
             except asyncio.CancelledError:
@@ -104,7 +108,10 @@ class Bus:
             self._leave(wire)
 
     def _leave(self, wire: Wire) -> None:
-        for queue in (self._writes, self._reads):
+        self._turns += 1
+        order = (WRITE, READ, UNPROVEN) if self._turns % UNPROVEN_TURN else (WRITE, UNPROVEN, READ)
+        for rank in order:
+            queue = self._queues[rank]
             while queue:
                 waiting = queue.popleft()
                 if not waiting.done():
@@ -127,8 +134,14 @@ class Bus:
             raise
         self.refusal = None
 
-    def is_shared(self, unit_id: int) -> bool:
-        return any(seat.unit_id != unit_id for seat in self.seats)
+    def rank(self, unit_id: int) -> int:
+        """READ, or UNPROVEN for a unit that has not answered since its last failure or the start."""
+        unit = self.units.get(unit_id)
+        return READ if unit is not None and unit.well_since is not None else UNPROVEN
+
+    def has_neighbours(self, unit_id: int) -> bool:
+        """Whether there is anybody whom this unit could hold up: where nobody answers, nobody is."""
+        return any(seat.unit_id != unit_id and self.rank(seat.unit_id) == READ for seat in self.seats)
 
     def failed(self, unit_id: int, timeout_s: float) -> float | None:
         """A unit did not answer, or not as it should. Returns the seconds to leave it alone; None: the usual back-off."""
@@ -139,17 +152,21 @@ class Bus:
         unit.failures, unit.well_since = unit.failures + 1, None
         # Without transaction numbers a reply that comes late would be taken for that of a later request: it gets time to pass.
         delay = 2 * timeout_s if self.address.is_rtu else 0.0
-        if unit.failures >= DEGRADED_AFTER and self.is_shared(unit_id):
-            dead = sum(other.failures >= DEGRADED_AFTER and other.well_since is None for other in self.units.values())
-            cap = max(DEGRADED_CAP_S, dead * timeout_s / DEGRADED_SHARE)
-            grown = min(cap, DEGRADED_BASE_S * 2.0 ** min(unit.failures - DEGRADED_AFTER, 30))
+        if unit.failures >= DEGRADED_AFTER and self.has_neighbours(unit_id):
+            failing = sum(other.failures > 0 and other.well_since is None for other in self.units.values())
+            floor = failing * timeout_s / FIRST_SHARE if failing > 1 else 0.0
+            cap = max(DEGRADED_CAP_S, failing * timeout_s / DEGRADED_SHARE)
+            grown = min(cap, max(floor, DEGRADED_BASE_S * 2.0 ** min(unit.failures - DEGRADED_AFTER, 30)))
             # Staggered: units that died together are not all asked in the same moment.
             delay = max(delay, grown * random.uniform(0.75, 1.25))
         unit.ask_at = now + delay
         return delay or None
 
     def answered(self, unit_id: int) -> None:
-        if self.units and (unit := self.units.get(unit_id)) is not None and unit.well_since is None:
+        unit = self.units.get(unit_id)
+        if unit is None:
+            unit = self.units[unit_id] = _Unit()
+        if unit.well_since is None:
             unit.ask_at, unit.well_since = 0.0, self.clock.monotonic()
 
     def rest_s(self, unit_id: int) -> float:
@@ -184,7 +201,7 @@ class Seat:
 
     @property
     def is_alone(self) -> bool:
-        return self._bus is None or not self._bus.is_shared(self.unit_id)
+        return self._bus is None or not self._bus.has_neighbours(self.unit_id)
 
     @property
     def rest_s(self) -> float:
@@ -208,7 +225,7 @@ class Seat:
         if bus.is_open:
             # Its turn comes with its first request; many dead units in a row may take long.
             return
-        async with bus.turn(first=False) as wire:
+        async with bus.turn(READ) as wire:
             if bus.drops != before and bus.refusal is not None and not wire.is_open:
                 # Others have tried while this one waited: once is enough.
                 raise self._refused(bus.refusal)
@@ -223,7 +240,7 @@ class Seat:
         bus = self._bus
         if bus is None:
             raise remedies.dropped(self.peer, "connection lost")
-        async with bus.turn(first=values is not None) as wire:
+        async with bus.turn(WRITE if values is not None else bus.rank(self.unit_id)) as wire:
             if self._bus is None or bus.drops != self._drops:
                 self._fail()
                 raise remedies.dropped(self.peer, "connection lost")

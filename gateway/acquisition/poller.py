@@ -71,7 +71,7 @@ class Poller:
         drained: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.name = name
-        self._progressed_at = clock.monotonic()
+        self._progressed_at = self._resting_until = clock.monotonic()
         self.stall_after_s = CONNECT_LIMIT_S + CLOSE_LIMIT_S + interval_s
         """Without progress for longer than this the task itself hangs."""
         self.driver: Driver | None = None
@@ -103,7 +103,9 @@ class Poller:
     @property
     def last_progress(self) -> float:
         """Monotonic time of the last sign of life of this task, whatever the device does."""
-        return self._progressed_at if self._answering is None else max(self._progressed_at, self._answering.answered_at)
+        # A rest that the driver asked for may be long, and is no stall.
+        seen = max(self._progressed_at, min(self._clock.monotonic(), self._resting_until))
+        return seen if self._answering is None else max(seen, self._answering.answered_at)
 
     @property
     def status(self) -> LinkStatus:
@@ -125,8 +127,11 @@ class Poller:
             else:
                 await self._poll(driver)
         except LinkError as error:
+            self._progress()
             if isinstance(error, ReplyError):
                 self._metrics.refused_replies.labels(self.name).inc()
+            if error.retry_after_s is not None:
+                self._resting_until = self._clock.monotonic() + error.retry_after_s
             if isinstance(error, PeerRefusedError):
                 self._metrics.refused_peers.labels(self.name, error.reason).inc()
             self._note_certificates(driver)

@@ -223,6 +223,7 @@ async def test_a_driver_says_when_it_wants_to_be_tried_again() -> None:
         assert opened <= 3, "the lost link and one try"
         await rig.clock.advance(30)
         assert rig.plc.opened == opened
+        assert rig.clock.monotonic() - rig.poller.last_progress == 0, "a rest is no stall"
         await rig.clock.advance(10)
         assert rig.plc.opened == opened + 1
 

@@ -58,6 +58,9 @@ async def test_writes_go_first_and_a_long_poll_does_not_hold_up_a_short_one() ->
         url = f"tcp://127.0.0.1:{gateway.port}"
         long, short = device(url, 1, registers=6), device(url, 2)
         async with connected(long, short):
+            await short.read(["r0"])
+            await long.read(["r0"])
+            gateway.asked.clear()
             gateway.gate.clear()
             poll = asyncio.create_task(long.read([f"r{200 * i}" for i in range(6)]))
             await within(5, lambda: gateway.asked)
@@ -93,6 +96,7 @@ async def test_a_unit_that_stays_dead_is_asked_at_a_growing_interval() -> None:
         gateway.dead = {1}
         url = f"tcp://127.0.0.1:{gateway.port}"
         async with connected(device(url, 2)) as (alive,):
+            await alive.read(["r0"])
             delays = []
             for _ in range(5):
                 async with connected(device(url, 1)) as (dead,):
@@ -120,7 +124,7 @@ async def test_alone_on_its_line_a_device_is_tried_again_soon() -> None:
 
 def test_all_dead_units_together_cost_a_tenth_of_the_line() -> None:
     bus = Bus(Address("tcp", "plc", 502), ManualClock())
-    bus.is_shared = lambda unit_id: True  # type: ignore[method-assign]
+    bus.has_neighbours = lambda unit_id: True  # type: ignore[method-assign]
     delays = [bus.failed(unit, 1.0) for _ in range(30) for unit in range(10)][-10:]
     assert all(delay is not None and 75 <= delay <= 125 for delay in delays), "ten units, a time-out of 1 s each: once in 100 s"
     assert len(set(delays)) == 10, "not all in the same moment"
@@ -129,7 +133,7 @@ def test_all_dead_units_together_cost_a_tenth_of_the_line() -> None:
 def test_a_unit_that_comes_and_goes_is_forgiven_after_a_minute_without_failure() -> None:
     clock = Stepped()
     bus = Bus(Address("tcp", "plc", 502), clock)
-    bus.is_shared = lambda unit_id: True  # type: ignore[method-assign]
+    bus.has_neighbours = lambda unit_id: True  # type: ignore[method-assign]
     delays = []
     for _ in range(4):
         delays.append(bus.failed(1, 1.0))
@@ -157,6 +161,7 @@ async def test_a_unit_that_its_gateway_cannot_reach_is_bad_and_left_alone(code: 
         gateway.refused = {1: code}
         url = f"tcp://127.0.0.1:{gateway.port}"
         async with connected(device(url, 1, registers=5), device(url, 2)) as (lost, alive):
+            await alive.read(["r0"])
             for _ in range(4):
                 readings = await lost.read([f"r{200 * i}" for i in range(5)])
                 assert {(reading.value, reading.quality, reading.detail) for reading in readings} == {
@@ -239,6 +244,31 @@ async def test_a_cancelled_request_takes_its_connection_with_it() -> None:
             gateway.gate.set()
             assert [(await other.read(["r0"]))[0].value for _ in range(3)] == [2000] * 3
         assert gateway.connections == 2, "its late reply has nowhere to go"
+
+
+async def test_who_has_not_answered_of_late_comes_last_but_comes() -> None:
+    async with running(Gateway()) as gateway:
+        gateway.dead = {1}
+        url = f"tcp://127.0.0.1:{gateway.port}"
+        async with connected(*(device(url, unit, registers=4) for unit in (1, 2, 3))) as (dead, one, other):
+            tags = [f"r{200 * i}" for i in range(4)]
+            await asyncio.gather(one.read(tags), other.read(tags))
+            gateway.asked.clear()
+            gateway.gate.clear()
+            polls = [asyncio.create_task(one.read(tags))]
+            await within(5, lambda: gateway.asked)
+            polls += [asyncio.create_task(dead.read(tags)), asyncio.create_task(other.read(tags)), asyncio.create_task(one.read(tags))]
+            await asyncio.sleep(0)
+            gateway.gate.set()
+            await asyncio.gather(*polls, return_exceptions=True)
+    units = [unit for unit, _, _ in gateway.asked]
+    assert units.count(1) == 1
+    assert 2 <= units.index(1) <= 8, "behind those that wait with it, and not behind all that comes after"
+
+
+def test_where_nobody_answers_nobody_is_held_up() -> None:
+    bus = Bus(Address("tcp", "plc", 502), ManualClock())
+    assert [bus.failed(unit, 1.0) for _ in range(3) for unit in range(10)] == [None] * 30
 
 
 async def test_a_turn_that_is_given_up_is_passed_on() -> None:

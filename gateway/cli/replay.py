@@ -143,10 +143,10 @@ class RecordedTime:
         raise NotImplementedError("a replay does not wait")
 
 
-class Lines:
-    """What is printed: events at once, KPI windows at the end, each in its last revision.
+class Windows:
+    """KPI windows are printed at the end, each in its last revision.
 
-    The windows of a year wait on disk (a private temporary file of SQLite), so that memory does not grow with the recording.
+    Those of a year wait on disk (a private temporary file of SQLite), so that memory does not grow with the recording.
     """
 
     def __init__(self, out: BinaryIO) -> None:
@@ -157,16 +157,13 @@ class Lines:
             "PRIMARY KEY (unit, kind, start, name)) WITHOUT ROWID"
         )
 
-    def event(self, body: Mapping[str, Any]) -> None:
-        self._out.write(encode_line(body))
-
     def keep(self, unit: int, line: Mapping[str, Any]) -> None:
         """The present revision of a window of the unit in this place of the configuration."""
         window = line["window"]
         key = (unit, _KINDS.index(window["kind"]), window["from"], window["name"])
         self._windows.execute("INSERT OR REPLACE INTO line VALUES (?, ?, ?, ?, ?)", (*key, encode_line({"type": "kpi", **line})))
 
-    def print_windows(self) -> None:
+    def print(self) -> None:
         for (body,) in self._windows.execute("SELECT body FROM line ORDER BY unit, kind, start, name"):
             self._out.write(body)
         self._out.flush()
@@ -181,7 +178,8 @@ class Replay:
     def __init__(self, config: Config, window: tuple[datetime, datetime] | None, out: BinaryIO) -> None:
         self._units = config.work_units
         self._window = window
-        self._lines = Lines(out)
+        self._write = out.write
+        self._kept = Windows(out)
         self._trackers = {name: Tracker(unit) for name, unit in config.work_units.items()}
         self._all = tuple(self._trackers.values())
         self._order = {name: index for index, name in enumerate(config.work_units)}
@@ -227,8 +225,8 @@ class Replay:
         for tracker in self._trackers.values():
             self.record(tracker.finish(end))
             for line in tracker.lines():
-                self._lines.keep(self._order[tracker.unit.name], line)
-        self._lines.print_windows()
+                self._kept.keep(self._order[tracker.unit.name], line)
+        self._kept.print()
 
     def _unit_of(self, inbound: Inbound) -> str | None:
         """Where there is one work unit only, a command need not name it."""
@@ -260,7 +258,7 @@ class Replay:
                 self.record(events)
 
     def close(self) -> None:
-        self._lines.close()
+        self._kept.close()
 
     # --- the journal's place: events are printed as they come --------------------------------------------------------
 
@@ -269,9 +267,9 @@ class Replay:
             self._sequence += 1
             unit = event.work_unit
             body = cloud_event(event, gateway_id="replay", epoch="replay", sequence=self._sequence, source=self._sources[unit])
-            self._lines.event(body)
+            self._write(encode_line(body))
             if event.type == WindowClosed.type and unit is not None:
-                self._lines.keep(self._order[unit], body["data"])
+                self._kept.keep(self._order[unit], body["data"])
                 self._trackers[unit].forget_records()
 
     def record_answer(self, answer: Answer, at: datetime) -> None:

@@ -76,21 +76,17 @@ class CounterReader:
             self.suspect = None
 
     def usual(self, value: SampleValue, at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int, weight: int = 1) -> int | None:
-        """The delta of a reading of which nothing else is to be said; None: `read` must look at it. Takes nothing yet (see `move`)."""
+        """The delta of a reading of which nothing else is to be said; None: `read` must look at it. Takes nothing."""
         previous, since = self.raw, self.at
         if type(value) is not int or type(previous) is not int or since is None or self.lost or self.suspect is not None:
             return None
         delta = value - previous
         if delta < 0 or not -_LARGEST <= value <= _LARGEST:
             return None
-        if delta and self._too_many(delta * weight, since, at, seconds_per_piece, pieces_per_cycle):
+        # A few pieces are never too many.
+        if delta * weight > 4 * pieces_per_cycle and self._too_many(delta * weight, since, at, seconds_per_piece, pieces_per_cycle):
             return None
         return delta
-
-    def move(self, delta: int, at: Instant) -> None:
-        """Take the reading that `usual` found so."""
-        self.raw += delta  # type: ignore[operator]  # `usual` has seen that it is a number
-        self.at = at
 
     def read(self, value: Number, at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int, weight: int = 1) -> Count:
         """Take a good reading. `weight`: pieces per count (a counter of cycles)."""
@@ -129,7 +125,8 @@ class CounterReader:
             span = 1 << self._bits
             low = -(span >> 1) if self._signed else 0
             margin = Decimal(repr(ROLLOVER_SHARE)) * span
-            if previous - low > span - margin and value - low < margin:
+            # A value beyond the type's range (another type than the machine's is configured) cannot have rolled over.
+            if span > previous - low > span - margin and value - low < margin:
                 return value + span - previous, "rollover"
         return value, "reset"
 

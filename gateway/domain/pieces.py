@@ -49,6 +49,7 @@ class PieceCounters:
         self.readers = {role: CounterReader(counter) for role, counter in wanted.items() if counter is not None}
         self.tags = frozenset(r.tag for r in self.readers.values())
         self.leading = next((role for role in ("total", "cycles", "good") if role in self.readers), None)
+        self._leader = self.readers[self.leading] if self.leading is not None else None
         self._followers = [reader for role, reader in self.readers.items() if role != self.leading]
         self._makers = ("good", "reject", "rework") if self.leading == "good" else ("total", "cycles")
         self.moved = False
@@ -59,24 +60,24 @@ class PieceCounters:
 
         None: there is more to be said of it, and `read` must.
         """
-        if self.leading is None:
-            return None
-        leader = self.readers[self.leading]
-        held = inputs.get(leader.tag)
-        if held is None or held.bad:
+        leader = self._leader
+        held = None if leader is None else inputs.get(leader.tag)
+        if leader is None or held is None or held.bad:
             return None
         weight = pieces_per_cycle if self.leading == "cycles" else 1
         made = leader.usual(held.value, at, seconds_per_piece, pieces_per_cycle, weight)
         if made is None:
             return None
-        for reader in self._followers:
-            held = inputs.get(reader.tag)
-            if held is not None and (held.bad or reader.usual(held.value, at, seconds_per_piece, pieces_per_cycle) != 0):
+        followers = [reader for reader in self._followers if reader.tag in inputs] if self._followers else ()
+        for reader in followers:
+            other = inputs[reader.tag]
+            if other.bad or reader.usual(other.value, at, seconds_per_piece, pieces_per_cycle) != 0:
                 return None
-        leader.move(made, at)
-        for reader in self._followers:
-            if reader.tag in inputs:
-                reader.move(0, at)
+        for reader in followers:
+            reader.at = at
+        if made:
+            leader.raw = held.value  # type: ignore[assignment]  # `usual` has seen that it is a number
+        leader.at = at
         self.moved = made > 0
         return made * weight
 
@@ -139,7 +140,7 @@ class PieceCounters:
 
     @property
     def leading_raw(self) -> Number | None:
-        return self.readers[self.leading].raw if self.leading else None
+        return None if self._leader is None else self._leader.raw
 
     def lose(self) -> None:
         for reader in self.readers.values():

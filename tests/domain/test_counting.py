@@ -87,6 +87,16 @@ def test_rollover(bits: int, signed: bool, before: int, after: int, made: int) -
     assert kinds(post) == ["rollover"]
 
 
+def test_a_value_beyond_the_types_range_never_counts_backwards() -> None:
+    """A 16-bit counter that read 100,038: the configuration's type is another than the machine's."""
+    post = post_with(Counts(total=Counter("parts", 16)), ideal_cycle_time_s=None)
+    post.read(0, running=1, parts=100_000)
+    post.read(10, parts=100_038)
+    post.read(20, parts=43)
+    assert sums(post) == (38 + 43, 38 + 43, 0, 0)
+    assert kinds(post) == ["reset"]
+
+
 @pytest.mark.parametrize(
     ("counter", "before", "after"),
     [

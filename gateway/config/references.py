@@ -37,6 +37,8 @@ def tag_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str]]:
             yield ("counts", name), tag
     if unit.product is not None:
         yield ("product", "tag"), unit.product.tag
+    if unit.job is not None:
+        yield ("job", "tag"), unit.job.tag
     for index, material in enumerate(unit.materials):
         yield ("materials", index, "tag"), material.tag
     for index, characteristic in enumerate(unit.quality):
@@ -50,6 +52,8 @@ def release_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str, bool
             tag = getattr(unit.release, name)
             if tag is not None:
                 yield ("release", name), tag, name != "accepted"
+        for name, tag in unit.release.properties.items():
+            yield ("release", "properties", name), tag, True
 
 
 def split_reference(reference: str, device: str | None) -> tuple[str | None, str]:

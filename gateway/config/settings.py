@@ -25,6 +25,7 @@ Number = Annotated[Decimal, Field(allow_inf_nan=False)]
 Ideal = Annotated[Duration, Field(gt=0.0)]
 Code = Annotated[int, Field(ge=-(2**63), lt=2**64)] | Annotated[str, Field(min_length=1, max_length=128)]
 """A state, fault or recipe as a device gives it: an integer of at most 64 bits, or text."""
+PropertyName = Annotated[str, Field(min_length=1, max_length=128)]
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?")
 
 
@@ -232,6 +233,10 @@ class DispatchSettings(Section):
     next: Literal["manual", "auto"] = Field(default="manual", description="auto starts the first of the queue when a job ends.")
 
 
+class JobTagSettings(Section):
+    tag: TagRef
+
+
 class ReleaseSettings(Section):
     """The running order, written to the machine: once when it starts, read back, and told as `command.written`."""
 
@@ -240,6 +245,9 @@ class ReleaseSettings(Section):
         default=None, description="Writable tag that takes the product: its `recipe` of `products:`, else the product's name as text."
     )
     job: TagRef | None = Field(default=None, description="Writable tag that takes the order's number (job_order_id).")
+    properties: dict[PropertyName, TagRef] = Field(
+        default={}, description="Set values of the order: a name of its `properties` -> the writable tag that takes it."
+    )
     only_when: Literal["stopped"] | None = Field(
         default=None, description="stopped: wait until the machine stands, at most 10 minutes; left out, write at once."
     )
@@ -248,7 +256,7 @@ class ReleaseSettings(Section):
 
     @model_validator(mode="after")
     def _something_to_write(self) -> Self:
-        if self.quantity is None and self.product is None and self.job is None:
+        if self.quantity is None and self.product is None and self.job is None and not self.properties:
             raise FieldError("it does not say what is written; add for example quantity: TAG")
         if self.accepted is not None and self.strobe is None:
             raise FieldError("accepted answers a strobe and there is none; add strobe: TAG or remove accepted", "accepted")
@@ -272,6 +280,9 @@ class WorkUnitSettings(Section):
     state: StateSettings
     counts: CountsSettings = CountsSettings()
     product: ProductTag | None = Field(default=None, description="Tag that tells the recipe, where no order says what is made.")
+    job: JobTagSettings | None = Field(
+        default=None, description="Tag with an order number typed or sent at the machine: it starts that order and ends the one before."
+    )
     cycles: CycleSettings = CycleSettings()
     oee: OeeSettings = OeeSettings()
     materials: tuple[MaterialSettings, ...] = ()

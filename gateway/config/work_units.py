@@ -60,6 +60,7 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         ideal_cycle_time_s=None if unit.ideal_cycle_time is None else _exact(unit.ideal_cycle_time),
         pieces_per_cycle=unit.pieces_per_cycle,
         product_tag=unit.product.tag if unit.product else None,
+        job_tag=unit.job.tag if unit.job else None,
         cycles=CycleRules(
             cycles.slow_tolerance, cycles.micro_factor, cycles.micro_min, cycles.stop_threshold, cycles.ignore_under, cycles.min_run
         ),
@@ -158,6 +159,7 @@ def _release(release: ReleaseSettings | None) -> ReleaseRule | None:
         return None
     return ReleaseRule(
         release.quantity, release.product, release.job, release.only_when == "stopped", release.strobe, release.accepted,
+        release.properties,
     )  # fmt: skip
 
 

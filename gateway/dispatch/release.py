@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
 from drivers.base import Clock, Quality, Value
 from gateway.dispatch.writing import LINK_WAIT_S, DeviceWriter, difference
@@ -32,12 +32,17 @@ _WORDS = {"quantity": Text("quantité", "quantity"), "product": Text("produit", 
 
 @dataclass(frozen=True)
 class Setpoint:
-    """One tag of `release:`. `what`: quantity, product, job, strobe, accepted; `reference` as configured."""
+    """One tag of `release:`. `what`: quantity, product, job, property (its `name`), strobe, accepted; `reference` as configured."""
 
     what: str
     reference: str
     device: str
     tag: str
+    name: str = ""
+
+    @property
+    def word(self) -> Text:
+        return _WORDS.get(self.what) or Text(self.name, self.name)
 
 
 @dataclass(frozen=True)
@@ -158,7 +163,7 @@ class Release:
     async def _release(self, order: JobOrder) -> None:
         missing = [setpoint for setpoint in self._plan.values if self._value(setpoint, order) is None]
         if missing:
-            problem: str | None = f"the order has no {', '.join(setpoint.what for setpoint in missing)}"
+            problem: str | None = f"the order has no {', '.join(setpoint.word.en for setpoint in missing)}"
         else:
             problem = await self._until_ready(order)
         if not self._runs(order.job_order_id):
@@ -315,6 +320,8 @@ class Release:
         if setpoint.what == "product":
             product = self._products.get(order.product_id or "")
             return product.recipe if product is not None and product.recipe is not None else order.product_id
+        if setpoint.what == "property":
+            return _written(order.properties.get(setpoint.name))
         return order.job_order_id
 
     def _record(self, order: JobOrder, setpoint: Setpoint, value: Value, phase: str, problem: str | None) -> None:
@@ -329,7 +336,7 @@ class Release:
 
     def _raise(self, order: JobOrder, problem: str) -> None:
         unit, job = self._plan.work_unit, order.job_order_id
-        wanted = [(_WORDS[setpoint.what], self._value(setpoint, order)) for setpoint in self._plan.values]
+        wanted = [(setpoint.word, self._value(setpoint, order)) for setpoint in self._plan.values]
         missing = [word for word, value in wanted if value is None]
         if missing:
             remedy = Text(
@@ -351,10 +358,19 @@ def _number(quantity: Decimal) -> Value:
     return int(quantity) if quantity == quantity.to_integral_value() else float(quantity)
 
 
+def _written(value: Any) -> Value:
+    """A property of an order as a tag takes it; None for what is no single value (a list, an object)."""
+    if isinstance(value, Decimal):
+        return _number(value)
+    return value if isinstance(value, bool | int | float | str) else None
+
+
 def make_plan(work_unit: str, rule: ReleaseRule, resolve: Callable[[str], tuple[str, str]]) -> ReleasePlan:
     """`resolve` gives device and tag of a reference."""
+    properties = [Setpoint("property", reference, *resolve(reference), name) for name, reference in rule.properties.items()]
     # The quantity last: a machine that begins at it then already knows what and for whom.
     references = {name: getattr(rule, name) for name in ("job", "product", "quantity", "strobe", "accepted")}
     found = {what: Setpoint(what, reference, *resolve(reference)) for what, reference in references.items() if reference is not None}
-    values = tuple(setpoint for what, setpoint in found.items() if what in _WORDS)
-    return ReleasePlan(work_unit, values, rule.only_when_stopped, found.get("strobe"), found.get("accepted"))
+    named = [found[what] for what in ("job", "product") if what in found]
+    values = (*named, *properties, *([found["quantity"]] if "quantity" in found else []))
+    return ReleasePlan(work_unit, tuple(values), rule.only_when_stopped, found.get("strobe"), found.get("accepted"))

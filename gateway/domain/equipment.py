@@ -175,6 +175,8 @@ class ReleaseRule:
     only_when_stopped: bool = False
     strobe: str | None = None
     accepted: str | None = None
+    properties: Mapping[str, str] = field(default_factory=dict)
+    """A property of the order -> the tag that takes its value."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,8 @@ class WorkUnit:
     """Per piece (tCR, PRI)."""
     pieces_per_cycle: int = 1
     product_tag: str | None = None
+    job_tag: str | None = None
+    """The order number at the machine: a change of it starts that order and ends the one before."""
     cycles: CycleRules = CycleRules()
     oee: OeeRules = OeeRules()
     materials: tuple[MeasuredMaterial, ...] = ()

@@ -76,6 +76,8 @@ def transition_table() -> list[tuple[str, str, str]]:
         *((str(source), verb, str(target)) for source, verb, target in rows),
         (JobState.RUNNING.value, "[end: at_quantity]", JobState.ENDED.value),
         (JobState.ALLOWED_TO_START.value, "[next: auto]", JobState.RUNNING.value),
+        *((state.value, "[job: its number at the machine]", JobState.RUNNING.value) for state in (*_WAITING, JobState.INTERRUPTED)),
+        (JobState.RUNNING.value, "[job: another number at the machine]", JobState.ENDED.value),
     ]
 
 
@@ -160,10 +162,27 @@ class Ledger:
         if rule.target is None:
             return self._remove(job, command)
         transitions = self._enter(job, previous, rule.target, at, command.command_id)
-        transitions += self.on_good(self._running.good, at) if self._running is not None else []
+        transitions += self._end_if_made(at)
         if previous in _BEGUN and job.is_over and self._running is None:
             transitions += self._start_next(at)
         return LedgerOutcome(Answer(command.command_id, ReturnStatus.SUCCESS, job.state.value), tuple(transitions))
+
+    def switch_to(self, job_order_id: str, at: datetime) -> tuple[list[Transition], Problem | None]:
+        """The machine itself names the order that it works on from now on: end the one before and start this, released or not. Nothing
+        when it runs already; an unknown or ended one is refused and changes nothing."""
+        job = self._jobs.get(job_order_id)
+        if job is None:
+            return [], Problem("unknown_order", f"{self._unit} knows no order {job_order_id}")
+        if job.is_over:
+            return [], Problem("invalid_state", f"{job_order_id} is {job.state}")
+        before = self._running
+        if job is before:
+            return [], None
+        transitions = [] if before is None else self._enter(before, before.state, JobState.ENDED, at, None)
+        return [*transitions, *self._enter(job, job.state, JobState.RUNNING, at, None), *self._end_if_made(at)], None
+
+    def _end_if_made(self, at: datetime) -> list[Transition]:
+        return self.on_good(self._running.good, at) if self._running is not None else []
 
     def on_good(self, total: Decimal, at: datetime) -> list[Transition]:
         """The running job now has `total` good pieces: end it where `at_quantity` says so, and start the next where `auto` does."""

@@ -16,6 +16,7 @@ from gateway.domain.facts import Facts
 from gateway.domain.instants import Instant, instant, moment
 from gateway.domain.job import dump_job
 from gateway.domain.job_order import Answer, Fact, JobCommand
+from gateway.domain.job_tag import JobTag
 from gateway.domain.kpi import kpi_line
 from gateway.domain.machine import MachineTime
 from gateway.domain.machine_by_gap import MachineByGap
@@ -63,6 +64,7 @@ class Tracker:
         self.machine: MachineTime = (MachineByGap if by_gap else MachineTime)(unit, self._events.append, self.drift)
         self.production = Production(unit, self.machine, self.signals, self._events.append)
         self._facts = Facts(self.machine, self.production)
+        self._job_tag = None if unit.job_tag is None else JobTag(unit, self.machine, self.production, self.signals)
         self._reader = None if by_gap else StateReader(unit.state, unit.reasons)
         self._inputs: dict[str, Input] = {}
         self._said: Condition | None = None
@@ -106,6 +108,8 @@ class Tracker:
         news = self._reader is not None and self._read_state(self._reader, inputs)
         self._inputs.update(inputs)
         news |= self.production.take(inputs)
+        if self._job_tag is not None:
+            news |= self._job_tag.take(inputs)
         # A counter that moved without an event (a baseline) must be on disk before anybody is told its value.
         self.dirty = self.dirty or bool(self._events) or self.production.counters.moved
         return self._done() if news or self._events else []
@@ -240,6 +244,7 @@ class Tracker:
         state = {
             "machine": self.machine.dump(), "production": self.production.dump(), "signals": self.signals.dump(),
             "drift": self.drift.dump(),
+            "job_number": self._job_tag.dump() if self._job_tag is not None else "",
             "inputs": {tag: [held.value, held.bad] for tag, held in self._inputs.items()},
         }  # fmt: skip
         return Snapshot(self.unit.name, VERSION, _json(state), tuple(self._records()))
@@ -290,6 +295,8 @@ class Tracker:
         self.machine.pace.load_bins(rows["bin"])
         self.production.load(state["production"], rows["job"], rows["orphan"])
         self.signals.load(state["signals"])
+        if self._job_tag is not None:
+            self._job_tag.load(state.get("job_number", ""))
         if "drift" in state:  # a snapshot of a version that had no charts begins to learn
             self.drift.load(state["drift"])
         self._inputs = {tag: Input(value, bad) for tag, (value, bad) in state["inputs"].items()}

@@ -81,6 +81,34 @@ async def test_number_and_product_come_before_the_quantity_and_a_product_is_its_
     assert shop.plc.writes[3:5] == [("number", "OF-2"), ("recipe", "PF-200")]
 
 
+async def test_set_values_of_the_order_are_written_before_its_quantity(make_shop: MakeShop) -> None:
+    shop = make_shop(quantity="target", properties={"oven_temperature": "oven_set", "mode": "mode_set"})
+    await shop.start(properties={"oven_temperature": Decimal("182.5"), "mode": "eco"})
+    await shop.clock.advance(1)
+    assert shop.plc.writes == [("oven_set", 182.5), ("mode_set", "eco"), ("target", 250)]
+
+
+@pytest.mark.parametrize("properties", [{}, {"oven_temperature": None}, {"oven_temperature": [1, 2]}])
+async def test_an_order_without_its_set_value_is_not_released(make_shop: MakeShop, properties: dict[str, Any]) -> None:
+    shop = make_shop(quantity="target", properties={"oven_temperature": "oven_set"})
+    job = await shop.start(properties=properties)
+    await shop.clock.advance(1)
+    assert shop.plc.writes == []
+    _, _, remedy, detail = shop.alerts.standing[KEY]
+    assert remedy.en == "Complete the order: oven_temperature."
+    assert detail == "the order has no oven_temperature"
+    assert job.written is WriteState.FAILED
+
+
+async def test_a_set_value_that_the_tag_cannot_hold_stops_the_release(make_shop: MakeShop) -> None:
+    shop = make_shop(quantity="target", properties={"oven_temperature": "oven_set"})
+    shop.plc.refuse["oven_set"] = "oven_set holds 0 to 300, not 900"
+    await shop.start(properties={"oven_temperature": 900})
+    await shop.clock.advance(1)
+    assert shop.plc.writes == []
+    assert shop.alerts.standing[KEY][2].en == "Set at the machine: oven_temperature 900, quantity 250."
+
+
 async def test_what_the_machine_refuses_is_told_and_stands_in_alert_until_somebody_sets_it(make_shop: MakeShop) -> None:
     shop = make_shop(quantity="target", product="recipe")
     shop.plc.refuse["recipe"] = "BadUserAccessDenied"

@@ -139,6 +139,8 @@ class OpcUaDriver:
     async def _values(self, nodes: Sequence[ua.NodeId]) -> list[object]:
         async with self._session.guard(self._settings.timeout):
             found = await self._session.services.read(_reading(nodes))
+        if len(found) != len(nodes):
+            raise remedies.untrustworthy(self._settings.peer, f"{len(found)} values for {len(nodes)} nodes")
         return [data.Value.Value if data.Value is not None else None for data in found]
 
     async def _find_nodes(self, namespaces: object) -> None:
@@ -191,7 +193,7 @@ class OpcUaDriver:
         received_at = self._clock.now()
         corrected = self._device_clock.corrected
         return [
-            corrected(self._reading(tag, values[tag], received_at)) if tag in values else bad(tag, received_at, self._refused[tag])
+            corrected(self._reading(tag, values[tag], received_at)) if tag in values else bad(tag, received_at, self._why(tag))
             for tag in tags
         ]
 
@@ -209,9 +211,12 @@ class OpcUaDriver:
                     # The PLC calls it good, and yet it cannot be true: out of range, not finite.
                     self._incidents["invalid_value"] += 1
                     self._invalid.note(tag, reading.detail, self._clock.monotonic())
-        if self._refused:
-            self._refused.pop(tag, None)
+        if tag in self._refused and tag in self._nodes:
+            del self._refused[tag]
         return reading
+
+    def _why(self, tag: str) -> str:
+        return self._refused.get(tag, "not connected")
 
     def _refuse(self, tag: str, why: str) -> None:
         if tag not in self._refused:
@@ -243,7 +248,7 @@ class OpcUaDriver:
             raise TagError(f"tag {tag} is not writable")
         node = self._nodes.get(tag)
         if node is None:
-            raise TagError(f"tag {tag}: {self._refused.get(tag, 'not connected')}")
+            raise TagError(f"tag {tag}: {self._why(tag)}")
         wrong = unfit(self._places[tag], value)
         if wrong:
             raise TagError(f"tag {tag}: {wrong}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import uuid
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -18,9 +20,23 @@ NODE_PATTERN = re.compile(r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d{1,5});)?(?P<i
 def _check_node(node: str) -> str:
     if node.startswith("svr="):
         raise ValueError(f"{node!r} is a node of another server; make that server a device of its own and leave svr= out")
-    if NODE_PATTERN.fullmatch(node) is None:
+    found = NODE_PATTERN.fullmatch(node)
+    if found is None or not _is_identifier(found["id"]) or int(found["index"] or 0) > 0xFFFF:
         raise ValueError(f"{node!r} is no node id; write for example nsu=urn:acme:press;s=Counters.Total")
     return node
+
+
+def _is_identifier(text: str) -> bool:
+    """Of the kind that its letter says: a number of 32 bits, a GUID, bytes in base 64, any text."""
+    kind, value = text[0], text[2:]
+    try:
+        if kind == "g":
+            uuid.UUID(value)
+        elif kind == "b":
+            base64.b64decode(value, validate=True)
+    except ValueError:
+        return False
+    return kind != "i" or int(value) <= 0xFFFFFFFF
 
 
 def _check_path(path: str) -> str:

@@ -151,4 +151,4 @@ class OpcUaSubscriber(OpcUaDriver):
             self._log.warning("opcua_tags_polled", count=len(news), first=news[0], reason=tags[news[0]])
         if tags:
             stream.poll(tags)
-            self._monitored.update((tag, self._nodes[tag]) for tag in tags)
+            self._monitored.update((tag, self._nodes[tag]) for tag in tags if tag in self._nodes)

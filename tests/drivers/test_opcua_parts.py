@@ -18,7 +18,7 @@ from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from drivers import opcua_structures
-from drivers.base import Quality, TagError, Value
+from drivers.base import Quality, ReplyError, TagError, Value
 from drivers.opcua_profiles import Profile
 from drivers.opcua_subscriber import OpcUaSubscriber
 from simulators.loopback import HOST
@@ -376,6 +376,35 @@ async def test_the_servers_time_is_asked_for_where_there_is_no_source_time(shop:
         await within(5, lambda: heard.of("mode")[-1].value == 1)
         assert heard.of("mode")[-1].source_time == at
     await put(2, datetime.now(UTC))
+
+
+async def test_a_value_that_still_comes_from_a_namespace_that_is_gone_is_no_reason_to_end(shop: Workshop) -> None:
+    array = shop.server.get_node(ua.NodeId(2255))
+    before = list(await array.read_value())
+    driver = subscriber(shop)
+    async with Listening(driver) as heard:
+        try:
+            await array.write_value([uri for uri in before if uri != NAMESPACE])
+            await within(8, lambda: "parts" in driver.refused)
+            await shop.show("parts", 70_061)
+            await within(5, lambda: heard.of("parts")[-1].value == 70_061)
+            await asyncio.sleep(2)
+            assert not heard.task.done()
+        finally:
+            await array.write_value(before)
+        await within(8, lambda: set(driver.refused) == {"absent"})
+    await shop.reset()
+
+
+async def test_a_server_that_answers_fewer_values_than_asked_is_not_trusted(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: UaSession, parameters: Any) -> list[Any]:
+        return []
+
+    monkeypatch.setattr(UaSession, "read", nothing)
+    driver = shop.driver()
+    with pytest.raises(ReplyError):
+        await driver.connect()
+    await driver.close()
 
 
 async def test_namespaces_in_another_order_after_a_download(shop: Workshop) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from asyncua import ua
 from pydantic import ValidationError
 
 from drivers.opcua_settings import OpcUaSettings, OpcUaTag
@@ -35,12 +36,22 @@ def test_bits(keys: dict[str, Any], bits: tuple[int, int] | None) -> None:
         ({"length": 8}, "length belongs to type: string"),
         ({"node": "svr=1;nsu=urn:acme:press;s=x"}, "another server"),
         ({"node": "Counters.Total"}, "is no node id"),
+        ({"node": "i=4294967296"}, "is no node id"),
+        ({"node": "ns=65536;i=1"}, "is no node id"),
+        ({"node": "g=------------------------------------"}, "is no node id"),
+        ({"node": "b=abc"}, "is no node id"),
         ({"index": -1}, "greater than or equal to 0"),
     ],
 )
 def test_what_cannot_be(keys: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         tag(**keys)
+
+
+@pytest.mark.parametrize("node", ["i=4294967295", "ns=65535;s=a;b", "g=72962b91-fa75-4ae6-8d28-b404dc7daf63", "b=M/RbKBsRVkePCePcx24oRA=="])
+def test_node_ids_of_every_kind(node: str) -> None:
+    assert tag(node=node).node == node
+    assert ua.NodeId.from_string(node).to_string() == node
 
 
 def test_bits_of_a_counter_are_no_counter() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from gateway.__main__ import main
+from gateway.config import load
 
 HERE = Path(__file__).parent
 CASES = sorted(path.parent for path in HERE.glob("*/expected.json") if (path.parent / "recording.csv").exists())
@@ -65,8 +66,9 @@ def assert_fields(found: Mapping[str, Any], expect: Mapping[str, Any], where: st
     for field, wanted in expect.items():
         value, within = (wanted["value"], wanted["within"]) if isinstance(wanted, dict) else (wanted, 1e-6)
         is_flag = isinstance(value, bool) or value is None
-        if found[field] is not value if is_flag else found[field] is None or abs(found[field] - value) > within:
-            wrong.append(f"{field} is {found[field]}, expected {value} within {within}")
+        said = found["losses"][field.removeprefix("losses.")] if field.startswith("losses.") else found[field]
+        if said is not value if is_flag else said is None or abs(said - value) > within:
+            wrong.append(f"{field} is {said}, expected {value} within {within}")
     assert wrong == [], where
 
 
@@ -83,7 +85,17 @@ def assert_events(lines: Iterable[Line], wanted: Mapping[str, Any]) -> None:
 
 def test_there_are_cases() -> None:
     assert {"oee-shift-with-breaks", "oee-stops-with-faults", "oee-two-shifts", "oee-from-events", "oee-roll-up"} <= set(IDS)
-    assert "umh-1601323170" in IDS
+    assert {f"umh-{number}" for number in (1601323170, 1601323210, 1601323241, 1610629712, 1610630858)} <= set(IDS)
+
+
+def test_published_examples_say_where_they_are_from() -> None:
+    """Beside the five of the rule book at least ten more, each read at an address that anybody can open."""
+    cited = [case.name for case in CASES if case.name.startswith(("oee-", "trs-")) and "https://" in expected_of(case)["about"]]
+    assert len(cited) >= 10
+    for case in CASES:
+        if case.name.startswith("umh-"):
+            assert (case / "LICENSE").exists(), case.name
+            assert (case / "NOTICE").exists(), case.name
 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
@@ -124,17 +136,22 @@ def rolled_up(lines: Iterable[Line], ideal_s: Mapping[str, float]) -> dict[str, 
 
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_the_printed_figures_agree_with_each_other(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """With the default micro_stop_bucket: the parts sum to the planned time, and OEE = A * E * QR."""
+    """The parts and micro-stops, where they are availability, sum to the planned time, losses to tR - tU, and OEE = A * E * QR."""
     windows = windows_of(lines_of(replay(case, capsys)))
     assert windows
+    units = load(case / "config.yaml").work_units
+    beside = {name for name, unit in units.items() if unit.oee.micro_stop_bucket == "availability"}
     for line in windows:
         assert set(line) >= KPI_FIELDS
-        parts = line["run_s"] + line["setup_s"] + line["stop_s"] + line["unknown_s"]
+        micro = line["micro_stop_s"] if line["work_unit"] in beside else 0
+        parts = line["run_s"] + line["setup_s"] + line["stop_s"] + line["unknown_s"] + micro
         assert parts == pytest.approx(line["planned_s"], abs=1e-5), line["window"]
         assert line["planned_s"] <= line["opening_s"] + 1e-5
         assert line["produced"] == pytest.approx(line["good"] + line["scrap"] + line["rework"])
         if line["planned_s"]:
             assert line["availability"] == pytest.approx(line["run_s"] / line["planned_s"], abs=1e-5)
+        if line["losses"] is not None:
+            assert sum(line["losses"].values()) == pytest.approx(line["planned_s"] - line["useful_s"], abs=1e-5), line["window"]
         factors = [line[field] for field in ("availability", "effectiveness", "quality_ratio")]
         if None not in factors and line["oee"] is not None:
             assert line["oee"] == pytest.approx(factors[0] * factors[1] * factors[2], abs=1e-4)

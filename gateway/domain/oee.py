@@ -150,9 +150,9 @@ def sum_windows(
             total.reasons.setdefault(row, [0, 0])[0] += duration
     keys = {window.key for window in windows}
     for counted in stops:
-        row = next((row for key, row in counted.items() if key in keys), None)
-        if row is not None:
-            total.count(row, 1)
+        counted_as = next((row for key, row in counted.items() if key in keys), None)
+        if counted_as is not None:
+            total.count(counted_as, 1)
     return total
 
 

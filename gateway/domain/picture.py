@@ -55,10 +55,10 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
         windows=_lines([*machine.windows.closed, *pending], unit, running.job_order_id if running else None, now),
         shift_from=moment(start),
         shift_to=moment(end),
-        intervals=_intervals(machine, start),
+        intervals=intervals(machine, start),
         micro_stops=_micro_stops(machine, start),
-        cycles_5min=_bins([*machine.pace.kept, *([machine.pace.bin] if machine.pace.bin else [])], start),
-        stop_reasons=_reasons(window, stand.reason if stand else None, standing=stand is not None),
+        cycles_5min=cycle_bins([*machine.pace.kept, *([machine.pace.bin] if machine.pace.bin else [])], start),
+        stop_reasons=stop_reasons(window, stand.reason if stand else None, standing=stand is not None),
         late_count=window.late if window else Decimal(0),
         without_order=window.without_order if window else Decimal(0),
         ideal_cycle_time_s=None if ideal is None else float(ideal),
@@ -84,7 +84,8 @@ def _lines(pending: Iterable[Window], unit: WorkUnit, job: str | None, now: Inst
     return lines
 
 
-def _intervals(machine: MachineTime, start: Instant) -> tuple[Interval, ...]:
+def intervals(machine: MachineTime, start: Instant) -> tuple[Interval, ...]:
+    """The timeline from `start` on, with what goes on now."""
     done = [
         Interval(moment(max(s.start, start)), moment(s.end), s.kind, s.reason, s.fault, s.induced)
         for s in machine.timeline.stretches
@@ -113,11 +114,12 @@ def _micro_stops(machine: MachineTime, start: Instant) -> tuple[MicroStop, ...]:
     )
 
 
-def _bins(bins: Iterable[CycleTimes], start: Instant) -> tuple[CycleBin, ...]:
+def cycle_bins(bins: Iterable[CycleTimes], start: Instant) -> tuple[CycleBin, ...]:
+    """The 5-minute bins that reach beyond `start`."""
     return tuple(CycleBin(moment(b.start), b.count, *b.percentiles()) for b in bins if b.values and b.start + 300 * SECOND > start)
 
 
-def _reasons(window: Window | None, open_reason: str | None, *, standing: bool) -> tuple[StopReason, ...]:
+def stop_reasons(window: Window | None, open_reason: str | None, *, standing: bool) -> tuple[StopReason, ...]:
     """The Pareto of the window, longest first."""
     rows = []
     for key, (duration, count) in (window.reasons if window else {}).items():

@@ -19,6 +19,7 @@ from gateway.domain.instants import instant, moment
 from gateway.domain.job_order import Answer, Problem
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.outbox import retention
+from gateway.outbox.history import History
 from gateway.outbox.session import Session, open_reader, open_writer
 from gateway.outbox.settings import JournalSettings
 from gateway.outbox.statedir import DAMAGED, DATABASE, is_damage, lock, prepare
@@ -285,19 +286,15 @@ class Store:
 
     async def snapshots(self) -> dict[str, Snapshot]:
         """The latest of each work unit; its records are read with `records`."""
-        sql = "SELECT work_unit, version, state FROM snapshots"
-        return await self._guarded(self._reader, lambda c: {row[0]: Snapshot(*row) for row in c.execute(sql)})
+        return await self._guarded(self._reader, lambda c: History(c).snapshots())
 
     async def records(self, work_unit: str, kinds: Sequence[str], since: datetime) -> list[Record]:
         """The records of these kinds whose `at` is not before `since`, oldest first."""
-        sql = (
-            f"SELECT kind, key, at, body FROM records WHERE work_unit = ? AND kind IN ({', '.join('?' * len(kinds))})"
-            " AND at >= ? ORDER BY at, kind, key"
-        )
-        values = (work_unit, *kinds, instant(since))
-        return await self._guarded(
-            self._history, lambda c: [Record(k, key, moment(at), body) for k, key, at, body in c.execute(sql, values)]
-        )
+        return await self._guarded(self._history, lambda c: History(c).records(work_unit, kinds, instant(since)))
+
+    async def history(self, ask: Callable[[History], T]) -> T:
+        """What `ask` finds in the history; it runs in a thread of its own and holds up no commit and no delivery."""
+        return await self._guarded(self._history, lambda c: ask(History(c)))
 
     async def size(self) -> int:
         """Bytes in use on disk, log included."""

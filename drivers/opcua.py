@@ -23,7 +23,7 @@ from drivers.opcua_profiles import LIMIT_NODES, PROFILES, TOO_MUCH, Limits
 from drivers.opcua_security import make_security, make_user
 from drivers.opcua_session import Session
 from drivers.opcua_settings import OpcUaSettings, OpcUaTag
-from drivers.opcua_structures import Structures
+from drivers.opcua_structures import UNUSABLE, Structures
 from drivers.opcua_translate import PathBook
 from drivers.opcua_values import Place, bad, has_overflowed, resolve, status_name, to_reading, to_variant, unfit
 from drivers.settings import Secret
@@ -127,9 +127,16 @@ class OpcUaDriver:
         await self._load_structures()
 
     async def _load_structures(self) -> None:
-        if any(place.member for place in self._places.values()):
-            async with self._session.guard(STRUCTURES_S):
-                await self._structures.load(self._session.client, self._bounds.per_read)
+        """One server's odd definitions cost the tags that need them, not the link."""
+        if not any(place.member for place in self._places.values()):
+            return
+        async with self._session.guard(STRUCTURES_S + self._settings.timeout):
+            try:
+                async with self._clock.timeout(STRUCTURES_S):
+                    await self._structures.load(self._session.client, self._bounds.per_read)
+            except (TimeoutError, *UNUSABLE) as error:
+                self._structures.give_up()
+                self._log.warning("opcua_structures_unknown", error=f"{type(error).__name__}: {error}")
 
     async def _survey(self) -> None:
         """Namespaces and structures again: a program download may have changed their order, and what they mean."""

@@ -27,8 +27,8 @@ from drivers.opcua_values import Problem
 for _name in ("asyncua.common.structures104", "asyncua.ua.uatypes"):
     logging.getLogger(_name).setLevel(logging.CRITICAL)
 
-# What decoding of bytes that do not fit their definition raises.
-_UNFIT = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, UaError)
+# What definitions raise that the library cannot use, and bytes that do not fit their definition.
+UNUSABLE = (RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, UaError)
 
 _TYPES, _ENUMS = uatypes.extension_objects_by_typeid, uatypes.enums_by_datatype
 _REGISTERS: tuple[dict[Any, Any], ...] = (
@@ -63,15 +63,26 @@ class Structures:
     def __init__(self, url: str) -> None:
         self._url = url
         self._now = _Known()
+        # A server that could give none when it was asked last may have learned to.
+        self._is_first = url in _known and not _known[url].definitions
 
     async def load(self, client: Client, per_call: int) -> None:
-        """Compare with the definitions the server has now, and read them all where they differ. May raise what asyncua raises."""
+        """Compare with the definitions the server has now, and read them all where they differ. Raises what asyncua raises."""
         known = _known.get(self._url)
-        if known is None or known.missed or await _definitions(client, known.definitions, per_call) != known.definitions:
-            classes, types = await _load(client)
-            hopeless = (known.hopeless | known.missed) - classes.keys() if known is not None else ()
-            known = _known[self._url] = _Known(classes, await _definitions(client, types, per_call), hopeless=frozenset(hopeless))
-        self._now = known
+        is_first, self._is_first = self._is_first, False
+        is_whole = known is not None and not known.missed and not is_first
+        if known is not None and is_whole and await _definitions(client, known.definitions, per_call) == known.definitions:
+            self._now = known
+            return
+        missed = known.hopeless | known.missed if known is not None else frozenset()
+        classes, types = await _load(client)
+        definitions = await _definitions(client, types, per_call)
+        self._now = _known[self._url] = _Known(classes, definitions, hopeless=frozenset(missed - classes.keys()))
+
+    def give_up(self) -> None:
+        """The definitions cannot be had: the tags that need them are bad, the others go on. The next connection tries again."""
+        known = _known.get(self._url, self._now)
+        self._now = _known[self._url] = _Known(hopeless=known.hopeless | known.missed)
 
     def opened(self, value: object) -> object:
         """A structure with its fields, or a Problem; anything else as it is."""
@@ -83,7 +94,7 @@ class Structures:
             return Problem(f"BadDataTypeIdUnknown: the server defines no structure {value.TypeId.to_string()}")
         try:
             return from_binary(made, Buffer(value.Body or b""))
-        except _UNFIT as error:
+        except UNUSABLE as error:
             self._miss(value.TypeId)
             return Problem(f"BadDecodingError: {made.__name__} does not fit its definition ({error or type(error).__name__})")
 
@@ -117,7 +128,7 @@ def _prepare(made: type) -> None:
     """Let asyncua build (and keep) the decoder now, while the names that the definition uses are known."""
     try:
         from_binary(made, Buffer(b""))
-    except _UNFIT:
+    except UNUSABLE:
         return
 
 

@@ -197,6 +197,26 @@ async def test_definitions_are_read_once_and_again_where_the_server_has_others(s
     assert opcua_structures._known[f"opc.tcp://{HOST}:{shop.port}"].hopeless == {ua.NodeId(7, 7)}
 
 
+async def test_definitions_that_cannot_be_read_cost_only_the_tags_that_need_them(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: Client) -> Any:
+        raise RuntimeError("Unknown datatype for field")
+
+    opcua_structures._known.clear()
+    tags = {"deep": named("count", member="At.Y"), "real": named("real")}
+    with monkeypatch.context() as patched:
+        patched.setattr(Client, "load_data_type_definitions", broken)
+        driver = shop.driver(tags=tags, mode="poll")
+        await driver.connect()
+        deep, real = await driver.read(["deep", "real"])
+        assert (deep.quality, real.value) == (Quality.BAD, 1.5)
+        assert deep.detail.startswith("BadDataTypeIdUnknown: the server defines no structure ns=")
+        await driver.close()
+    driver = shop.driver(tags=tags, mode="poll")
+    await driver.connect()
+    assert [reading.value for reading in await driver.read(["deep", "real"])] == [41.0, 1.5], "the next connection tries again"
+    await driver.close()
+
+
 async def test_text_that_is_no_unicode_can_still_be_told(shop: Workshop) -> None:
     async with Listening(subscriber(shop, tags={"lot": named("lot")}), ["lot"]) as heard:
         await shop.put("lot", b"\xe9t\xe9".decode("utf-8", "surrogateescape"), ua.VariantType.String)

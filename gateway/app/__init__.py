@@ -34,6 +34,7 @@ from gateway.app.parts import (
     make_trackers,
     tag_units,
 )
+from gateway.app.routing import Routing
 from gateway.app.watch import Task, Watch
 from gateway.clock import SystemClock
 from gateway.config import Config
@@ -134,7 +135,8 @@ class Daemon:
             snapshots=line.snapshots, after_commit=self._committed, ballast=Ballast(state_dir),
         )  # fmt: skip
         self._alerts = Alerts(lambda event: line.record([event]), clock, config.gateway.time_zone)
-        line.connect(self._recorder, self._alerts.observe, self._on_event)
+        self._routing = Routing(line.trackers, self._alerts)
+        line.connect(self._recorder, self._alerts.observe, self._on_event, self._routing.on_event)
         targets = {name: UnitCommands(line, tracker, own_time=line.lives_in_recording(name)) for name, tracker in line.trackers.items()}
         self._intake = Intake(targets, line.journal(), known_answer=store.known_answer, clock=clock, metrics=metrics)
         self._pollers = make_pollers(
@@ -187,6 +189,7 @@ class Daemon:
                 for event in raised(tracker):
                     self._alerts.observe(event)
                 self._line.record(tracker.lost_events())
+        self._routing.judge_all()
         self._tell_insecure()
         if self._store.moved_aside is not None:
             self._alerts.raise_(

@@ -114,6 +114,7 @@ class Ledger:
         self._ends_at_quantity = dispatch_end == "at_quantity"
         self._starts_next = dispatch_next == "auto"
         self._jobs: dict[str, Job] = {}
+        self._by_order: dict[str, dict[str, Job]] = {}
         self._over: list[str] = []
         self._running: Job | None = None
         self._arrivals = 0
@@ -131,6 +132,15 @@ class Ledger:
 
     def get(self, job_order_id: str) -> Job | None:
         return self._jobs.get(job_order_id)
+
+    @property
+    def order_ids(self) -> Iterable[str]:
+        """Production orders of which there are operations here."""
+        return self._by_order.keys()
+
+    def of_order(self, order_id: str) -> Iterable[Job]:
+        """The jobs that are operations of one production order."""
+        return self._by_order.get(order_id, {}).values()
 
     def queue(self) -> tuple[Job, ...]:
         """Orders that have not begun: the released ones in dispatch order, then the others likewise."""
@@ -156,7 +166,10 @@ class Ledger:
             job = self._admit(order, position)
             previous = None
         else:
-            job.order = order if rule.verb is Verb.UPDATE else job.order
+            if rule.verb is Verb.UPDATE:
+                self._forget(job)
+                job.order = order
+                self._know(job)
             previous = job.state
         self.touch(job)
         if rule.target is None:
@@ -218,7 +231,8 @@ class Ledger:
         running = [job for job in known if job.state is JobState.RUNNING]
         if len(running) > 1:
             raise ValueError(f"two running jobs on {self._unit}: {running[0].job_order_id} and {running[1].job_order_id}")
-        self._jobs = {job.job_order_id: job for job in known}
+        for job in known:
+            self._know(job)
         self._running = running[0] if running else None
         self._arrivals = max((job.arrival for job in known), default=-1) + 1
         over = [job for job in known if job.is_over]
@@ -250,11 +264,25 @@ class Ledger:
     def _admit(self, order: JobOrder, position: Position | None) -> Job:
         arrival = self._arrivals if position is None else position
         self._arrivals = max(self._arrivals, arrival + 1)
-        job = self._jobs[order.job_order_id] = Job(order, JobState.NOT_ALLOWED_TO_START, arrival)
+        job = Job(order, JobState.NOT_ALLOWED_TO_START, arrival)
+        self._know(job)
         return job
 
-    def _remove(self, job: Job, command: JobCommand) -> LedgerOutcome:
+    def _know(self, job: Job) -> None:
+        self._jobs[job.job_order_id] = job
+        if job.order.order_id is not None:
+            self._by_order.setdefault(job.order.order_id, {})[job.job_order_id] = job
+
+    def _forget(self, job: Job) -> None:
         del self._jobs[job.job_order_id]
+        if job.order.order_id is not None:
+            operations = self._by_order[job.order.order_id]
+            del operations[job.job_order_id]
+            if not operations:
+                del self._by_order[job.order.order_id]
+
+    def _remove(self, job: Job, command: JobCommand) -> LedgerOutcome:
+        self._forget(job)
         job.removed = True
         transitions: tuple[Transition, ...] = ()
         if job.is_over:
@@ -290,7 +318,7 @@ class Ledger:
 
     def _forget_oldest(self) -> None:
         for job_order_id in self._over[:-ENDED_KEPT]:
-            del self._jobs[job_order_id]
+            self._forget(self._jobs[job_order_id])
         del self._over[:-ENDED_KEPT]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, JobChanged, JobProgress, PromiseChanged, Quantity
+from gateway.domain.handover import NO_ROUTE, Route
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job import Job
 from gateway.domain.job_order import JobState
@@ -39,6 +40,8 @@ class Orders:
         self._ledger = ledger
         self._material = material
         self._emit = emit
+        self.route: Callable[[Job], Route] = lambda job: NO_ROUTE
+        """Where an operation stands among the others of its order; whoever knows all work units says it."""
         self.product_id: str | None = None
         """What the product tag says; an order's own product wins."""
         self._learners: dict[str, RateLearner] = {}
@@ -190,7 +193,7 @@ class Orders:
     def _work(self, job: Job) -> Work:
         ideal, _ = self.ideal_for(job)
         known = self._learners.get(job.order.product_id or job.job_order_id)
-        return Work(job.order, job.remaining, known.rate if known else None, None if ideal is None else float(ideal))
+        return Work(job.order, job.remaining, known.rate if known else None, None if ideal is None else float(ideal), self.route(job))
 
     def promise(self) -> None:
         """Estimate the running job and the released queue behind it; a change of verdict that lasts is told."""

@@ -7,7 +7,7 @@ show: their variance, how bad spells cluster (lag-1 autocorrelation), how little
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
@@ -16,7 +16,8 @@ from typing import Any
 
 from gateway.domain.calendar import HORIZON, Calendar, Span, SpanKind
 from gateway.domain.events import Quantity
-from gateway.domain.instants import SECOND, Instant, moment
+from gateway.domain.handover import NO_ROUTE, Route
+from gateway.domain.instants import SECOND, Instant, instant, moment
 from gateway.domain.job_order import JobOrder
 
 BUCKET_S = 300
@@ -184,6 +185,7 @@ class Work:
     remaining: Decimal | None
     rate: Rate | None = None
     ideal_s: float | None = None
+    route: Route = NO_ROUTE
 
 
 def estimate(now: Instant, work: Work, calendar: Calendar) -> Promise:
@@ -203,6 +205,11 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
     blocked: JobOrder | None = None
     for work in works:
         load, basis = workload(work)
+        wait = work.route.wait
+        if blocked is None and load is not None and wait is not None and load.likely_s > 0:
+            basis = f"{basis}; nothing to work on before {wait.behind} hands over"
+            if wait.likely is None or wait.safe is None or not path.wait(wait.likely, wait.safe):
+                load, basis = None, f"{basis}, which has no end date"
         if blocked is not None:
             basis = f"{blocked.job_order_id} before it has no end date"
         elif load is None:
@@ -214,12 +221,20 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
         if behind is not None:
             basis = f"after {behind.job_order_id}; {basis}"
         if path.go(changeover + load.likely_s, load.margin_s):
-            promises.append(path.promise(work.order, basis))
+            promises.append(_without_lead(path.promise(work.order, basis), work.route))
             behind = work.order
         else:
             blocked = work.order
             promises.append(Promise(None, None, PromiseVerdict.UNKNOWN, f"{basis}; the calendar holds too little required time"))
     return promises
+
+
+def _without_lead(promise: Promise, route: Route) -> Promise:
+    """Dates of an operation that others follow say nothing of the delivery when nobody says how long these take."""
+    if not route.lead_unknown or promise.verdict is PromiseVerdict.UNKNOWN:
+        return promise
+    basis = f"{promise.basis}; later operations exist and the order has no lead_after_s"
+    return replace(promise, verdict=PromiseVerdict.UNKNOWN, basis=basis)
 
 
 def due_of(order: JobOrder) -> datetime | None:
@@ -305,6 +320,11 @@ class _Path:
         self._limit = now + HORIZON
         self._likely = self._safe = now
         self._pauses: dict[SpanKind, list[Span]] = {SpanKind.BREAK: [], SpanKind.MAINTENANCE: [], SpanKind.CLOSED: []}
+
+    def wait(self, likely: datetime, safe: datetime) -> bool:
+        """Nothing can be done before; False when that is beyond the horizon."""
+        self._likely, self._safe = max(self._likely, instant(likely)), max(self._safe, instant(safe))
+        return self._safe <= self._limit
 
     def go(self, likely_s: float, margin_s: float) -> bool:
         """Go on by that much work; False when the calendar ends before."""

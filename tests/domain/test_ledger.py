@@ -388,11 +388,14 @@ class AnySequenceOfCommands(RuleBasedStateMachine):
             self.states[transition.job_order_id] = transition.state
         self.rows |= {job.job_order_id: json.dumps(dump_job(job)) for job in self.ledger.take_touched()}
 
-    @rule(verb=st.sampled_from(Verb), name=NAMES, quantity=st.integers(-1, 30), priority=st.none() | st.integers(0, 3))
-    def command(self, verb: Verb, name: str, quantity: int, priority: int | None) -> None:
+    @rule(
+        verb=st.sampled_from(Verb), name=NAMES, quantity=st.integers(-1, 30), priority=st.none() | st.integers(0, 3),
+        order_id=st.sampled_from([None, "A", "B"]),
+    )  # fmt: skip
+    def command(self, verb: Verb, name: str, quantity: int, priority: int | None, order_id: str | None) -> None:
         self.at += timedelta(seconds=1)
         before = self.ledger.get(name)
-        outcome = send(self.ledger, verb, name, at=self.at, quantity=Decimal(quantity), priority=priority)
+        outcome = send(self.ledger, verb, name, at=self.at, quantity=Decimal(quantity), priority=priority, order_id=order_id)
         if not outcome.answer.accepted:
             assert outcome.transitions == ()
             assert self.ledger.get(name) is before
@@ -411,6 +414,16 @@ class AnySequenceOfCommands(RuleBasedStateMachine):
             self.ledger.touch(job)
             self.book(self.ledger.on_good(job.good, self.at))
 
+    @rule(name=NAMES)
+    def type_a_number(self, name: str) -> None:
+        self.at += timedelta(seconds=1)
+        before = self.ledger.get(name)
+        transitions, problem = self.ledger.switch_to(name, self.at)
+        assert (problem is not None) == (before is None or (before.is_over and not transitions))
+        if problem is not None:
+            assert self.ledger.take_touched() == []
+        self.book(transitions)
+
     @rule()
     def restart(self) -> None:
         self.ledger = Ledger("press-07", *self.dispatch)
@@ -424,6 +437,8 @@ class AnySequenceOfCommands(RuleBasedStateMachine):
         assert running == ([] if self.ledger.running is None else [self.ledger.running])
         parts = [*running, *self.ledger.interrupted, *self.ledger.queue(), *self.ledger.recent()]
         assert sorted(job.job_order_id for job in parts) == sorted(known)
+        by_order = {job.job_order_id for order_id in self.ledger.order_ids for job in self.ledger.of_order(order_id)}
+        assert by_order == {name for name, job in known.items() if job.order.order_id is not None}
         for job in known.values():
             assert (job.ended_at is not None) == job.is_over
             assert job.state in (NAS, ATS, ABO) or job.started_at is not None

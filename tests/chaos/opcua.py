@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import math
 import random
 import statistics
 import sys
@@ -80,17 +81,17 @@ class Watch:
         self.base = plc.total
         self.now = Look(0, False, 0, 0, 0)
         self.cycle = 0
-        self._moved_at = time.monotonic()
+        self._moved_at = -math.inf
         self._told = False
 
     async def run(self) -> None:
         while True:
-            self.take(await self._daemon.look())
+            self.take(await self._daemon.look(), time.monotonic())
             await asyncio.sleep(_LOOK_S)
 
-    def take(self, look: Look) -> None:
-        now = time.monotonic()
-        if look.counted != self.now.counted or not look.up or look.refused_tags or not self._plc.making:
+    def take(self, look: Look, now: float) -> None:
+        moves = look.counted != self.now.counted or self._moved_at == -math.inf
+        if moves or not look.up or look.refused_tags or not self._plc.making:
             self._moved_at, self._told = now, False
         if now - self._moved_at > WITHIN_S and not self._told:
             self._told = True

@@ -24,6 +24,7 @@ COMMANDS = {
     "status": "the running gateway in a terminal",
     "record": "write what the machines say into a file for replay",
     "replay": "run recorded readings through the same domain code",
+    "report": "a shift, a day or an order: text, JSON or CSV",
     "schema": "print a published schema",
 }
 """Name -> one line for `lineside --help`; the module has the same name (a keyword with an underscore) and is loaded only when called."""

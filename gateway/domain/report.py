@@ -49,7 +49,8 @@ class StopLine:
 
 @dataclass(frozen=True)
 class Report:
-    """`line` is the window's KPI line; the rest is what happened in [from_, to), in order of time; `stops` longest first.
+    """`line` is the window's KPI line; the rest is what happened in [from_, to), in order of time; `stops` longest first, those alone that
+    took required time.
 
     `known_to`: the end of the window, or the time up to which one that goes on is known.
     """
@@ -98,7 +99,7 @@ def make_report(unit: WorkUnit, window: Window, past: Past, now: Instant) -> Rep
         micro_stops=tuple(MicroStop(moment(s.start), ((s.end or now) - s.start) / SECOND, book.induced(s)) for s in micro),
         cycles_5min=tuple(b for b in cycle_bins(past.bins, window.start) if b.from_ < known_to),
         stop_reasons=stop_reasons(window, None, standing=False),
-        stops=stop_lines(unit, stops, now),
+        stops=stop_lines(unit, [s for s in stops if s.counted], now),
         jobs=tuple(job.view() for job in past.jobs if _was_running(job, window.start, end)),
     )
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,15 @@ class History:
 
     def close(self) -> None:
         self._connection.close()
+
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """All questions inside see the journal of one moment, whatever the gateway writes meanwhile."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     # --- windows --------------------------------------------------------------------------------------------------
 

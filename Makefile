@@ -87,7 +87,7 @@ lock: requirements/lock.in ## compile the lock files again from pyproject.toml
 # No install script of a package runs: none of these needs one.
 $(PEERS_STAMP): $(PEERS)/package-lock.json
 	@requirements/debian.sh peers
-	npm ci --prefix $(PEERS) --ignore-scripts --silent
+	npm ci --prefix $(PEERS) --ignore-scripts --loglevel error
 	@touch $@
 
 $(BIN)/python:

@@ -133,8 +133,8 @@ class TagStream:
             if len(items.publishes.waiting) > MAX_WAITING:
                 raise remedies.silent(self._peer, now - self._heard_at)
             for result in items.publishes.take():
-                self._heard_at = now
-                batches += self._of(items, result)
+                quiet_s, self._heard_at = now - self._heard_at, now
+                batches += self._of(items, result, quiet_s)
             if now >= self._silent_at(items):
                 raise remedies.silent(self._peer, now - self._heard_at)
         if self.polled and now >= self._poll_at:
@@ -173,12 +173,15 @@ class TagStream:
         except TimeoutError:
             return
 
-    def _of(self, items: MonitoredTags, result: ua.PublishResult) -> list[Sequence[Reading]]:
+    def _of(self, items: MonitoredTags, result: ua.PublishResult, quiet_s: float) -> list[Sequence[Reading]]:
         received_at = self._clock.now()
         readings: list[Reading] = []
         for change in items.changes(result):
             if isinstance(change, ua.StatusCode):
                 if change.is_bad():
+                    if quiet_s >= 1.5 * items.keep_alive_s:
+                        # The library's own probe gave the server up before the watchdog did, and ends the subscription in its name.
+                        raise remedies.silent(self._peer, quiet_s)
                     raise remedies.dropped(self._peer, f"the subscription ended: {status_name(int(change.value))}")
                 continue
             readings.append(self._convert(*change, received_at))

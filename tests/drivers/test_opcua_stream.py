@@ -142,6 +142,15 @@ async def test_a_server_that_insists_on_rare_keep_alives_is_given_three_of_them(
         await rig.next(1.5)
 
 
+async def test_a_server_given_up_after_a_silence_is_silent_not_closed() -> None:
+    rig = Rig(Server())
+    await rig.begin()
+    await rig.clock.advance(1.6)
+    rig.server.publish(status=StatusCodes.BadShutdown)
+    with pytest.raises(SilentLinkError, match=r"sent nothing for 1\.6 s"):
+        await rig.next(0)
+
+
 @pytest.mark.parametrize(("publishes_each_s", "keep_alive_s"), [(0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (4.0, 4.0)])
 async def test_keep_alives_come_each_second_also_from_a_server_that_publishes_rarely(publishes_each_s: float, keep_alive_s: float) -> None:
     server = Server()

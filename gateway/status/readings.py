@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -176,7 +177,9 @@ class Recordings:
         try:
             seconds = float(request.query["seconds"]) if "seconds" in request.query else None
         except ValueError:
-            return _refusal(400, "seconds is no number", sorted(present))
+            seconds = math.nan
+        if seconds is not None and not 0 < seconds < math.inf:
+            return _refusal(400, "seconds is no number of seconds", sorted(present))
         headers = {"Content-Type": "text/csv; charset=utf-8", "Cache-Control": "no-store"}
         if request.method == "HEAD":
             return web.Response(headers=headers)

@@ -178,8 +178,12 @@ async def test_a_recording_of_some_seconds_ends_by_itself(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "status", "says"), [("?device=mill", 404, b"no device mill"), ("?seconds=long", 400, b"seconds is no number")]
-)
+    ("query", "status", "says"),
+    [
+        ("?device=mill", 404, b"no device mill"), ("?seconds=long", 400, b"no number"), ("?seconds=nan", 400, b"no number"),
+        ("?seconds=-1", 400, b"no number"),
+    ],
+)  # fmt: skip
 async def test_a_wrong_request_names_the_devices_there_are(site: Site, query: str, status: int, says: bytes) -> None:
     await site.server.start()
     reader, head = await site.ask(query)

@@ -1,4 +1,4 @@
-"""Random days of a work unit for property tests: a list of small steps, and how to play it on a `Post`."""
+"""Random days of a work unit for property tests: a list of small steps, how to play it on a `Post`, how often a property is tried."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ from datetime import time
 from decimal import Decimal
 from typing import Any
 
+import pytest
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.calendar import Break, Calendar, ShiftRule
 from gateway.domain.equipment import Counter, Counts, CycleRules, Dispatch, OeeRules, Product, StateFromCounts, WorkUnit
 from tests.domain.post import CODES, Post, at, unit
 
+Check = Callable[..., None]
 Step = tuple[int, tuple[Any, ...]]
 """Seconds since the step before, and what happens."""
 
@@ -119,3 +122,25 @@ def other_bucket(of: WorkUnit) -> WorkUnit:
     bucket = "availability" if of.oee.micro_stop_bucket == "performance" else "performance"
     changed: WorkUnit = replace(of, oee=replace(of.oee, micro_stop_bucket=bucket))
     return changed
+
+
+def property_(**strategies: Any) -> Callable[[Check], Check]:
+    """A quick and a thorough run of the same check."""
+
+    def wrap(check: Check) -> Check:
+        def run(examples: int) -> Check:
+            profile = settings(
+                max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
+            )
+            return profile(given(**strategies)(check))
+
+        quick, thorough = run(40), run(2000)
+
+        @pytest.mark.parametrize("run", [pytest.param(quick, id="quick"), pytest.param(thorough, id="thorough", marks=pytest.mark.slow)])
+        def test(run: Check) -> None:
+            run()
+
+        test.__doc__ = check.__doc__
+        return test
+
+    return wrap

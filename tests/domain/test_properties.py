@@ -3,45 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.kpi import LOSSES
 from tests.domain.post import T0
-from tests.domain.stories import Step, Story, counting, other_bucket, steps, units
+from tests.domain.stories import Step, Story, counting, other_bucket, property_, steps, units
 
 WHATS = ("produced", "good", "scrap", "rework")
-Check = Callable[..., None]
-
-
-def property_(**strategies: Any) -> Callable[[Check], Check]:
-    """A quick and a thorough run of the same check."""
-
-    def wrap(check: Check) -> Check:
-        def run(examples: int) -> Check:
-            profile = settings(
-                max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
-            )
-            return profile(given(**strategies)(check))
-
-        quick, thorough = run(40), run(2000)
-
-        @pytest.mark.parametrize("run", [pytest.param(quick, id="quick"), pytest.param(thorough, id="thorough", marks=pytest.mark.slow)])
-        def test(run: Check) -> None:
-            run()
-
-        test.__doc__ = check.__doc__
-        return test
-
-    return wrap
 
 
 @property_(of=units, story=steps)

@@ -35,6 +35,9 @@ class Metrics:
         self.samples_late = Counter(
             "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
         )
+        self.past_unreadable = Counter(
+            "lineside_past_unreadable_total", "Reports and lists of the past that the journal did not answer.", registry=r
+        )
         self.recording_gaps = Counter(
             "lineside_recording_gaps_total", "Gaps in recordings whose reader was too slow (`lineside record`).", registry=r
         )

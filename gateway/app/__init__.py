@@ -42,6 +42,7 @@ from gateway.dispatch.intake import Intake
 from gateway.domain.entry import Entry
 from gateway.domain.events import Event, Text
 from gateway.metrics import Metrics
+from gateway.outbox.archive import Archive
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.forwarder import Forwarder
 from gateway.outbox.recorder import Recorder
@@ -162,8 +163,9 @@ class Daemon:
         metrics.tasks.set_function(lambda: float(len(asyncio.all_tasks())))
         metrics.registry.register(BoardCollector(lambda: self._watch.glance(), clock))
         self._server = StatusServer(
-            Address(*config.gateway.address), lambda: self._watch.board, metrics, clock, recordings=line.record_readings()
-        )
+            Address(*config.gateway.address), lambda: self._watch.board, metrics, clock, recordings=line.record_readings(),
+            archive=Archive(config.work_units, line.trackers, store.history),
+        )  # fmt: skip
 
     def _parts(self) -> Iterator[tuple[str, Poller | Forwarder]]:
         yield from self._pollers.items()

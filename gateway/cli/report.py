@@ -23,7 +23,7 @@ from gateway.domain.cloud_event import encode
 from gateway.domain.events import Text
 from gateway.domain.instants import instant
 from gateway.domain.kpi import COSTS, COUNTS, KPIS, LOSSES, QUANTITIES, TIMES, Line, roll_up
-from gateway.domain.report import NoSuchWindow, Report
+from gateway.domain.report import NoSuchWindow, PastUnreadable, Report
 from gateway.domain.tracker import RECORD_KINDS, Tracker
 from gateway.domain.windows import KEEP
 from gateway.domain.work_center import WorkCenter
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
             reports, missing = asyncio.run(_gather(args, config, units, day, history))
     except StoreError as error:
         raise CommandError(f"{_said(error.problem, language)} {_said(error.remedy, language)}", str(error)) from error
-    except sqlite3.Error as error:
+    except (PastUnreadable, sqlite3.Error) as error:
         raise CommandError("the journal cannot be read; look at the disk, then start the command again", str(error)) from error
     if not reports:
         raise CommandError(" ".join(dict.fromkeys(_said(text, language) for text in missing)), status=_NOTHING)

@@ -31,6 +31,10 @@ class NoSuchWindow(Exception):
         self.text = text
 
 
+class PastUnreadable(Exception):
+    """The journal does not answer; the text is the expert's."""
+
+
 @dataclass(frozen=True)
 class StopLine:
     """One stop, whole: it may begin before the window and end after it. `to` None: it goes on, for `duration_s` so far."""
@@ -95,13 +99,27 @@ def make_report(unit: WorkUnit, window: Window, past: Past, now: Instant) -> Rep
         from_=start,
         to=moment(end),
         known_to=known_to,
-        intervals=tuple(_clipped(past.intervals, start, known_to)),
+        intervals=tuple(_clipped(_with_last(past.intervals, unit, stops), start, known_to)),
         micro_stops=tuple(MicroStop(moment(s.start), ((s.end or now) - s.start) / SECOND, book.induced(s)) for s in micro),
         cycles_5min=tuple(b for b in cycle_bins(past.bins, window.start) if b.from_ < known_to),
         stop_reasons=stop_reasons(window, None, standing=False),
         stops=stop_lines(unit, [s for s in stops if s.counted], now),
         jobs=tuple(job.view() for job in past.jobs if _was_running(job, window.start, end)),
     )
+
+
+def _with_last(found: Sequence[Interval], unit: WorkUnit, stops: Sequence[Standstill]) -> Iterable[Interval]:
+    """A stop is drawn once it has ended; one that has not is the last of the timeline."""
+    yield from found
+    last = stops[-1] if stops else None
+    if last is not None and last.decided and last.end is None and not any(i.to is None for i in found):
+        book = StandstillBook(unit, WindowBook(unit.calendar, unit.time_zone))
+        yield Interval(moment(last.start), None, _kind(book, last), last.reason, last.fault, book.induced(last))
+
+
+def _kind(book: StandstillBook, stop: Standstill) -> str:
+    """As the timeline calls it."""
+    return KIND_OF_CATEGORY[book.category(stop, stop.parts[0].job if stop.parts else None)]
 
 
 def _clipped(found: Iterable[Interval], start: datetime, end: datetime) -> Iterable[Interval]:
@@ -122,12 +140,11 @@ def stop_lines(unit: WorkUnit, stops: Iterable[Standstill], now: Instant) -> tup
     for stop in stops:
         if not stop.decided:
             continue
-        kind = KIND_OF_CATEGORY[book.category(stop, stop.parts[0].job if stop.parts else None)]
         job = next((part.job for part in stop.parts if part.job), None)
         lines.append(
             StopLine(
                 from_=moment(stop.start), to=None if stop.end is None else moment(stop.end),
-                duration_s=((stop.end or now) - stop.start) / SECOND, kind=kind, reason=stop.reason,
+                duration_s=((stop.end or now) - stop.start) / SECOND, kind=_kind(book, stop), reason=stop.reason,
                 reason_class=book.reason_class(stop.reason), fault=stop.fault, induced=book.induced(stop), job_order_id=job,
             )
         )  # fmt: skip

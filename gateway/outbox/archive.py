@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sqlite3
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
@@ -13,7 +14,19 @@ from gateway.domain.events import Text
 from gateway.domain.instants import Instant, instant, moment
 from gateway.domain.kpi import Line, kpi_line
 from gateway.domain.oee import Window
-from gateway.domain.report import NoSuchWindow, Past, Present, Report, StopLine, drawn, make_report, present, stop_lines, sum_of_hours
+from gateway.domain.report import (
+    NoSuchWindow,
+    Past,
+    PastUnreadable,
+    Present,
+    Report,
+    StopLine,
+    drawn,
+    make_report,
+    present,
+    stop_lines,
+    sum_of_hours,
+)
 from gateway.domain.tracker import Tracker
 from gateway.outbox.history import History
 
@@ -34,9 +47,9 @@ class Ask(Protocol):
 
 
 class Archive:
-    """`trackers`: the present memory of each work unit, where there is one.
+    """`trackers`: the present memory of each work unit, where there is one; their units are those of the configuration.
 
-    Methods raise NoSuchWindow with a sentence, KeyError for a unit that is not configured, sqlite3.Error.
+    Methods raise NoSuchWindow with a sentence, and PastUnreadable.
     """
 
     def __init__(self, units: Mapping[str, WorkUnit], trackers: Mapping[str, Tracker], ask: Ask) -> None:
@@ -49,15 +62,28 @@ class Archive:
     async def windows(self, work_unit: str, kind: str, start: datetime, end: datetime, limit: int) -> Sequence[Line]:
         """KPI lines of the closed windows of this kind that began in [start, end), oldest first."""
         unit = self._units[work_unit]
-        found = await self._ask(lambda history: history.windows(work_unit, kind, instant(start), instant(end), limit))
-        return [kpi_line(window, unit) for window in found]
 
-    async def stops(self, work_unit: str, start: datetime, end: datetime, limit: int) -> Sequence[StopLine]:
-        """Stops and change-overs that share time with [start, end), in order of time; micro-stops are not among them."""
-        unit = self._units[work_unit]
-        found = await self._ask(lambda history: history.stops(work_unit, instant(start), instant(end), limit))
-        now = max(instant(end), *(stop.start for stop in found), 0)
-        return sorted(stop_lines(unit, found, now), key=lambda line: line.from_)
+        def lines(history: History) -> list[Line]:
+            return [kpi_line(window, unit) for window in history.windows(work_unit, kind, instant(start), instant(end), limit)]
+
+        return await self._asked(lines)
+
+    async def stops(self, work_unit: str, start: datetime, end: datetime, limit: int) -> tuple[Sequence[StopLine], bool]:
+        """Stops and change-overs that share time with [start, end), in order of time, and whether there are more than `limit`.
+
+        Micro-stops are not among them.
+        """
+        unit, live = self._units[work_unit], self._present(work_unit)
+        now = live.now if live else instant(end)
+        stand = [live.stand] if live and live.stand and live.stand.decided and live.stand.start < instant(end) else []
+
+        def lines(history: History) -> tuple[list[StopLine], bool]:
+            stops = history.decided_stops(work_unit, instant(start), instant(end), limit + 1)
+            whole = {stop.start: stop for stop in [*stops, *stand]}
+            found = sorted(stop_lines(unit, whole.values(), now), key=lambda line: line.from_)
+            return found[:limit], len(found) > limit
+
+        return await self._asked(lines)
 
     # --- reports --------------------------------------------------------------------------------------------------
 
@@ -69,13 +95,13 @@ class Archive:
         if dated is not None:
             start, end = self.day_bounds(unit, dated[0])
             among = [w for w in open_shifts if start <= w.start < end]
-            closed = await self._ask(lambda history: history.windows(work_unit, "shift", start, end))
+            closed = await self._asked(lambda history: history.windows(work_unit, "shift", start, end))
             found = next((w for w in [*closed, *among] if w.name == dated[1]), None)
             names = [w.name for w in [*closed, *among]]
             where = dated[0].isoformat()
         else:
             now = live.now if live else _FAR
-            closed = await self._ask(lambda history: history.latest(work_unit, "shift", now + 1, _NAMED_AMONG))
+            closed = await self._asked(lambda history: history.latest(work_unit, "shift", now + 1, _NAMED_AMONG))
             found, names = _pick(which, open_shifts, closed, now), list(dict.fromkeys(w.name for w in [*open_shifts, *closed]))
             where = ""
         if found is None:
@@ -87,7 +113,7 @@ class Archive:
         unit, live = self._units[work_unit], self._present(work_unit)
         window = next((w for w in (live.windows if live else ()) if (w.kind, w.name) == ("job", job_order_id)), None)
         if window is None:
-            window = await self._ask(lambda history: _job_window(history, work_unit, job_order_id))
+            window = await self._asked(lambda history: _job_window(history, work_unit, job_order_id))
         if window is None:
             raise NoSuchWindow(
                 Text(
@@ -102,7 +128,7 @@ class Archive:
         """The local day, as the exact sum of its hours."""
         unit, live = self._units[work_unit], self._present(work_unit)
         start, end = self.day_bounds(unit, day)
-        hours = await self._ask(lambda history: history.windows(work_unit, "hour", start, end))
+        hours = await self._asked(lambda history: history.windows(work_unit, "hour", start, end))
         past = await self._past(work_unit, start, end, live)
         return sum_of_hours(unit, day.isoformat(), start, end, hours, past, live)
 
@@ -110,6 +136,12 @@ class Archive:
     def day_bounds(unit: WorkUnit, day: date) -> tuple[Instant, Instant]:
         """Start and end of a local day of the unit's site."""
         return unit.calendar.day_bounds(instant(datetime.combine(day, time(12), tzinfo=unit.calendar.zone)))
+
+    async def _asked(self, question: Callable[[History], T]) -> T:
+        try:
+            return await self._ask(question)
+        except sqlite3.Error as error:
+            raise PastUnreadable(str(error)) from error
 
     def _present(self, work_unit: str) -> Present | None:
         tracker = self._trackers.get(work_unit)
@@ -122,7 +154,7 @@ class Archive:
     async def _past(self, work_unit: str, start: Instant, end: Instant, live: Present | None) -> Past:
         """From the journal, and from memory what is newer than it."""
         end = min(end, live.now + 1) if live else end
-        past = await self._ask(lambda history: _remembered(history, work_unit, start, end))
+        past = await self._asked(lambda history: _remembered(history, work_unit, start, end))
         if live is None or end <= live.now - _CURRENT_FROM:
             return past
         fresh = live.past

@@ -27,6 +27,8 @@ from gateway.outbox.statedir import DATABASE, StoreError
 WINDOWS = "SELECT body FROM records WHERE work_unit = ? AND kind = 'window' AND key >= ? AND key < ? ORDER BY key LIMIT ?"
 LATEST = "SELECT body FROM records WHERE work_unit = ? AND kind = 'window' AND key >= ? AND key < ? ORDER BY key DESC LIMIT ?"
 DURING = "SELECT body FROM records WHERE work_unit = ? AND kind = ? AND at >= ? AND at < ? ORDER BY at LIMIT ?"
+_TEXT = "CAST(body AS TEXT)"
+DECIDED = DURING.replace("ORDER", f"AND (json_extract({_TEXT}, '$.long') OR json_extract({_TEXT}, '$.reason') IS NOT NULL) ORDER")
 BEFORE = "SELECT body FROM records WHERE work_unit = ? AND kind = ? AND at < ? ORDER BY at DESC LIMIT 1"
 BY_KEY = "SELECT body FROM records WHERE work_unit = ? AND kind = ? AND key = ?"
 
@@ -104,6 +106,12 @@ class History:
         """Standstills that share time with [start, end), micro-stops included, oldest first."""
         found = [load_stop(body) for body in self._during(work_unit, "stop", start, end, limit)]
         return [stop for stop in found if stop.end is None or stop.end > start]
+
+    def decided_stops(self, work_unit: str, start: Instant, end: Instant, limit: int) -> list[Standstill]:
+        """`stops` without the micro-stops, so that a year's worth of those is not read into memory to find the others."""
+        before = [load_stop(body) for body in self._rows(BEFORE, work_unit, "stop", start)]
+        found = [load_stop(body) for body in self._rows(DECIDED, work_unit, "stop", start, end, limit)]
+        return [stop for stop in [*before, *found] if stop.decided and (stop.end is None or stop.end > start)]
 
     def stretches(self, work_unit: str, start: Instant, end: Instant) -> list[Stretch]:
         """The timeline of [start, end), clipped to it."""

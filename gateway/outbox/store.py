@@ -82,6 +82,7 @@ class Store:
         self._writer = writer
         self._reader = Session(lambda: open_reader(path))
         self._history = Session(lambda: open_reader(path))
+        self._reports = Session(lambda: open_reader(path))
 
     @classmethod
     async def open(cls, state_dir: Path, *, uplinks: Sequence[str], clock: Clock, settings: JournalSettings | None = None) -> Store:
@@ -165,6 +166,7 @@ class Store:
         """After the last commit: fold the log into the database and let the directory go."""
         await self._reader.close()
         await self._history.close()
+        await self._reports.close()
         # With a full disk the log cannot be folded in; it stays beside the database and nothing of it is lost.
         with contextlib.suppress(sqlite3.OperationalError):
             await self._writer.run(_checkpoint)
@@ -294,7 +296,7 @@ class Store:
 
     async def history(self, ask: Callable[[History], T]) -> T:
         """What `ask` finds in the history; it runs in a thread of its own and holds up no commit and no delivery."""
-        return await self._guarded(self._history, lambda c: ask(History(c)))
+        return await self._guarded(self._reports, lambda c: ask(History(c)))
 
     async def size(self) -> int:
         """Bytes in use on disk, log included."""

@@ -45,7 +45,7 @@ class Losses:
 
 
 def losses(line: Mapping[str, Any], ideal_cycle_time_s: float | None) -> Losses:
-    """From a KPI line of the contract (its seconds and ratios)."""
+    """From a KPI line of the contract (its seconds)."""
     planned, run = _seconds(line, "planned_s"), _seconds(line, "run_s")
     stop, setup, unknown, micro = (_seconds(line, key) for key in ("stop_s", "setup_s", "unknown_s", "micro_stop_s"))
     opening = max(_seconds(line, "opening_s"), planned)
@@ -53,12 +53,7 @@ def losses(line: Mapping[str, Any], ideal_cycle_time_s: float | None) -> Losses:
     outside = planned - run - stop - setup - unknown > micro / 2 > 0
     late = min(float(line.get("late") or 0) * (ideal_cycle_time_s or 0.0), unknown)
     running = run + late
-    oee, quality = line.get("oee"), line.get("quality_ratio")
-    useful = None if oee is None else oee * planned
-    net = None
-    if useful is not None:
-        effectiveness = line.get("effectiveness")
-        net = effectiveness * run if effectiveness is not None else (useful / quality if quality else useful)
+    net, useful = line["net_s"], line["useful_s"]
     over = max((net or 0.0) - running, 0.0)
     inside = 0.0 if outside else micro
     gap = running - net if net is not None else inside

@@ -11,7 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from drivers.base import Clock
-from gateway.domain.view import JobView, StopReason
+from gateway.domain.report import Report
+from gateway.domain.view import JobView
 from gateway.status import screens
 from gateway.status.basis_words import basis_words
 from gateway.status.board import Board, Revisions, UnitStatus, seen
@@ -19,7 +20,9 @@ from gateway.status.charts import promise, trend
 from gateway.status.event_words import summary, type_word
 from gateway.status.formats import LANGUAGES, Formats
 from gateway.status.losses import cascade
-from gateway.status.notices import Notice, due, notices, reason_text, remedy
+from gateway.status.notices import Notice, due, notices, remedy
+from gateway.status.report import Wording, cycle_rows
+from gateway.status.report_sheet import report_context
 from gateway.status.screens import Reader
 from gateway.status.sentences import SENTENCES, say
 from gateway.status.words import words
@@ -86,7 +89,17 @@ class Pages:
 
     def error(self, word: str, language: str) -> str:
         """A page that says only why there is none."""
-        return self._environment.get_template("error.html").render(w=words(language), lang=language, message=words(language)[word])
+        return self.sentence(words(language)[word], language)
+
+    def sentence(self, message: str, language: str) -> str:
+        """A page with one sentence."""
+        return self._environment.get_template("error.html").render(w=words(language), lang=language, message=message)
+
+    def report(self, unit: UnitStatus, report: Report, language: str) -> str:
+        """The A4 sheet of one window of `unit`."""
+        board = self._board()
+        context = report_context(board, unit, report, self._reader(board, language))
+        return self._environment.get_template("report.html").render(context)
 
     def part(self, name: str, screen: Screen, language: str) -> Markup:
         board = self._board()
@@ -194,12 +207,13 @@ def _machine(board: Board, unit: UnitStatus | None, reader: Reader, screen: Scre
     found = trend(view, reader.now, reader.formats, unit.slow_tolerance)
     slower = found.slower if found is not None else None
     job, quantity = view.job, view.job.order.quantity if view.job else None
+    wording = Wording(reader.language, reader.formats, unit.reasons, unit.currency)
     return {
         "row": row, "alarmed": row.chip.css in ("stop", "ind"), "trend": found,
         "line": screens.line_of(unit), "cascade": cascade(row.losses) if row.losses else (),
         "remedy": remedy(board, unit), "link": board.link(unit.device), "job": job,
         "slower_words": _slower(slower, reader) if slower else "", "stopped_s": sum(found.duration_s for found in view.stop_reasons),
-        "pareto_words": [_pareto_word(unit, found_.stop, reader) for found_ in row.pareto],
+        "pareto_words": [wording.named(found_.stop) for found_ in row.pareto], "cycle": cycle_rows(screens.line_of(unit), wording),
         "has_shift": bool(view.windows.get("shift")), "basis": basis_words(job.basis, reader.language) if job else "",
         "promise": promise(job, due(job), reader.now, reader.formats) if job else None,
         "left": reader.formats.quantity(max(quantity - job.good, 0 * quantity)) if job and quantity is not None else "–",
@@ -211,17 +225,6 @@ def _slower(ratio: float, reader: Reader) -> str:
     share = reader.formats.percent(ratio - 1, 0)
     word = reader.words["median_words"]
     return f"Le cycle a ralenti : médiane +{share} {word}." if reader.formats.french else f"The cycle has slowed: median +{share} {word}."
-
-
-def _pareto_word(unit: UnitStatus, stop: StopReason | None, reader: Reader) -> str:
-    if stop is None:
-        return reader.words["others"]
-    if stop.kind == "micro_stop":
-        return reader.words["micro_row"]
-    if stop.reason is None:
-        return reader.words["setup_row" if stop.kind == "setup" else "no_reason"]
-    said = reader.text(reason_text(unit, stop.reason))
-    return said[:1].upper() + said[1:]
 
 
 def _orders(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) -> Context:

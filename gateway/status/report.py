@@ -12,22 +12,22 @@ from gateway.domain.events import Text
 from gateway.domain.kpi import LOSSES
 from gateway.domain.report import Report, StopLine
 from gateway.domain.view import StopReason
-from gateway.status.formats import DASH, Formats
+from gateway.status.formats import DASH, Formats, unbroken
 from gateway.status.notices import NO_REASON
 from gateway.status.payloads import Payload, job_payload
 from gateway.status.report_words import CYCLES, DURATIONS, RATIOS, report_words
 from gateway.status.words import words
 
-LONGEST = 10
+LONGEST = 8
 """Stops that a report lists one by one."""
 
 
 class Archive(Protocol):
-    """What the server asks of the past. Each raises NoSuchWindow with a sentence where there is nothing, KeyError for an unknown unit."""
+    """What the server asks of the past. Each raises PastUnreadable, and `shift` NoSuchWindow with a sentence."""
 
     async def windows(self, work_unit: str, kind: str, start: datetime, end: datetime, limit: int) -> Sequence[Mapping[str, Any]]: ...
 
-    async def stops(self, work_unit: str, start: datetime, end: datetime, limit: int) -> Sequence[StopLine]: ...
+    async def stops(self, work_unit: str, start: datetime, end: datetime, limit: int) -> tuple[Sequence[StopLine], bool]: ...
 
     async def shift(self, work_unit: str, which: str) -> Report: ...
 
@@ -73,7 +73,7 @@ class Wording:
         return report_words(self.language)
 
     def text(self, text: Text) -> str:
-        return text.fr if self.language == "fr" else text.en
+        return unbroken(text.fr) if self.language == "fr" else text.en
 
     def reason(self, reason: str | None, fault: int | str | None = None) -> str:
         """In the site's words, beginning with a capital; a fault nobody named by its number."""
@@ -91,13 +91,19 @@ class Wording:
         return said[:1].upper() + said[1:]
 
     def row(self, stop: StopReason) -> str:
-        """How a row of the Pareto is called."""
+        """How a row of the Pareto is called, with the mark of what comes from elsewhere."""
+        return self.named(stop) + (f" {words(self.language)['induced_mark']}" if stop.induced and stop.kind != "micro_stop" else "")
+
+    def named(self, stop: StopReason | None) -> str:
+        """How a row of the Pareto is called; None: the others together."""
         page = words(self.language)
+        if stop is None:
+            return page["others"]
         if stop.kind == "micro_stop":
             return page["micro_row"]
         if stop.reason is None:
             return page["setup_row" if stop.kind == "setup" else "no_reason"]
-        return self.reason(stop.reason) + (f" {page['induced_mark']}" if stop.induced else "")
+        return self.reason(stop.reason)
 
     def money(self, amount: float | None) -> str:
         return DASH if amount is None or self.currency is None else f"{self.formats.number(amount, 2)} {self.currency}"
@@ -158,9 +164,9 @@ def figures(line: Mapping[str, Any], wording: Wording) -> tuple[tuple[str, str],
     return (*rows, (said["throughput_per_h"], formats.number(line["throughput_per_h"], 1)))
 
 
-def cycle_rows(line: Mapping[str, Any], wording: Wording) -> tuple[tuple[str, str], ...]:
+def cycle_rows(line: Mapping[str, Any] | None, wording: Wording) -> tuple[tuple[str, str], ...]:
     """The distribution of cycle times; empty without a judged cycle."""
-    cycle, formats = line["cycle"], wording.formats
+    cycle, formats = line["cycle"] if line is not None else None, wording.formats
     if cycle is None:
         return ()
     label = {"mean_s": wording.words["cycle.mean_s"], "best_s": wording.words["cycle.best_s"]}

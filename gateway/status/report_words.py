@@ -31,6 +31,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "ended": ("Fin", "Ended"),
     "times": ("Temps", "Time"),
     "kpis": ("Indicateurs", "Figures"),
+    "lost": ("Perdu", "Lost"),
     "losses": ("Pertes", "Losses"),
     "total": ("Total", "Total"),
     "stops": ("Arrêts les plus longs", "Longest stops"),

@@ -13,15 +13,17 @@ from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from drivers.base import Clock
-from gateway.domain.cloud_event import encode
 from gateway.domain.events import Text
 from gateway.metrics import Metrics
 from gateway.status import api
+from gateway.status.answers import html, json
 from gateway.status.board import Board, Revisions
 from gateway.status.formats import LANGUAGES
 from gateway.status.page import SCREENS, Pages, Screen
+from gateway.status.past_routes import PastRoutes
 from gateway.status.payloads import Payload
 from gateway.status.readings import Recordings
+from gateway.status.report import Archive
 from gateway.status.settings import Address
 from gateway.status.stream import Stream
 
@@ -33,7 +35,7 @@ SECURITY_HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 ALLOWED = ("GET", "HEAD")
-STATIC = {"style.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
+STATIC = {"style.css": "text/css", "report.css": "text/css", "live.js": "text/javascript", "icon.svg": "image/svg+xml"}
 SHUTDOWN_S = 2.0
 """Readers only look; there is nothing of theirs to wait for."""
 _STARTING_LANGUAGE = "en"
@@ -69,8 +71,9 @@ class StatusServer:
     """
 
     def __init__(
-        self, listen: Address, board: Callable[[], Board | None], metrics: Metrics, clock: Clock, recordings: Recordings | None = None
-    ) -> None:
+        self, listen: Address, board: Callable[[], Board | None], metrics: Metrics, clock: Clock, recordings: Recordings | None = None,
+        archive: Archive | None = None,
+    ) -> None:  # fmt: skip
         self._listen = listen
         self._board = board
         self._metrics = metrics
@@ -78,6 +81,7 @@ class StatusServer:
         self._pages = Pages(self._present, clock, revisions)
         self._stream = Stream(board, clock, revisions)
         self._recordings = recordings or Recordings(dict, frozenset(), clock, metrics)
+        self._past = None if archive is None else PastRoutes(archive, self._pages, self._present, self._language, clock, metrics)
         self._runner: web.AppRunner | None = None
         self._port = listen.port
         self._names = _names(listen.host)
@@ -129,6 +133,8 @@ class StatusServer:
         add("/api/machines/{work_unit}", self._machine_data)
         add("/api/stream", self._stream.serve)
         add("/api/readings", self._recordings.serve)
+        if self._past is not None:
+            self._past.add_to(application.router)
         add("/metrics", self._scrape)
         add("/healthz", self._healthz)
         add("/readyz", self._readyz)
@@ -147,7 +153,7 @@ class StatusServer:
             try:
                 answer = await handler(request)
             except web.HTTPNotFound:
-                answer = _html(self._pages.error("not_found", self._language(request)), 404)
+                answer = html(self._pages.error("not_found", self._language(request)), 404)
             except web.HTTPException as known:
                 known.headers.update(SECURITY_HEADERS)
                 raise
@@ -201,13 +207,13 @@ class StatusServer:
     def _show(self, screen: Screen, request: web.Request) -> web.Response:
         language = self._language(request)
         if self._board() is None:
-            return _html(self._pages.error("starting", language), 503)
+            return html(self._pages.error("starting", language), 503)
         wanted = set(request.query.getall("part", []))
-        return _html(self._pages.parts(screen, language, wanted) if wanted else self._pages.page(screen, language))
+        return html(self._pages.parts(screen, language, wanted) if wanted else self._pages.page(screen, language))
 
     def _data(self, body: Callable[[Board], Payload]) -> Handler:
         async def give(request: web.Request) -> web.StreamResponse:
-            return _json(body(self._present()))
+            return json(body(self._present()))
 
         return give
 
@@ -215,8 +221,8 @@ class StatusServer:
         board = self._present()
         unit = board.unit(request.match_info["work_unit"])
         if unit is None:
-            return _json({"error": "no such work unit", "work_units": [known.view.work_unit for known in board.units]}, 404)
-        return _json(api.machine_body(board, unit))
+            return json({"error": "no such work unit", "work_units": [known.view.work_unit for known in board.units]}, 404)
+        return json(api.machine_body(board, unit))
 
     async def _scrape(self, request: web.Request) -> web.StreamResponse:
         return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
@@ -264,11 +270,3 @@ def _static(body: bytes, content_type: str) -> Handler:
         return web.Response(body=body, content_type=content_type, charset="utf-8", headers={"Cache-Control": "no-cache"})
 
     return give
-
-
-def _html(text: str, status: int = 200) -> web.Response:
-    return web.Response(text=text, status=status, content_type="text/html", headers={"Cache-Control": "no-store"})
-
-
-def _json(body: Payload, status: int = 200) -> web.Response:
-    return web.Response(body=encode(body), status=status, content_type="application/json", headers={"Cache-Control": "no-store"})

@@ -136,6 +136,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "stops": ("arrêts", "stops"),
     "since": ("depuis", "since"),
     # machine page
+    "report": ("Imprimer le rapport", "Print the report"),
     "the_shift": ("Le poste", "The shift"),
     "cycle": ("cycle, s", "cycle, s"),
     "cycle_title": ("Temps de cycle par tranche de 5 minutes", "Cycle time per 5 minutes"),

@@ -127,11 +127,12 @@ def test_thirteen_months_cost_no_more_than_a_day(tmp_path: Path) -> None:
 
 def test_every_question_walks_an_index(tmp_path: Path) -> None:
     with closing(journal(tmp_path / "day.db", day_of_rows(TODAY))) as connection:
-        for name in ("WINDOWS", "LATEST", "DURING", "BEFORE", "BY_KEY"):
+        for name in ("WINDOWS", "LATEST", "DURING", "DECIDED", "BEFORE", "BY_KEY"):
             sql = getattr(questions, name)
             plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", [0] * sql.count("?"))]
             assert len(plan) == 1, (name, plan)
-            assert re.match(r"SEARCH records USING INDEX {index} \(work_unit=\? AND kind=\? AND", plan[0])
+            index = "(records_by_time|sqlite_autoindex_records_1)"
+            assert re.match(rf"SEARCH records USING INDEX {index} \(work_unit=\? AND kind=\? AND", plan[0])
 
 
 def test_windows_by_their_begin(tmp_path: Path) -> None:
@@ -154,12 +155,21 @@ def test_a_clock_that_once_stood_in_another_century_is_no_latest_shift(tmp_path:
 
 
 def test_what_goes_on_at_the_beginning_belongs_to_it(tmp_path: Path) -> None:
-    rows = [stop(at(4), at(4.5)), stop(at(4.8), at(5.2)), stop(at(6), at(6.1)), stop(at(12.9), None), stop(at(13), at(13.1))]
+    rows = [
+        stop(at(4), at(4.5)),
+        stop(at(4.8), at(5.2)),
+        stop(at(6), at(6.1)),
+        stop(at(7), at(7.01), None),
+        stop(at(12.9), None),
+        stop(at(13), at(13.1)),
+    ]
     drawn = {"start": at(4.8), "end": at(5.2), "kind": "stop", "reason": None, "fault": None, "induced": False}
     rows.append((UNIT, "interval", str(at(4.8)), at(4.8), body(drawn)))
     with closing(journal(tmp_path / "j.db", iter(rows))) as connection:
         history = History(connection)
-        assert [s.start for s in history.stops(UNIT, at(5), at(13))] == [at(4.8), at(6), at(12.9)]
+        assert [s.start for s in history.stops(UNIT, at(5), at(13))] == [at(4.8), at(6), at(7), at(12.9)]
+        assert [s.start for s in history.decided_stops(UNIT, at(5), at(13), 10)] == [at(4.8), at(6), at(12.9)]
+        assert [s.start for s in history.decided_stops(UNIT, at(5), at(13), 1)] == [at(4.8), at(6)]
         (stretch,) = history.stretches(UNIT, at(5), at(13))
         assert (stretch.start, stretch.end) == (at(5), at(5.2))
         assert [s.start for s in history.stops(UNIT, at(20), at(21))] == [], "the row before has ended"

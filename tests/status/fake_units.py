@@ -69,10 +69,14 @@ def kpi(kind: str = "shift", **changes: Any) -> dict[str, Any]:
         "trg": 0.677,
         "tre": 0.677,
         "loss_cost": 121.5,
+        "cycle": {"count": 5101, "mean_s": 2.51, "p10_s": 2.38, "p50_s": 2.46, "p90_s": 2.7, "best_s": 2.36},
         "over_ideal": False,
         "degraded": True,
     }
-    return line | changes
+    line |= changes
+    net = None if line["effectiveness"] is None else line["effectiveness"] * line["run_s"]
+    useful = None if line["oee"] is None else line["oee"] * line["planned_s"]
+    return {"net_s": net, "useful_s": useful} | line
 
 
 def null_kpi() -> dict[str, Any]:

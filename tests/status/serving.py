@@ -11,6 +11,7 @@ import orjson
 
 from gateway.metrics import Metrics
 from gateway.status.board import Board
+from gateway.status.report import Archive
 from gateway.status.server import StatusServer
 from gateway.status.settings import Address
 from tests.manual_clock import ManualClock
@@ -69,10 +70,10 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(board: Callable[[], Board | None] = fake_board.board) -> AsyncIterator[Served]:
+async def serving(board: Callable[[], Board | None] = fake_board.board, archive: Archive | None = None) -> AsyncIterator[Served]:
     boards: list[Board | None] = [board()]
     clock, metrics = ManualClock(fake_board.NOW), Metrics()
-    server = StatusServer(Address("127.0.0.1", 0), lambda: boards[0], metrics, clock)
+    server = StatusServer(Address("127.0.0.1", 0), lambda: boards[0], metrics, clock, archive=archive)
     await server.start()
     served = Served(server, clock, metrics, boards)
     running = asyncio.create_task(server.run())

@@ -162,6 +162,12 @@ class Board:
     def unit(self, name: str) -> UnitStatus | None:
         return next((unit for unit in self.units if unit.view.work_unit == name), None)
 
+    def line_above(self, unit: UnitStatus) -> Mapping[str, Any] | None:
+        """The line's open window of the shift (else of the hour) where `unit` is the first of several machines of one line."""
+        of_line = [each for each in self.units if each.work_center == unit.work_center]
+        windows = self.lines.get(unit.work_center, {})
+        return windows.get("shift", windows.get("hour")) if len(of_line) > 1 and of_line[0] is unit else None
+
     def link(self, name: str) -> LinkStatus | None:
         return next((link for link in self.links if link.name == name), None)
 
@@ -187,7 +193,7 @@ def parts(board: Board) -> dict[str, object]:
     }
     for unit in board.units:
         link = board.link(unit.device)
-        made[f"unit.{unit.view.work_unit}"] = (unit, link)
+        made[f"unit.{unit.view.work_unit}"] = (unit, link, board.line_above(unit))
         made[f"machine.{unit.view.work_unit}"] = (unit, link)
     return made
 

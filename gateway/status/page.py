@@ -191,7 +191,7 @@ def _wall(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen)
 
 def _unit(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) -> Context:
     assert unit is not None
-    return {"row": screens.row(board, unit, reader)}
+    return {"row": screens.row(board, unit, reader), "of_line": board.line_above(unit)}
 
 
 def _flow(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen) -> Context:

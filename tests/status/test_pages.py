@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from html.parser import HTMLParser
 from importlib.resources import files
 
@@ -298,3 +299,18 @@ def test_every_screen_says_which_link_is_knowingly_unprotected(name: str) -> Non
     html = pages(replace(board, alerts=(*board.alerts, alert))).page(screen(name), "en")
     assert "The link to press_plc is not encrypted." in read(html)
     assert html.count('class="open"') == 1
+
+
+def test_a_line_of_several_machines_says_its_own_figures_above_them() -> None:
+    line = fake_board.kpi(work_unit="_line", oee=0.681, good=Decimal(4100), scrap=Decimal(35), degraded=False)
+    said = read(pages(fake_board.board(lines={"line-3": {"shift": line, "hour": line}})).page(screen("overview"), "en"))
+    assert "line-3 OEE of the shift 68.1% 93 min lost of 292 4,100 good, 35 scrap" in said
+    assert said.count("OEE of the shift 68.1%") == 1
+    board = fake_board.board(lines={"line-3": {"shift": line}})
+    alone = replace(board, units=board.units[:1])
+    assert "68.1%" not in read(pages(alone).page(screen("overview"), "en")), "one machine is its line"
+
+
+def test_the_distribution_of_cycle_times_is_on_the_machine_page() -> None:
+    said = read(pages(fake_board.board()).page(screen("machines"), "en"))
+    assert "pieces 5,101 mean 2.51 s p10 2.38 s p50 2.46 s p90 2.70 s best held 2.36 s" in said

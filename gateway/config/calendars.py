@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, Field
 
 from drivers.settings import Name
-from gateway.config.settings import Section
+from gateway.config.section import Section
 from gateway.domain.calendar import WEEKDAYS, Break, Calendar, ShiftRule, misplaced_breaks, overlaps
 
 _DAYS_WRONG = f"it is no day of the week; write one of {', '.join(WEEKDAYS)}, a range such as mon-fri, or a list"

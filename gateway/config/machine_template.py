@@ -21,7 +21,7 @@ from drivers import DRIVERS
 from drivers.settings import FieldError, Name
 from gateway.config.faults import problems_of
 from gateway.config.problems import Problem, nearest
-from gateway.config.settings import Section
+from gateway.config.section import Section
 from gateway.config.yaml_tree import entries, mapping_node, parse, place, plain
 
 PREFIX = "prefix"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from gateway.config.counting import IdealTagSettings
 from gateway.config.draft import Draft, tags_of
 from gateway.config.problems import nearest
 from gateway.config.settings import BitsState, CodesState, MachineryState, PackMLState, WorkUnitSettings
@@ -31,10 +32,12 @@ def tag_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str]]:
         for name in ("machine_state", "execute_state"):
             if getattr(state, name) is not None:
                 yield ("state", name), getattr(state, name)
-    for name in ("total", "good", "reject", "rework", "cycles"):
-        tag = getattr(unit.counts, name)
-        if tag is not None:
-            yield ("counts", name), tag
+    for name, counter in unit.counts.counters().items():
+        yield ("counts", name), counter.tag
+    for product, tag in unit.counts.by_product().items():
+        yield ("counts", "total", product), tag
+    if isinstance(unit.ideal_cycle_time, IdealTagSettings):
+        yield ("ideal_cycle_time", "tag"), unit.ideal_cycle_time.tag
     if unit.product is not None:
         yield ("product", "tag"), unit.product.tag
     if unit.job is not None:
@@ -170,17 +173,30 @@ def _check_reasons(draft: Draft) -> None:
 
 def _check_products(draft: Draft) -> None:
     units = draft.names("work_units")
-    taken: dict[str, str] = {}
+    recipes: list[tuple[str, str | None, str]] = []
     for name, product in draft.products.items():
-        for unit in product.ideal_cycle_time:
+        per_unit: dict[str | None, int | str] = {}
+        if isinstance(product.recipe, dict):
+            per_unit.update(product.recipe)
+        elif product.recipe is not None:
+            per_unit[None] = product.recipe
+        named = [("ideal_cycle_time", unit) for unit in product.ideal_cycle_time] + [("recipe", unit) for unit in per_unit if unit]
+        for key, unit in named:
             if unit not in units:
                 text = f"there is no work unit of this name{nearest(unit, units)}"
-                draft.blame(("products", name, "ideal_cycle_time", unit), text, "not a key of `work_units`")
-        if product.recipe is not None:
-            other = taken.setdefault(str(product.recipe), name)
-            if other != name:
-                text = f"this recipe already means `{other}`; give each product its own"
-                draft.blame(("products", name, "recipe"), text, "a recipe means one product")
+                draft.blame(("products", name, key, unit), text, "not a key of `work_units`")
+        for at, recipe in per_unit.items():
+            other = next((o for o, where, code in recipes if code == str(recipe) and (None in (at, where) or where == at)), None)
+            recipes.append((name, at, str(recipe)))
+            if other is not None and other != name:
+                path = ("products", name, "recipe") if at is None else ("products", name, "recipe", at)
+                draft.blame(path, f"this recipe already means `{other}`; give each product its own", "a recipe means one product")
+    known = draft.names("products")
+    for unit_name, settings in draft.work_units.items():
+        for product_id in settings.counts.by_product():
+            if known and product_id not in known:
+                text = f"there is no product of this name{nearest(product_id, known)}"
+                draft.blame(("work_units", unit_name, "counts", "total", product_id), text, "not a key of `products`")
 
 
 def _check_work_centers(draft: Draft) -> None:

@@ -12,7 +12,8 @@ from drivers import DeviceUnion
 from drivers.settings import NAME_PATTERN, Name
 from gateway.config.calendars import CalendarSettings
 from gateway.config.machines import shipped_parameters, template_names
-from gateway.config.settings import GatewaySettings, ProductSettings, ReasonSettings, Section, WorkCenterSettings, WorkUnitSettings
+from gateway.config.section import Section
+from gateway.config.settings import GatewaySettings, ProductSettings, ReasonSettings, WorkCenterSettings, WorkUnitSettings
 from gateway.outbox.settings import JournalSettings
 from gateway.uplink.settings import HttpSettings, MqttSettings, UplinkSettings
 

@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from decimal import Decimal
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from drivers.settings import Duration, FieldError, Name, Settings, Share
+from drivers.settings import Duration, FieldError, Name, Share
+from gateway.config.counting import CountsSettings, IdealRef
+from gateway.config.section import Code, Ideal, Number, Section, TagRef
 from gateway.domain.equipment import STATE_NAMES
 
-TagRef = Annotated[
-    str,
-    Field(
-        pattern=r"^([A-Za-z0-9_-]{1,64}/)?[A-Za-z0-9_-]{1,64}$",
-        description="A tag of the unit's own `device`, or `device/tag`.",
-        examples=["parts", "packer_plc/parts"],
-    ),
-]
-Number = Annotated[Decimal, Field(allow_inf_nan=False)]
-Ideal = Annotated[Duration, Field(gt=0.0)]
-Code = Annotated[int, Field(ge=-(2**63), lt=2**64)] | Annotated[str, Field(min_length=1, max_length=128)]
-"""A state, fault or recipe as a device gives it: an integer of at most 64 bits, or text."""
 PropertyName = Annotated[str, Field(min_length=1, max_length=128)]
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?")
-
-
-class Section(Settings):
-    """Keys that are no Python names (`from`, `class`) are written by their alias."""
-
-    model_config = ConfigDict(validate_by_alias=True, validate_by_name=True)
 
 
 def _listen(value: str) -> str:
@@ -122,6 +105,12 @@ class CountsState(Section):
     from_: Literal["counts"] = Field(alias="from")
 
 
+class OrderState(Section):
+    """A manual post: it runs while its order does, unless a person declares otherwise (DeclareState)."""
+
+    from_: Literal["order"] = Field(alias="from")
+
+
 class PackMLState(Section):
     """PackML (ISA-TR88.00.02): state 1-17 and mode, by number, name or node id; or the three nested state machines of OPC 30050."""
 
@@ -146,27 +135,7 @@ class MachineryState(Section):
     mode: TagRef | None = None
 
 
-StateSettings = Annotated[BitsState | CodesState | CountsState | PackMLState | MachineryState, Field(discriminator="from_")]
-
-
-class CountsSettings(Section):
-    """Cumulative counters of pieces; `cycles` counts machine cycles. None at all: a manual post that declares its production."""
-
-    total: TagRef | None = None
-    good: TagRef | None = None
-    reject: TagRef | None = None
-    rework: TagRef | None = None
-    cycles: TagRef | None = None
-
-    @model_validator(mode="after")
-    def _one_total(self) -> Self:
-        if self.cycles and (self.total or self.good):
-            raise FieldError("cycles and total or good both count the output; keep one of them", "cycles")
-        if self.total and self.good:
-            raise FieldError("total and good both count the output; keep total with reject, or good with reject", "good")
-        if (self.reject or self.rework) and not (self.total or self.good or self.cycles):
-            raise FieldError("rejects alone do not say what was made; add total, good or cycles", "reject" if self.reject else "rework")
-        return self
+StateSettings = Annotated[BitsState | CodesState | CountsState | OrderState | PackMLState | MachineryState, Field(discriminator="from_")]
 
 
 class ProductTag(Section):
@@ -275,7 +244,9 @@ class WorkUnitSettings(Section):
     area: Name
     work_center: Name
     device: Name | None = Field(default=None, description="Device of the tags that are named without one.")
-    ideal_cycle_time: Ideal | None = Field(default=None, description="Per piece; a running order's own value wins, then the product's.")
+    ideal_cycle_time: IdealRef | None = Field(
+        default=None, description="Per piece, or the tag that tells it; a running order's own value wins, then the product's."
+    )
     pieces_per_cycle: int = Field(default=1, ge=1, le=100_000)
     state: StateSettings
     counts: CountsSettings = CountsSettings()
@@ -327,9 +298,15 @@ class ReasonSettings(Section):
 
 
 class ProductSettings(Section):
-    recipe: Code | None = Field(default=None, description="What the `product` tag says while this product runs.")
+    recipe: Code | dict[Name, Code] | None = Field(
+        default=None, description="What the `product` tag says while this product runs; a map where work units number differently."
+    )
     pieces_per_cycle: int | None = Field(default=None, ge=1, le=100_000)
     ideal_cycle_time: dict[Name, Ideal] = Field(default={}, description="Work unit -> ideal time per piece.")
+
+    def recipe_on(self, work_unit: str) -> int | str | None:
+        """What the product tag of a work unit says while this product runs there."""
+        return self.recipe.get(work_unit) if isinstance(self.recipe, dict) else self.recipe
 
 
 class WorkCenterSettings(Section):

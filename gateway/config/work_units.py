@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from gateway.config.calendars import CalendarSettings
+from gateway.config.counting import CounterSettings, IdealTagSettings, RejectSettings
 from gateway.config.draft import Draft, tags_of
 from gateway.config.references import split_reference
 from gateway.config.schema import AnyDeviceSettings
@@ -13,6 +14,7 @@ from gateway.config.settings import (
     CodesState,
     CountsState,
     GatewaySettings,
+    OrderState,
     PackMLState,
     ReleaseSettings,
     SignalSettings,
@@ -24,6 +26,7 @@ from gateway.domain.equipment import (
     Counts,
     CycleRules,
     Dispatch,
+    IdealTag,
     MeasuredCharacteristic,
     MeasuredMaterial,
     OeeRules,
@@ -35,6 +38,7 @@ from gateway.domain.equipment import (
     StateFromCodes,
     StateFromCounts,
     StateFromMachinery,
+    StateFromOrder,
     StateFromPackML,
     StateSource,
     WorkUnit,
@@ -57,7 +61,8 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         work_center=unit.work_center,
         state=_state(unit),
         counts=_counts(unit, draft),
-        ideal_cycle_time_s=None if unit.ideal_cycle_time is None else _exact(unit.ideal_cycle_time),
+        ideal_cycle_time_s=_ideal(unit),
+        ideal_tag=_ideal_tag(unit),
         pieces_per_cycle=unit.pieces_per_cycle,
         product_tag=unit.product.tag if unit.product else None,
         job_tag=unit.job.tag if unit.job else None,
@@ -92,6 +97,8 @@ def _state(unit: WorkUnitSettings) -> StateSource:
         return StateFromCodes(state.tag, codes, state.fault)
     if isinstance(state, CountsState):
         return StateFromCounts()
+    if isinstance(state, OrderState):
+        return StateFromOrder()
     if isinstance(state, PackMLState):
         return StateFromPackML(state.state, state.mode, state.machine_state, state.execute_state)
     return StateFromMachinery(state.state, state.mode)
@@ -117,9 +124,25 @@ def _counter_type(reference: str, unit: WorkUnitSettings, draft: Draft) -> tuple
     return device.counter_type(tag) or (None, False)
 
 
+def _ideal(unit: WorkUnitSettings) -> Decimal | None:
+    ideal = unit.ideal_cycle_time
+    seconds = ideal.default if isinstance(ideal, IdealTagSettings) else ideal
+    return None if seconds is None else _exact(seconds)
+
+
+def _ideal_tag(unit: WorkUnitSettings) -> IdealTag | None:
+    ideal = unit.ideal_cycle_time
+    return IdealTag(ideal.tag, ideal.gives == "pieces_per_minute") if isinstance(ideal, IdealTagSettings) else None
+
+
 def _counts(unit: WorkUnitSettings, draft: Draft) -> Counts:
-    named = {name: getattr(unit.counts, name) for name in ("total", "good", "reject", "rework", "cycles")}
-    return Counts(**{name: Counter(tag, *_counter_type(tag, unit, draft)) for name, tag in named.items() if tag is not None})
+    def counter(settings: CounterSettings) -> Counter:
+        delay = settings.delay_pieces if isinstance(settings, RejectSettings) else 0
+        return Counter(settings.tag, *_counter_type(settings.tag, unit, draft), settings.resets == "per_order", delay)
+
+    by_product = {product_id: counter(CounterSettings(tag=tag)) for product_id, tag in unit.counts.by_product().items()}
+    one = {name: counter(settings) for name, settings in unit.counts.counters().items()}
+    return Counts(one.get("total"), by_product, one.get("good"), one.get("reject"), one.get("rework"), one.get("cycles"))
 
 
 def _materials(unit: WorkUnitSettings, draft: Draft) -> tuple[MeasuredMaterial, ...]:
@@ -176,5 +199,7 @@ def _products(name: str, draft: Draft) -> dict[str, Product]:
     products = {}
     for product_id, product in draft.products.items():
         ideal = product.ideal_cycle_time.get(name)
-        products[product_id] = Product(product_id, product.recipe, product.pieces_per_cycle, None if ideal is None else _exact(ideal))
+        products[product_id] = Product(
+            product_id, product.recipe_on(name), product.pieces_per_cycle, None if ideal is None else _exact(ideal)
+        )
     return products

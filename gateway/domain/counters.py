@@ -56,6 +56,7 @@ class CounterReader:
 
     def __init__(self, counter: Counter) -> None:
         self.tag = counter.tag
+        self.per_order = counter.per_order
         self._bits = counter.bits
         self._signed = counter.signed
         self.raw: Number | None = None

@@ -50,6 +50,11 @@ class StateFromCounts:
 
 
 @dataclass(frozen=True)
+class StateFromOrder:
+    """A manual post: it runs while its order does, unless a person declares otherwise (`DeclareState`)."""
+
+
+@dataclass(frozen=True)
 class StateFromPackML:
     """`state` is a raw state number, or the outermost of OPC 30050's three nested state machines; `machine_state` and `execute_state`
     are the inner two, read while the one outside says only Cleared or Running."""
@@ -66,27 +71,46 @@ class StateFromMachinery:
     mode: str | None = None
 
 
-StateSource = StateFromBits | StateFromCodes | StateFromCounts | StateFromPackML | StateFromMachinery
+StateSource = StateFromBits | StateFromCodes | StateFromCounts | StateFromOrder | StateFromPackML | StateFromMachinery
 
 
 @dataclass(frozen=True)
 class Counter:
-    """A cumulative counter tag. `bits` (16, 32, 64) and `signed` come from the tag's type; None: a decrease is a reset."""
+    """A cumulative counter tag. `bits` (16, 32, 64) and `signed` come from the tag's type; None: a decrease is a reset.
+
+    `per_order`: the PLC resets it for each order. `delay_pieces`, of a reject station downstream: so many pieces leave the machine
+    between a piece and its reject.
+    """
 
     tag: str
     bits: int | None = None
     signed: bool = False
+    per_order: bool = False
+    delay_pieces: int = 0
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Which counters the unit has; `cycles` counts cycles, the others pieces. All None: a manual post."""
+    """Which counters the unit has; `cycles` counts cycles, the others pieces. None at all: a manual post.
+
+    `by_product` instead of `total`: a counter for each product, whatever runs.
+    """
 
     total: Counter | None = None
+    by_product: Mapping[str, Counter] = field(default_factory=dict)
     good: Counter | None = None
     reject: Counter | None = None
     rework: Counter | None = None
     cycles: Counter | None = None
+
+
+@dataclass(frozen=True)
+class IdealTag:
+    """The machine tells its own ideal time. `per_minute`: as a speed in pieces a minute (PackML MachDesignSpeed), else in seconds a
+    piece."""
+
+    tag: str
+    per_minute: bool = True
 
 
 @dataclass(frozen=True)
@@ -201,6 +225,8 @@ class WorkUnit:
     counts: Counts = Counts()
     ideal_cycle_time_s: Decimal | None = None
     """Per piece (tCR, PRI)."""
+    ideal_tag: IdealTag | None = None
+    """What the machine says of it wins over `ideal_cycle_time_s`."""
     pieces_per_cycle: int = 1
     product_tag: str | None = None
     job_tag: str | None = None

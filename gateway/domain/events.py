@@ -87,7 +87,8 @@ class StopEnded(Event):
 class QuantityCounted(Event):
     """Deltas of one reading. `late`: made while nobody was looking, since `since`. `while_stopped`: counted while not running.
 
-    `reassigned`: told earlier under another order (or none); taken away there by one event, given here by another.
+    `reassigned`: told earlier under another order (or none); taken away there by one event, given here by another. `product_id`: what
+    was made, where each product has a counter of its own.
     """
 
     type: ClassVar[str] = "quantity.counted"
@@ -100,12 +101,14 @@ class QuantityCounted(Event):
     since: datetime | None = None
     while_stopped: bool = False
     reassigned: bool = False
+    product_id: str | None = None
 
     def data(self) -> dict[str, Any]:
         """Spelled out, because there is one for every piece: a third of what looking the fields up costs."""
         return {
             "produced": self.produced, "good": self.good, "scrap": self.scrap, "rework": self.rework, "counter": self.counter,
             "late": self.late, "since": self.since, "while_stopped": self.while_stopped, "reassigned": self.reassigned,
+            "product_id": self.product_id,
         }  # fmt: skip
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from gateway.domain.instants import Instant, instant
+from gateway.domain.equipment import STATE_NAMES
+from gateway.domain.instants import Instant, instant, moment
 from gateway.domain.job import Job
 from gateway.domain.job_order import Answer, Fact, FactVerb, JobState, Problem, ReturnStatus
 from gateway.domain.machine import MachineTime
+from gateway.domain.machine_by_order import MachineByOrder
 from gateway.domain.material import LoadedLot
 from gateway.domain.orders import ZERO
 from gateway.domain.problems import return_status
@@ -26,6 +28,7 @@ class Facts:
         self._production = production
         self._handlers: Mapping[FactVerb, Callable[[Fact], Problem | None]] = {
             FactVerb.EXPLAIN_STOP: self._explain_stop,
+            FactVerb.DECLARE_STATE: self._declare_state,
             FactVerb.DECLARE_PRODUCTION: self._declare_production,
             FactVerb.DECLARE_SCRAP: lambda fact: self._declare_mark(fact, "scrap"),
             FactVerb.DECLARE_REWORK: lambda fact: self._declare_mark(fact, "rework"),
@@ -70,6 +73,21 @@ class Facts:
             return Problem("no_stop_at", f"no stop was going on at {fact.at.isoformat()}")
         if stop.reason != fact.reason:
             self._machine.explain(stop, fact.reason)
+        return None
+
+    def _declare_state(self, fact: Fact) -> Problem | None:
+        machine, state = self._machine, fact.state
+        if not isinstance(machine, MachineByOrder):
+            return Problem("state_is_read", f"{machine.unit.name} tells its state itself; a reason goes by ExplainStop")
+        if state is None:
+            return Problem("missing_field", "state is required")
+        if state not in STATE_NAMES and state not in machine.unit.reasons:
+            known = ", ".join((*STATE_NAMES, *machine.unit.reasons))
+            return Problem("unknown_state", f"{state} is neither a state nor a reason of the configuration: {known}")
+        since = machine.declarable_from
+        if instant(fact.at) < since:
+            return Problem("time_not_covered", f"the state before {moment(since).isoformat()} stands; at must not be earlier")
+        machine.declare(state, instant(fact.at))
         return None
 
     def _declare_production(self, fact: Fact) -> Problem | None:

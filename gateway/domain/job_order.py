@@ -35,6 +35,7 @@ class Verb(StrEnum):
 
 class FactVerb(StrEnum):
     EXPLAIN_STOP = "ExplainStop"
+    DECLARE_STATE = "DeclareState"
     DECLARE_PRODUCTION = "DeclareProduction"
     DECLARE_SCRAP = "DeclareScrap"
     DECLARE_REWORK = "DeclareRework"
@@ -134,6 +135,7 @@ class Fact:
     work_unit: str | None = None
     job_order_id: str | None = None
     reason: str | None = None
+    state: str | None = None
     good: Decimal | None = None
     scrap: Decimal | None = None
     quantity: Decimal | None = None

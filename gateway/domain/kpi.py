@@ -261,6 +261,12 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
     )  # fmt: skip
 
 
+def changes(before: Line, after: Line) -> dict[str, list[Any]]:
+    """Field -> [old, new] of every number that a revision of a window changed."""
+    numbers = (name for name, value in after.items() if name != "revision" and (value is None or isinstance(value, int | float | Decimal)))
+    return {name: [before[name], after[name]] for name in numbers if before[name] != after[name]}
+
+
 def _with_ratios(line: dict[str, Any]) -> dict[str, Any]:
     line |= {kpi.key: kpi.of(line) for kpi in KPIS}
     effectiveness = line["effectiveness"]

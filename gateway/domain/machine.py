@@ -17,7 +17,7 @@ from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, StateChanged, WindowClosed
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job_times import JobTimes
-from gateway.domain.kpi import kpi_line
+from gateway.domain.kpi import changes, kpi_line
 from gateway.domain.oee import Category
 from gateway.domain.pace import Pace
 from gateway.domain.standstill import KIND_OF_CATEGORY, Standstill, StandstillBook, dump_stop, load_stop
@@ -83,6 +83,9 @@ class MachineTime:
             self.flush_pace(finished=True)
             undecided = [self.settled if self.stand is None else self.stand.start, self.pace.oldest]
             self.jobs.change(self.now, job, forget_before=min(at for at in undecided if at is not None))
+
+    def follow_order(self) -> None:
+        """Orders began or ended. What the machine itself says stands."""
 
     def set_ideal(self, seconds_per_piece: float | None, pieces_per_cycle: int) -> None:
         ideal = None if seconds_per_piece is None else seconds_per_piece * SECOND
@@ -173,9 +176,11 @@ class MachineTime:
 
     def close_windows(self) -> None:
         """Announce windows whose time is all decided, and closed ones that changed."""
-        for window in self.windows.settle(self.settled):
+        for window, before in self.windows.settle(self.settled):
             job = window.name if window.kind == "job" else None
-            self._emit(WindowClosed(work_unit=self.unit.name, at=moment(self.now), job_order_id=job, line=kpi_line(window, self.unit)))
+            line = kpi_line(window, self.unit)
+            line["changed"] = {} if before is None else changes(kpi_line(before, self.unit), line)
+            self._emit(WindowClosed(work_unit=self.unit.name, at=moment(self.now), job_order_id=job, line=line))
 
     # --- what the machine says ------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -44,12 +44,20 @@ class Orders:
         """Where an operation stands among the others of its order; whoever knows all work units says it."""
         self.product_id: str | None = None
         """What the product tag says; an order's own product wins."""
+        self.counted: str | None = None
+        """The product whose own counter moved last: what the machine makes, whatever is ordered."""
+        self._mixed = False
+        self.machine_ideal: Decimal | None = None
+        """Seconds per piece, as the machine tells it."""
         self._learners: dict[str, RateLearner] = {}
         self._untold: set[str] = set()
         self.ideal: Decimal | None = None
         """Seconds per piece of what runs now, `ideal_s` the same for arithmetic that need not be exact; None where nobody knows."""
         self.ideal_s: float | None = None
+        self.ideal_from: str | None = None
+        """Who says so: order, product, machine or configuration."""
         self.cavities = 1
+        self.on_start: Callable[[Job], None] = lambda job: None
         self._told_at: Instant = 0
         self._promise_at: Instant = 0
         self._watched = False
@@ -63,28 +71,55 @@ class Orders:
         ordered = job.order.product_id if job is not None else None
         return ordered or self.product_id
 
-    def ideal_for(self, job: Job | None) -> tuple[Decimal | None, int]:
-        """(seconds per piece, pieces per cycle): the order's, else the product's, else the unit's."""
-        order, product_id = job.order if job is not None else None, self.product_of(job)
-        product = self._unit.products.get(product_id) if product_id else None
-        ideal = (order.ideal_cycle_time_s if order else None) or (product.ideal_cycle_time_s if product else None)
+    def ideal_for(self, job: Job | None, product_id: str | None = None) -> tuple[Decimal | None, int]:
+        """(seconds per piece, pieces per cycle): the order's, else the product's, else the machine's own, else the unit's.
+
+        `product_id`: what is made, where a counter says so; an order for another product says nothing of it.
+        """
+        ideal, _, cavities = self._ideal_for(job, product_id)
+        return ideal, cavities
+
+    def _ideal_for(self, job: Job | None, product_id: str | None) -> tuple[Decimal | None, str | None, int]:
+        made = product_id or self.product_of(job)
+        order = job.order if job is not None and (product_id is None or job.order.product_id in (None, product_id)) else None
+        product = self._unit.products.get(made) if made else None
+        ways = (
+            ("order", order.ideal_cycle_time_s if order else None),
+            ("product", product.ideal_cycle_time_s if product else None),
+            ("machine", self.machine_ideal),
+            ("configuration", self._unit.ideal_cycle_time_s),
+        )
+        source, ideal = next(((source, ideal) for source, ideal in ways if ideal), (None, None))
         cavities = (order.pieces_per_cycle if order else None) or (product.pieces_per_cycle if product else None)
-        return ideal or self._unit.ideal_cycle_time_s, cavities or self._unit.pieces_per_cycle
+        return ideal, source, cavities or self._unit.pieces_per_cycle
 
     def set_ideal(self) -> None:
         """Order or product changed: the machine is judged by another ideal time from now on."""
-        self.ideal, self.cavities = self.ideal_for(self._ledger.running)
+        self.ideal, self.ideal_from, self.cavities = self._ideal_for(self._ledger.running, self.counted)
         self.ideal_s = None if self.ideal is None else float(self.ideal)
         self._machine.set_ideal(self.ideal_s, self.cavities)
         # What another product, or the same one at another ideal time, usually takes is learned apart.
-        self._machine.drift.product(f"{self.product_of(self._ledger.running) or ''}|{self.ideal_s or ''}", self._machine.now)
+        self._machine.drift.product(
+            f"{self.counted or self.product_of(self._ledger.running) or ''}|{self.ideal_s or ''}", self._machine.now
+        )
+
+    def count_by_product(self, made: Sequence[tuple[str, Decimal]]) -> None:
+        """The products' own counters moved together: the machine is judged by what these pieces should take."""
+        latest, mixed = max(made, key=lambda share: share[1])[0], len(made) > 1
+        if (latest, mixed) != (self.counted, False) or self._mixed:
+            self.counted, self._mixed = latest, mixed
+            self.set_ideal()
+        due = [(self.ideal_for(self._ledger.running, product_id)[0], pieces) for product_id, pieces in made] if mixed else []
+        if due and all(ideal is not None for ideal, _ in due):
+            worth = sum((ideal * pieces for ideal, pieces in due if ideal is not None), ZERO)
+            self._machine.set_ideal(float(worth / sum(pieces for _, pieces in due)), self.cavities)
 
     def at_quantity(self) -> None:
         job = self._ledger.running
         if job is not None and self._ledger.is_reached:
             self.moved(self._ledger.on_good(job.good, moment(self._machine.now)))
 
-    def moved(self, transitions: Iterable[Transition]) -> None:
+    def moved(self, transitions: Sequence[Transition]) -> None:
         """Job orders changed (also without a change of state): windows begin and end, ideal times change, and everybody is told."""
         now = self._machine.now
         for step in transitions:
@@ -109,8 +144,12 @@ class Orders:
             )  # fmt: skip
             if step.state is JobState.RUNNING and job is not None:
                 self._learner(job).observe(now, ZERO)
+        self._machine.follow_order()
         self.set_ideal()
         self.promise()
+        for job in [self._ledger.get(step.job_order_id) for step in transitions if step.state is JobState.RUNNING]:
+            if job is not None and job is self._ledger.running:
+                self.on_start(job)
 
     # --- time passes ----------------------------------------------------------------------------------------------
 
@@ -229,12 +268,17 @@ class Orders:
 
     def dump(self) -> dict[str, Any]:
         return {
-            "product_id": self.product_id, "learners": {key: learner.dump() for key, learner in self._learners.items()},
+            "product_id": self.product_id, "counted": self.counted,
+            "machine_ideal": None if self.machine_ideal is None else str(self.machine_ideal),
+            "learners": {key: learner.dump() for key, learner in self._learners.items()},
             "untold": sorted(self._untold), "told_at": self._told_at, "promise_at": self._promise_at, "watched": self._watched,
         }  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
         self.product_id = state["product_id"]
+        # Memories of before this version know neither.
+        told = state.get("machine_ideal")
+        self.counted, self.machine_ideal = state.get("counted"), None if told is None else Decimal(told)
         for key, learned in state["learners"].items():
             self._learners[key] = RateLearner(self._unit.calendar)
             self._learners[key].load(learned)

@@ -33,7 +33,6 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
     running = production.ledger.running
     shown = running or next(iter(production.ledger.interrupted), None)
     said, stand = machine.condition, machine.stand
-    ideal, _ = production.orders.ideal_for(running)
     queue = (*production.ledger.queue(), *(j for j in production.ledger.interrupted if j is not shown))
     busy = [j for j in (running, *queue) if j is not None and j.state in (JobState.RUNNING, JobState.ALLOWED_TO_START)]
     free_from = _free_from([j.promise.eta_likely if j.promise else None for j in busy], now)
@@ -61,7 +60,8 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
         stop_reasons=stop_reasons(window, stand.reason if stand else None, standing=stand is not None),
         late_count=window.late if window else Decimal(0),
         without_order=window.without_order if window else Decimal(0),
-        ideal_cycle_time_s=None if ideal is None else float(ideal),
+        ideal_cycle_time_s=production.orders.ideal_s,
+        ideal_from=production.orders.ideal_from,
         quality=tuple(production.inspection.last.values()),
         capacity_free_from=free_from,
         load=day_loads(unit.calendar, moment(now), free_from, waiting=bool(busy)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any
 
 from gateway.domain.counters import Count, CounterReader, Number, number
@@ -15,6 +16,8 @@ from gateway.domain.oee import Window
 from gateway.domain.sample import Input
 
 ZERO = Decimal(0)
+Pace = tuple[float | None, int]
+"""Seconds per piece (None: nobody knows) and pieces per cycle."""
 _LOTS = 200
 
 
@@ -39,19 +42,25 @@ class Counted:
     """The leading counter's first reading."""
     lost: bool
     """The leading counter was read, and bad or no number: nobody knows what is being made."""
+    by_product: tuple[tuple[str, Decimal, Number | None], ...] = ()
+    """Where each product has a counter: which, its pieces, its raw value; only those that made any."""
 
 
 class PieceCounters:
     """All counters of one unit: total (or good, or cycles), reject, rework."""
 
     def __init__(self, counts: Counts) -> None:
-        wanted = {"total": counts.total, "cycles": counts.cycles, "good": counts.good, "reject": counts.reject, "rework": counts.rework}
+        self._products = {f"total/{product_id}": product_id for product_id in counts.by_product}
+        wanted = {f"total/{product_id}": counter for product_id, counter in counts.by_product.items()} | {
+            "total": counts.total, "cycles": counts.cycles, "good": counts.good, "reject": counts.reject, "rework": counts.rework
+        }  # fmt: skip
         self.readers = {role: CounterReader(counter) for role, counter in wanted.items() if counter is not None}
-        self.tags = frozenset(r.tag for r in self.readers.values())
         self.leading = next((role for role in ("total", "cycles", "good") if role in self.readers), None)
+        """The counter that says how many pieces were made; None where each product has its own, or nobody counts."""
+        self._leads = (self.leading,) if self.leading else tuple(self._products)
         self._leader = self.readers[self.leading] if self.leading is not None else None
         self._followers = [reader for role, reader in self.readers.items() if role != self.leading]
-        self._makers = ("good", "reject", "rework") if self.leading == "good" else ("total", "cycles")
+        self._makers = ("good", "reject", "rework") if self.leading == "good" else ("total", "cycles", *self._products)
         self.moved = False
         """Whether the last sample changed an accepted raw value."""
 
@@ -61,8 +70,10 @@ class PieceCounters:
         None: there is more to be said of it, and `read` must.
         """
         leader = self._leader
-        held = None if leader is None else inputs.get(leader.tag)
-        if leader is None or held is None or held.bad:
+        if leader is None:
+            return self._still(inputs, at)
+        held = inputs.get(leader.tag)
+        if held is None or held.bad:
             return None
         weight = pieces_per_cycle if self.leading == "cycles" else 1
         made = leader.usual(held.value, at, seconds_per_piece, pieces_per_cycle, weight)
@@ -81,15 +92,29 @@ class PieceCounters:
         self.moved = made > 0
         return made * weight
 
-    def read(self, inputs: Mapping[str, Input], at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int) -> Counted | None:
-        """None when the sample has no counter at all."""
+    def _still(self, inputs: Mapping[str, Input], at: Instant) -> int | None:
+        """0 when every counter of the sample shows what it showed before."""
+        read = [(reader, held) for reader in self._followers if (held := inputs.get(reader.tag)) is not None]
+        if not read or any(held.bad or reader.usual(held.value, at, None, 1) != 0 for reader, held in read):
+            return None
+        for reader, _ in read:
+            reader.at = at
+        self.moved = False
+        return 0
+
+    def read(
+        self, inputs: Mapping[str, Input], at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int,
+        paces: Mapping[str, Pace] = MappingProxyType({}),
+    ) -> Counted | None:  # fmt: skip
+        """None when the sample has no counter at all. `paces`: of each product that has a counter of its own."""
         before = [reader.raw for reader in self.readers.values()]
-        counted = self._read(inputs, at, seconds_per_piece, pieces_per_cycle)
+        counted = self._read(inputs, at, (seconds_per_piece, pieces_per_cycle), paces)
         self.moved = [reader.raw for reader in self.readers.values()] != before
         return counted
 
-    def _read(self, inputs: Mapping[str, Input], at: Instant, seconds_per_piece: float | None, pieces_per_cycle: int) -> Counted | None:
+    def _read(self, inputs: Mapping[str, Input], at: Instant, pace: Pace, paces: Mapping[str, Pace]) -> Counted | None:
         counts: dict[str, Count] = {}
+        pieces_per_cycle = pace[1]
         lost: set[str] = set()
         for role, reader in self.readers.items():
             held = inputs.get(reader.tag)
@@ -101,14 +126,20 @@ class PieceCounters:
                 lost.add(role)
                 continue
             weight = pieces_per_cycle if role == "cycles" else 1
-            count = reader.read(value, at, seconds_per_piece, pieces_per_cycle, weight)
+            count = reader.read(value, at, *paces.get(self._products.get(role, ""), pace), weight)
             counts[role] = count
-            if role in ("total", "cycles") and count.kind == "reset":
+            if count.kind == "reset" and self._takes_others(role, counts):
                 # A total that starts anew takes the unit's other counters with it (one reset button).
                 for other, follower in self.readers.items():
-                    if other != role:
+                    if other not in counts:
                         follower.rebase()
-        return self._together(counts, pieces_per_cycle, lost=self.leading in lost) if counts or lost else None
+        return self._together(counts, pieces_per_cycle, lost=not lost.isdisjoint(self._leads)) if counts or lost else None
+
+    def _takes_others(self, role: str, counts: Mapping[str, Count]) -> bool:
+        """Of counters by product all must start anew together: one alone is a change of that product."""
+        if role not in self._products:
+            return role in ("total", "cycles")
+        return all(other in counts and counts[other].kind == "reset" for other in self._products)
 
     def _together(self, counts: Mapping[str, Count], pieces_per_cycle: int, *, lost: bool) -> Counted:
         def delta(role: str) -> Decimal:
@@ -121,9 +152,10 @@ class PieceCounters:
         elif self.leading == "cycles":
             produced = delta("cycles") * pieces_per_cycle
         else:
-            produced = delta("total")
-        lead = counts.get(self.leading) if self.leading else None
+            produced = delta("total") + sum(map(delta, self._products), ZERO)
         makers = [counts[role] for role in self._makers if role in counts]
+        leads = [counts[role] for role in self._leads if role in counts]
+        baseline = bool(leads) and all(lead.baseline for lead in leads)
         late = [c for c in (makers if produced else counts.values()) if c.late and c.delta]
         return Counted(
             produced=produced,
@@ -133,9 +165,10 @@ class PieceCounters:
             late=bool(late),
             since=min((c.since for c in late if c.since is not None), default=None),
             gaps=tuple((self.readers[role].tag, c) for role, c in counts.items() if c.kind or c.undone),
-            seen=any(c.delta is not None for c in makers) or (lead is not None and lead.baseline),
-            baseline=lead is not None and lead.baseline,
+            seen=any(c.delta is not None for c in makers) or baseline,
+            baseline=baseline,
             lost=lost,
+            by_product=tuple((name, delta(role), self.readers[role].raw) for role, name in self._products.items() if delta(role)),
         )
 
     @property
@@ -211,6 +244,22 @@ class PieceLots:
             del self._lots[:-_LOTS]
         last.good += good
         last.scrap += scrap
+
+    def mark_behind(self, what: str, quantity: Decimal, delay: int) -> list[Mark]:
+        """Good pieces become `what`, the latest of those that `delay` more were made after; of a machine that has not made so many since
+        anybody counted, the oldest."""
+        marks: list[Mark] = []
+        passing = Decimal(delay)
+        for lot in reversed(self._lots):
+            made = lot.good + lot.scrap + lot.rework
+            passed = min(made, passing)
+            passing -= passed
+            marks += self._take("good", min(quantity - sum((m.quantity for m in marks), ZERO), made - passed), [lot])
+        rest = quantity - sum((mark.quantity for mark in marks), ZERO)
+        marks += self._take("good", rest, self._lots) if rest else []
+        for mark in marks:
+            setattr(mark.lot, what, getattr(mark.lot, what) + mark.quantity)
+        return marks
 
     def mark(self, what: str, quantity: Decimal, job: str | None = None, *, prefer: Collection[str] = ()) -> list[Mark]:
         """Good pieces of the latest lots (of `job` alone when given) become `what`; a negative quantity makes such pieces good again.

@@ -60,6 +60,11 @@ _TABLE = (
     ),
     # Facts: what cannot be booked.
     ProblemCode("no_stop_at", _UNABLE_TO_ACCEPT, Text("Aucun arrêt n'était en cours à cet instant.", "No stop was going on at that time.")),
+    ProblemCode(
+        "state_is_read",
+        _UNABLE_TO_ACCEPT,
+        Text("L'état de ce poste vient de la machine.", "The state of this work unit comes from the machine."),
+    ),
     ProblemCode("unknown_lot", _UNABLE_TO_ACCEPT, Text("Ce lot n'est pas connu sur ce poste.", "This lot is not known on this work unit.")),
     ProblemCode(
         "lot_already_loaded",
@@ -119,6 +124,7 @@ _TABLE = (
     ProblemCode(
         "unknown_reason", _INVALID_REQUEST, Text("Ce motif n'est pas dans la configuration.", "This reason is not in the configuration.")
     ),
+    ProblemCode("unknown_state", _INVALID_REQUEST, Text("Cet état n'existe pas.", "There is no such state.")),
     ProblemCode("unknown_unit", _INVALID_REQUEST, Text("Cette unité ne convient pas ici.", "This unit does not fit here.")),
     ProblemCode(
         "quantity_invalid",

@@ -7,7 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from gateway.domain.equipment import WorkUnit
+from gateway.domain.counters import Number, number
+from gateway.domain.equipment import IdealTag, WorkUnit
 from gateway.domain.events import Event, Quantity, QuantityCounted
 from gateway.domain.findings import CounterFindings
 from gateway.domain.inspection import Inspection
@@ -16,8 +17,9 @@ from gateway.domain.job import Job, load_job
 from gateway.domain.ledger import Ledger
 from gateway.domain.machine import MachineTime
 from gateway.domain.material_use import MaterialUse
+from gateway.domain.order_change import OrderChange
 from gateway.domain.orders import ZERO, Orders
-from gateway.domain.pieces import Counted, Fresh, Mark, Orphan, PieceCounters, PieceLots
+from gateway.domain.pieces import Counted, Fresh, Mark, Orphan, Pace, PieceCounters, PieceLots
 from gateway.domain.sample import Input
 from gateway.domain.signals import Signals
 from gateway.domain.state import code_of
@@ -41,7 +43,14 @@ class Production:
         self.inspection = Inspection(unit, machine, self.ledger, emit)
         self.orders = Orders(unit, machine, self.ledger, self.material, emit)
         self.counters = PieceCounters(unit.counts)
+        self._change = OrderChange()
+        leader = self.counters.readers.get(self.counters.leading or "")
+        self._order_tag = leader.tag if leader is not None and leader.per_order else None
+        if self._order_tag is not None:
+            self.orders.on_start = self._order_started
         self._rejects_counted = unit.counts.reject is not None
+        delayed = {"scrap": unit.counts.reject, "rework": unit.counts.rework}
+        self._delays = {what: counter.delay_pieces for what, counter in delayed.items() if counter is not None}
         self._findings = CounterFindings(unit.name, signals, emit)
         self._lots = PieceLots()
         self._recipes = {code_of(p.recipe): p.product_id for p in unit.products.values() if p.recipe is not None}
@@ -56,13 +65,18 @@ class Production:
         """The inputs of one sample, counters first, then measurements; whether product or counters had news."""
         tag = self._unit.product_tag
         news = tag is not None and tag in inputs and self._take_product(inputs[tag])
+        speed = self._unit.ideal_tag
+        if speed is not None and speed.tag in inputs:
+            news |= self._take_ideal(inputs[speed.tag], speed)
         now, orders = self._machine.now, self.orders
+        if self._change.since is not None and self._change.overdue(now):
+            self._give_back()
         made = self.counters.usual(inputs, now, orders.ideal_s, orders.cavities)
         if made is not None:
             self._go_on(made)
             news |= made > 0
         else:
-            counted = self.counters.read(inputs, now, orders.ideal_s, orders.cavities)
+            counted = self.counters.read(inputs, now, orders.ideal_s, orders.cavities, self._paces())
             if counted is not None:
                 self.settle()
                 self._count(counted)
@@ -80,9 +94,53 @@ class Production:
         self.orders.set_ideal()
         return True
 
+    def _take_ideal(self, held: Input, speed: IdealTag) -> bool:
+        """The machine's own ideal time, if it is one: none of 0, of a bad reading or of text."""
+        told = None if held.bad else number(held.value)
+        usable = told is not None and told > 0
+        ideal = None if told is None or not usable else 60 / Decimal(told) if speed.per_minute else Decimal(told)
+        if not held.bad:
+            self._findings.ideal(speed.tag, held.value, self._machine.now, usable=usable)
+        if ideal == self.orders.machine_ideal:
+            return False
+        self.settle()
+        self.orders.machine_ideal = ideal
+        self.orders.set_ideal()
+        return True
+
+    def _paces(self) -> Mapping[str, Pace]:
+        """What each product with a counter of its own should take."""
+        job = self.ledger.running
+        ideals = {product_id: self.orders.ideal_for(job, product_id) for product_id in self._unit.counts.by_product}
+        return {product_id: (None if ideal is None else float(ideal), cavities) for product_id, (ideal, cavities) in ideals.items()}
+
+    def _owner(self, product_id: str | None) -> Job | None:
+        """The running order, if a piece that is counted now is one of its own."""
+        job = self.ledger.running
+        if job is None or self._change.since is not None:
+            return None
+        return job if product_id is None or job.order.product_id in (None, product_id) else None
+
+    def _order_started(self, job: Job) -> None:
+        waiting = self._change.started(self.counters.leading_raw)
+        if waiting is not None:
+            self.settle()
+            self.reassign(job, waiting, self._machine.now + 1)
+
+    def _give_back(self) -> None:
+        """Pieces that waited for a next order that did not come belong to the one that still runs."""
+        job, waited = self.ledger.running, self._change.since
+        if job is None or waited is None:
+            return
+        self._change.give_up()
+        self.settle()
+        self.reassign(job, waited, self._machine.now + 1)
+        self._findings.no_next_order(self._order_tag or "", job.job_order_id, self._machine.now)
+
     def _go_on(self, made: int) -> None:
         """The usual sample: `made` good pieces of what is running. They wait in `_fresh` until somebody looks at windows or lots."""
-        machine, job = self._machine, self.ledger.running
+        machine = self._machine
+        job = self.ledger.running if self._change.since is None else None
         now, still_since = machine.now, machine.still_since() if made else None
         while_stopped = still_since is not None and still_since < self._read_at
         machine.piece(made, judge=True)
@@ -121,10 +179,15 @@ class Production:
 
     def _count(self, counted: Counted) -> None:
         machine = self._machine
-        now, job, still_since = machine.now, self.ledger.running, machine.still_since()
+        now, still_since = machine.now, machine.still_since()
         for tag, count in counted.gaps:
             reader = next(r for r in self.counters.readers.values() if r.tag == tag)
-            self._findings.gap(tag, count, reader.suspect if count.kind == "glitch" else reader.raw, now, machine.job)
+            shown = reader.suspect if count.kind == "glitch" else reader.raw
+            self._findings.gap(tag, count, shown, now, machine.job, expected=reader.per_order)
+            if count.kind == "reset" and tag == self._order_tag:
+                self._change.reset(now, running=machine.job is not None)
+        if counted.by_product:
+            self.orders.count_by_product([(product_id, pieces) for product_id, pieces, _ in counted.by_product])
         # A glitch, its confirmation or a reset leaves open what was made in between, so that gap is not judged.
         bad_gap = any(count.kind in ("glitch", "level", "reset") or count.undone for _, count in counted.gaps)
         while_stopped = counted.produced > 0 and still_since is not None and still_since < self._read_at
@@ -138,24 +201,31 @@ class Production:
         if self._rejects_counted and (counted.produced or counted.scrap) and not counted.late:
             machine.drift.pieces(now, int(counted.produced), int(counted.scrap))
         if counted.produced or counted.scrap or counted.rework:
-            self._book(counted, job, while_stopped=while_stopped)
+            self._book(counted, while_stopped=while_stopped)
 
-    def _book(self, counted: Counted, job: Job | None, *, while_stopped: bool) -> None:
-        """New pieces of `job` (all good at first), then marks on the latest pieces not yet rejected."""
-        job_id, produced = job.job_order_id if job else None, counted.produced
-        if produced:
-            self._make(job_id, job, produced, self._machine.now, late=counted.late)
+    def _book(self, counted: Counted, *, while_stopped: bool) -> None:
+        """New pieces (all good at first), then marks on the pieces that rejects and rework belong to."""
+        shares = [
+            (self._owner(product_id), product_id, pieces, raw)
+            for product_id, pieces, raw in counted.by_product or ((None, counted.produced, counted.counter),)
+        ]
+        for job, product_id, pieces, _ in shares:
+            if pieces:
+                self._make(job, pieces, self._machine.now, late=counted.late, product_id=product_id)
         marked = self._mark_all(counted)
-        mine = marked.pop(job_id, {})
-        if produced or mine:
-            self._tell(job_id, produced, mine, counted=counted, while_stopped=while_stopped)
+        for job, product_id, pieces, raw in shares:
+            job_id = job.job_order_id if job else None
+            mine = marked.pop(job_id, {})
+            if pieces or mine:
+                self._tell(job_id, pieces, mine, counted=counted, counter=raw, product_id=product_id, while_stopped=while_stopped)
         for other, marks in marked.items():
-            self._tell(other, ZERO, marks, counted=counted)
+            self._tell(other, ZERO, marks, counted=counted, counter=counted.counter)
         self.orders.at_quantity()
 
-    def _make(self, job_id: str | None, job: Job | None, produced: Decimal, at: Instant, *, late: bool) -> None:
+    def _make(self, job: Job | None, produced: Decimal, at: Instant, *, late: bool, product_id: str | None = None) -> None:
+        job_id = job.job_order_id if job else None
         windows = self._machine.windows.at(at, job_id)
-        ideal, _ = self.orders.ideal_for(job)
+        ideal, _ = self.orders.ideal_for(job, product_id)
         add_pieces(windows, produced, ideal, late=late, ordered=job is not None)
         self._machine.windows.changed(windows)
         self._lots.add(tuple(w.key for w in windows), job_id, ideal, produced)
@@ -177,7 +247,7 @@ class Production:
     def _mark_all(self, counted: Counted) -> _Marked:
         marked: _Marked = {}
         for what, quantity in (("scrap", counted.scrap), ("rework", counted.rework)):
-            found = self._mark(what, self._lots.mark(what, quantity)) if quantity else {}
+            found = self._mark(what, self._marks_of(what, quantity)) if quantity else {}
             for job_id, taken in found.items():
                 marked.setdefault(job_id, {})[what] = taken
             missing = quantity - sum(found.values(), ZERO)
@@ -185,6 +255,10 @@ class Production:
                 # Good never falls below 0.
                 self._findings.disagree(missing, self._machine.now)
         return marked
+
+    def _marks_of(self, what: str, quantity: Decimal) -> list[Mark]:
+        delay = self._delays.get(what, 0)
+        return self._lots.mark_behind(what, quantity, delay) if delay else self._lots.mark(what, quantity)
 
     def _mark(self, what: str, marks: Iterable[Mark]) -> dict[str | None, Decimal]:
         """The marked quantities by job, booked to the windows in which the pieces were made."""
@@ -215,7 +289,7 @@ class Production:
         """Pieces that a person counted; negative quantities take back an earlier declaration."""
         for what, quantity in (("good", good), ("scrap", scrap)):
             if quantity > 0:
-                self._make(job.job_order_id, job, quantity, at, late=False)
+                self._make(job, quantity, at, late=False)
                 if what == "scrap":
                     self._mark(what, self._lots.mark(what, quantity, job.job_order_id, prefer=self._windows_at(at, job)))
             elif quantity < 0:
@@ -273,7 +347,7 @@ class Production:
 
     def _tell(
         self, job_id: str | None, produced: Decimal, marked: Mapping[str, Decimal], *, counted: Counted | None = None,
-        while_stopped: bool = False, reassigned: bool = False,
+        counter: Number | None = None, product_id: str | None = None, while_stopped: bool = False, reassigned: bool = False,
     ) -> None:  # fmt: skip
         scrap, rework = marked.get("scrap", ZERO), marked.get("rework", ZERO)
         good = produced - scrap - rework
@@ -281,8 +355,9 @@ class Production:
         self._emit(
             QuantityCounted(
                 work_unit=self._unit.name, at=moment(self._machine.now), job_order_id=job_id, produced=produced, good=good, scrap=scrap,
-                rework=rework, counter=counted.counter if counted else None, late=counted is not None and counted.late,
+                rework=rework, counter=counter, late=counted is not None and counted.late,
                 since=None if since is None else moment(since), while_stopped=while_stopped, reassigned=reassigned,
+                product_id=product_id,
             )
         )  # fmt: skip
         job = self.ledger.get(job_id) if job_id else None
@@ -306,6 +381,7 @@ class Production:
         return {
             "counters": self.counters.dump(), "lots": self._lots.dump(), "material": self.material.dump(),
             "inspection": self.inspection.dump(), "orders": self.orders.dump(), "read_at": self._read_at,
+            "order_change": self._change.dump(),
         }  # fmt: skip
 
     def load(self, state: dict[str, Any], jobs: Iterable[dict[str, Any]], orphans: Iterable[dict[str, Any]]) -> None:
@@ -316,4 +392,5 @@ class Production:
         self.material.load(state["material"])
         self.inspection.load(state["inspection"])
         self._read_at = state["read_at"]
+        self._change.load(state.get("order_change", [None, False]))
         self.orders.load(state["orders"])

@@ -19,6 +19,7 @@ from gateway.domain.equipment import (
     StateFromCodes,
     StateFromCounts,
     StateFromMachinery,
+    StateFromOrder,
     StateFromPackML,
     StateSource,
 )
@@ -154,7 +155,7 @@ class StateReader:
             return _from_packml(source, inputs)
         if isinstance(source, StateFromMachinery):
             return _from_machinery(source, inputs)
-        raise TypeError("a unit whose state comes from counts has no state inputs")
+        raise TypeError("a unit whose state comes from counts or from its order has no state inputs")
 
     def _from_bits(self, source: StateFromBits, inputs: Mapping[str, Input]) -> Condition:
         running = _bit(source.running, inputs)
@@ -195,7 +196,7 @@ class StateReader:
 
 
 def _tags(source: StateSource) -> list[str]:
-    if isinstance(source, StateFromCounts):
+    if isinstance(source, StateFromCounts | StateFromOrder):
         return []
     if isinstance(source, StateFromBits):
         signals = (source.running, source.setup, source.starved, source.blocked, source.planned)

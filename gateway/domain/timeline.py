@@ -60,6 +60,13 @@ class Timeline:
         self.stretches = pieces
         self._changed.update({s.start: s for s in pieces if s.start <= new.end and s.end >= new.start})
 
+    def cut(self, at: Instant) -> None:
+        """What was drawn from `at` on is drawn anew."""
+        for stretch in [s for s in self.stretches if s.end > at]:
+            stretch.end = max(stretch.start, at)
+            self._changed[stretch.start] = stretch
+        self.stretches = [s for s in self.stretches if s.end > s.start]
+
     def take_changed(self) -> list[Stretch]:
         """New or changed since the call before."""
         changed = list(self._changed.values())

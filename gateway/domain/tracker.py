@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.domain.drift_watch import DriftWatch
-from gateway.domain.equipment import StateFromCounts, WorkUnit
+from gateway.domain.equipment import StateFromCounts, StateFromOrder, WorkUnit
 from gateway.domain.events import Event, Text
 from gateway.domain.facts import Facts
 from gateway.domain.instants import Instant, instant, moment
@@ -20,6 +20,7 @@ from gateway.domain.job_tag import JobTag
 from gateway.domain.kpi import kpi_line
 from gateway.domain.machine import MachineTime
 from gateway.domain.machine_by_gap import MachineByGap
+from gateway.domain.machine_by_order import MachineByOrder
 from gateway.domain.oee import dump_window
 from gateway.domain.outlook import pending_windows
 from gateway.domain.picture import unit_view
@@ -60,12 +61,12 @@ class Tracker:
         self._events: list[Event] = []
         self.signals = Signals(unit.name, self._events.append)
         self.drift = DriftWatch(self.signals, unit.time_zone)
-        by_gap = isinstance(unit.state, StateFromCounts)
-        self.machine: MachineTime = (MachineByGap if by_gap else MachineTime)(unit, self._events.append, self.drift)
+        kind = {StateFromCounts: MachineByGap, StateFromOrder: MachineByOrder}.get(type(unit.state), MachineTime)
+        self.machine: MachineTime = kind(unit, self._events.append, self.drift)
         self.production = Production(unit, self.machine, self.signals, self._events.append)
         self._facts = Facts(self.machine, self.production)
         self._job_tag = None if unit.job_tag is None else JobTag(unit, self.machine, self.production, self.signals)
-        self._reader = None if by_gap else StateReader(unit.state, unit.reasons)
+        self._reader = StateReader(unit.state, unit.reasons) if kind is MachineTime else None
         self._inputs: dict[str, Input] = {}
         self._said: Condition | None = None
         """What the state's inputs say as they are now; None: they must be read again."""

@@ -138,6 +138,8 @@ class UnitView:
     without_order: Decimal
     """Pieces of this shift counted against no order."""
     ideal_cycle_time_s: float | None
+    ideal_from: str | None
+    """Who says so: order, product, machine or configuration."""
     quality: tuple[LastQuality, ...]
     capacity_free_from: datetime | None
     """When the running and queued jobs are done at the present rate."""

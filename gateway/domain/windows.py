@@ -30,6 +30,8 @@ class WindowBook:
         self.closed: list[Window] = []
         self.revised: dict[str, Window] = {}
         self._announced: dict[str, Window] = {}
+        self._told: dict[str, Window] = {}
+        """Closed windows as they were told last."""
         self._closed_end: Instant = 0
         self.boundary: Instant = 0
         """The next instant at which an hour or a shift ends or a shift begins."""
@@ -144,8 +146,9 @@ class WindowBook:
                         window.slow += high - low
                         self.changed([window])
 
-    def settle(self, at: Instant) -> list[Window]:
-        """Windows that can close now that all time before `at` is decided, oldest end first; then the revised ones."""
+    def settle(self, at: Instant) -> list[tuple[Window, Window | None]]:
+        """Windows that can close now that all time before `at` is decided, oldest end first; then the revised ones, each with what it
+        was before. What was taken back and booked again alike is no revision."""
         if not self.closing and not self.revised:
             return []
         done = [w for w in self.closing if (w.end or 0) <= at]
@@ -154,16 +157,20 @@ class WindowBook:
         self.closing = [w for w in self.closing if (w.end or 0) > at]
         for window in done:
             window.closed = True
-        revised = sorted(self.revised.values(), key=_by_end)
-        for window in revised:
-            window.revision += 1
+        revised = [(w, before) for w in sorted(self.revised.values(), key=_by_end) if (before := self._told.get(w.key)) != w]
         self.revised.clear()
-        self._announced.update({w.key: w for w in done + revised})
-        self.closed = [w for w in self.closed if (w.end or 0) > at - KEEP]
-        done.sort(key=_by_end)
-        self.closed.extend(done)
-        self._closed_end = max((w.end or 0 for w in self.closed), default=0)
-        return done + revised
+        for window, _ in revised:
+            window.revision += 1
+        told = done + [window for window, _ in revised]
+        self._announced.update({w.key: w for w in told})
+        self._told.update({w.key: w.copy() for w in told})
+        if done:
+            self.closed = [w for w in self.closed if (w.end or 0) > at - KEEP]
+            done.sort(key=_by_end)
+            self.closed.extend(done)
+            self._closed_end = max((w.end or 0 for w in self.closed), default=0)
+            self._told = {w.key: self._told[w.key] for w in self.closed}
+        return [*((window, None) for window in done), *revised]
 
     def take_changed(self) -> list[Window]:
         """Closed windows that are new or revised since the call before."""
@@ -183,6 +190,7 @@ class WindowBook:
         self.open = {k: load_window(w) for k, w in state["open"].items()}
         self.closing = [load_window(w) for w in state["closing"]]
         self.closed = sorted((load_window(w) for w in closed), key=_by_end)
+        self._told = {w.key: w.copy() for w in self.closed}
         self._closed_end = max((w.end or 0 for w in self.closed), default=0)
         self.boundary = state["boundary"]
 

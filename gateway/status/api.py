@@ -39,7 +39,8 @@ def unit_body(board: Board, unit: UnitStatus) -> Payload:
         "area": unit.area, "work_center": unit.work_center, "device": unit.device,
         "shift": {"from": view.shift_from, "to": view.shift_to},
         "kpi": dict(view.windows), "job": job_payload(view.job) if view.job else None, "queue_count": len(view.queue),
-        "without_order": view.without_order, "ideal_cycle_time_s": view.ideal_cycle_time_s, "free_from": view.capacity_free_from,
+        "without_order": view.without_order, "ideal_cycle_time_s": view.ideal_cycle_time_s,
+        "ideal_from": view.ideal_from, "free_from": view.capacity_free_from,
     }  # fmt: skip
 
 

@@ -78,6 +78,13 @@ class ExplainStop(FactMessage):
     reason: Id
 
 
+class DeclareState(FactMessage):
+    """The state of a manual post from `at` on: a state of the configuration's words, or a stop reason."""
+
+    command: Literal["DeclareState"]
+    state: Id
+
+
 class DeclareProduction(FactMessage):
     """Pieces made; a negative quantity corrects an earlier declaration."""
 
@@ -149,6 +156,7 @@ class Reassign(FactMessage):
 
 FACTS: dict[FactVerb, type[FactMessage]] = {
     FactVerb.EXPLAIN_STOP: ExplainStop,
+    FactVerb.DECLARE_STATE: DeclareState,
     FactVerb.DECLARE_PRODUCTION: DeclareProduction,
     FactVerb.DECLARE_SCRAP: DeclareScrap,
     FactVerb.DECLARE_REWORK: DeclareRework,

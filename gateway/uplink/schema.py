@@ -102,6 +102,11 @@ def _kpi_window() -> dict[str, Any]:
             },
             "degraded": {"type": "boolean"},
             "revision": {"type": "integer", "minimum": 0},
+            "changed": {
+                "description": "of a revision: each number that changed, [old, new]",
+                "type": "object",
+                "additionalProperties": {"type": "array", "items": {"type": ["number", "boolean", "null"]}},
+            },
         },
         "required": ["work_unit", "window", *KPI_NUMBERS, "degraded", "revision"],
     }

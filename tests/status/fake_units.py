@@ -181,6 +181,7 @@ def press(**changes: Any) -> UnitView:
         late_count=Decimal(262),
         without_order=Decimal(0),
         ideal_cycle_time_s=2.4,
+        ideal_from="order",
         quality=(
             LastQuality(
                 "bore_diameter",

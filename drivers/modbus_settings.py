@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from drivers.modbus_address import Address, parse_address, parse_range
 from drivers.modbus_codec import BIT_TABLES, MAX_BITS, MAX_GAP, MAX_REGISTERS, MAX_WRITTEN_REGISTERS, Limits, Point
-from drivers.settings import COUNTER_TYPES, DeviceSettings, Duration, FieldError, Name, TagSettings
+from drivers.settings import COUNTER_TYPES, DeviceSettings, Duration, FieldError, Name, TagSettings, picked_bits
 
 Register = Field(default=None, ge=0, le=65535)
 
@@ -57,12 +57,7 @@ class ModbusTag(TagSettings):
     @property
     def bit_range(self) -> tuple[int, int] | None:
         """(lowest bit, count); None: the whole value."""
-        if self.bit is not None:
-            return self.bit, 1
-        if self.bits is None:
-            return None
-        low, high = sorted(int(end) for end in self.bits.split("-"))
-        return low, high - low + 1
+        return picked_bits(self.bit, self.bits)
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:

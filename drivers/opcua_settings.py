@@ -11,7 +11,18 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, model_validator
 
 from drivers.opcua_paths import parse_path
-from drivers.settings import COUNTER_TYPES, DeviceSettings, FieldError, FilePath, IntegerType, Name, Secret, Settings, TagSettings
+from drivers.settings import (
+    COUNTER_TYPES,
+    DeviceSettings,
+    FieldError,
+    FilePath,
+    IntegerType,
+    Name,
+    Secret,
+    Settings,
+    TagSettings,
+    picked_bits,
+)
 
 NODE_PATTERN = re.compile(r"(?:nsu=(?P<uri>[^;]+);|ns=(?P<index>\d{1,5});)?(?P<id>i=\d{1,10}|s=.+|g=[0-9A-Fa-f-]{36}|b=[A-Za-z0-9+/=]+)")
 """A node id as written in a configuration: OPC 10000-6, 5.1.12, with the namespace by URI or by index."""
@@ -83,12 +94,7 @@ class OpcUaTag(TagSettings):
     @property
     def bit_range(self) -> tuple[int, int] | None:
         """(lowest bit, count); None: the whole value."""
-        if self.bit is not None:
-            return self.bit, 1
-        if self.bits is None:
-            return None
-        low, high = sorted(int(end) for end in self.bits.split("-"))
-        return low, high - low + 1
+        return picked_bits(self.bit, self.bits)
 
     @model_validator(mode="after")
     def _check_parts(self) -> Self:

@@ -177,3 +177,13 @@ class TagSettings(Settings):
         if self.valid is not None and self.valid[0] > self.valid[1]:
             raise FieldError("the lowest valid value is above the highest one; exchange them", "valid")
         return self
+
+
+def picked_bits(bit: int | None, bits: str | None) -> tuple[int, int] | None:
+    """(lowest bit, count) of `bit: 4` or `bits: 4-7`; None: the whole value."""
+    if bit is not None:
+        return bit, 1
+    if bits is None:
+        return None
+    low, high = sorted(int(end) for end in bits.split("-"))
+    return low, high - low + 1

@@ -200,6 +200,7 @@ class DispatchSettings(Section):
         default="manual", description="at_quantity ends a job when its good pieces reach the quantity."
     )
     next: Literal["manual", "auto"] = Field(default="manual", description="auto starts the first of the queue when a job ends.")
+    changeover: Duration = Field(default=0.0, description="Time that promised dates add between two orders of different products.")
 
 
 class JobTagSettings(Section):

@@ -72,7 +72,7 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         oee=OeeRules(unit.oee.micro_stop_bucket, unit.oee.no_order_bucket),
         materials=_materials(unit, draft),
         quality=_quality(unit, draft),
-        dispatch=Dispatch(unit.dispatch.end, unit.dispatch.next),
+        dispatch=Dispatch(unit.dispatch.end, unit.dispatch.next, unit.dispatch.changeover),
         release=_release(unit.release),
         cost=None if unit.cost is None else Cost(unit.cost.currency, unit.cost.per_hour, unit.cost.per_piece),
         calendar=calendar.build(gateway.time_zone),

@@ -183,6 +183,8 @@ class Dispatch:
     """manual or at_quantity."""
     next: str = "manual"
     """manual or auto."""
+    changeover_s: float = 0.0
+    """Required time between two orders of different products."""
 
 
 @dataclass(frozen=True)

@@ -74,16 +74,8 @@ class Job:
 
     @property
     def dispatch_key(self) -> tuple[float, float, float, int]:
-        """Sorts a queue: the customer's priority, else the order's, then delivery_to, end_time, arrival; none last."""
-        order, customer = self.order, self.order.customer
-        priority = customer.priority if customer is not None and customer.priority is not None else order.priority
-        due = customer.delivery_to if customer is not None else None
-        return (
-            _FAR if priority is None else (priority if order.lowest_first else -priority),
-            _FAR if due is None else due.timestamp(),
-            _FAR if order.end_time is None else order.end_time.timestamp(),
-            self.arrival,
-        )
+        """Sorts a queue, see `dispatch_key`."""
+        return dispatch_key(self.order, self.arrival)
 
     @property
     def order_row(self) -> dict[str, Any]:
@@ -119,6 +111,19 @@ class Job:
             verdict=promise.verdict.value if promise else PromiseVerdict.UNKNOWN.value,
             basis=promise.basis if promise else "",
         )
+
+
+def dispatch_key(order: JobOrder, arrival: int) -> tuple[float, float, float, int]:
+    """Sorts a queue: the customer's priority, else the order's, then delivery_to, end_time, arrival; none last."""
+    customer = order.customer
+    priority = customer.priority if customer is not None and customer.priority is not None else order.priority
+    due = customer.delivery_to if customer is not None else None
+    return (
+        _FAR if priority is None else (priority if order.lowest_first else -priority),
+        _FAR if due is None else due.timestamp(),
+        _FAR if order.end_time is None else order.end_time.timestamp(),
+        arrival,
+    )
 
 
 _OWN_FIELDS = tuple(f.name for f in fields(Job) if f.init and f.name not in ("order", "materials", "keeper"))

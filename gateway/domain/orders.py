@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+<<<<<<< /tmp/N/tree/gateway/domain/orders.py
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+=======
 from collections.abc import Callable, Sequence
+>>>>>>> /tmp/N/n
 from decimal import Decimal
 from typing import Any
 
@@ -11,13 +16,14 @@ from gateway.domain.events import Event, JobChanged, JobProgress, PromiseChanged
 from gateway.domain.handover import NO_ROUTE, Route
 from gateway.domain.instants import SECOND, Instant, moment
 from gateway.domain.job import Job
-from gateway.domain.job_order import JobState
+from gateway.domain.job_order import JobOrder, JobState
 from gateway.domain.ledger import Ledger, Transition
 from gateway.domain.machine import MachineTime
 from gateway.domain.material_use import MaterialUse
 from gateway.domain.oee import Category, Window
 from gateway.domain.outlook import pending_windows
-from gateway.domain.promise import Promise, PromiseVerdict, RateLearner, Work, estimate_queue
+from gateway.domain.promise import Promise, PromiseVerdict, RateLearner, Work, workload
+from gateway.domain.whatif import Queue, free_from
 
 ZERO = Decimal(0)
 PROGRESS_EVERY = 10 * SECOND
@@ -60,6 +66,8 @@ class Orders:
         self.on_start: Callable[[Job], None] = lambda job: None
         self._told_at: Instant = 0
         self._promise_at: Instant = 0
+        self.free: Instant | None = None
+        """When all that runs, waits and is stored here is likely done, as of the last promise; None when nobody can say."""
         self._watched = False
         """Whether there is a date that moves with time, or a verdict that must still show whether it lasts."""
         self.set_ideal()
@@ -232,23 +240,57 @@ class Orders:
     def _work(self, job: Job) -> Work:
         ideal, _ = self.ideal_for(job)
         known = self._learners.get(job.order.product_id or job.job_order_id)
-        return Work(job.order, job.remaining, known.rate if known else None, None if ideal is None else float(ideal), self.route(job))
+        ideal_s = None if ideal is None else float(ideal)
+        return Work(job.order, job.remaining, known.rate if known else None, ideal_s, self.route(job), job.arrival)
+
+    def new_order(self, order: JobOrder) -> tuple[Work, bool]:
+        """The work of an order that nobody has placed yet, and whether its product was ever made, planned or ordered here."""
+        product = order.product_id or ""
+        known = self._learners.get(product)
+        configured = self._unit.products.get(product)
+        ordered = next((job for job in self._open() if job.order.product_id == product), None)
+        ideal_s = order.ideal_cycle_time_s or (ordered and ordered.order.ideal_cycle_time_s)
+        ideal_s = ideal_s or (configured and configured.ideal_cycle_time_s) or self._unit.ideal_cycle_time_s
+        here = known is not None or ordered is not None or (configured is not None and configured.ideal_cycle_time_s is not None)
+        return Work(order, order.quantity, known.rate if known else None, None if ideal_s is None else float(ideal_s)), here
+
+    def queue(self) -> Queue:
+        """As it stands now. It only reads, and shares nothing that changes with what goes on here but the calendar."""
+        running = self._ledger.running
+        return Queue(
+            self._machine.now, self._work(running) if running else None, [self._work(j) for j in self._released()], self._unit.calendar,
+            changeover_s=self._unit.dispatch.changeover_s, later=self._later(),
+        )  # fmt: skip
+
+    def _open(self) -> Iterator[Job]:
+        running = self._ledger.running
+        yield from ([running] if running else [])
+        yield from (*self._ledger.queue(), *self._ledger.interrupted)
+
+    def _released(self) -> list[Job]:
+        return [job for job in self._ledger.queue() if job.state is JobState.ALLOWED_TO_START]
+
+    def _later(self) -> list[Work]:
+        """What is stored or interrupted: no date is promised for it, but it will take its time. What nobody can estimate is left out."""
+        works = [self._work(job) for job in (*self._ledger.interrupted, *self._ledger.queue()) if job.state in _NO_DATE]
+        return [replace(work, route=NO_ROUTE) for work in works if workload(work)[0] is not None]
 
     def promise(self) -> None:
         """Estimate the running job and the released queue behind it; a change of verdict that lasts is told."""
         now = self._machine.now
         self._promise_at = now
-        running, queue = self._ledger.running, self._ledger.queue()
-        jobs = ([running] if running else []) + [j for j in queue if j.state is JobState.ALLOWED_TO_START]
+        running = self._ledger.running
         if running is not None:
             self._learner(running).observe(now, ZERO)
-        promises = estimate_queue(now, [self._work(j) for j in jobs], self._unit.calendar)
+        jobs = ([running] if running else []) + self._released()
+        promises = self.queue().promises()
+        self.free = free_from(now, promises)
         # A date given earlier does not hold for a job that was taken out of the queue since.
-        waiting = [j for j in (*self._ledger.interrupted, *queue) if j.state in _NO_DATE and j.promise is not None]
-        dated = [*zip(jobs, promises, strict=True), *((j, _NO_DATE[j.state]) for j in waiting)]
+        waiting = [j for j in (*self._ledger.interrupted, *self._ledger.queue()) if j.state in _NO_DATE and j.promise is not None]
+        dated = [*zip(jobs, promises[: len(jobs)], strict=True), *((j, _NO_DATE[j.state]) for j in waiting)]
         for job, promise in dated:
             self._give(job, promise, now)
-        self._watched = bool(jobs) or any(job.keeper.pending for job in waiting)
+        self._watched = bool(promises) or any(job.keeper.pending for job in waiting)
 
     def _give(self, job: Job, promise: Promise, now: Instant) -> None:
         changed = job.promise != promise
@@ -272,6 +314,7 @@ class Orders:
             "machine_ideal": None if self.machine_ideal is None else str(self.machine_ideal),
             "learners": {key: learner.dump() for key, learner in self._learners.items()},
             "untold": sorted(self._untold), "told_at": self._told_at, "promise_at": self._promise_at, "watched": self._watched,
+            "free": self.free,
         }  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
@@ -284,4 +327,6 @@ class Orders:
             self._learners[key].load(learned)
         self._untold = set(state["untold"])
         self._told_at, self._promise_at, self._watched = state["told_at"], state["promise_at"], state["watched"]
+        # Snapshots of gateways before it was remembered do not say.
+        self.free = state.get("free")
         self.set_ideal()

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
 from decimal import Decimal
 
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.instants import SECOND, Instant, moment
-from gateway.domain.job_order import JobState
 from gateway.domain.kpi import kpi_line
 from gateway.domain.load import day_loads
 from gateway.domain.machine import MachineTime
@@ -34,8 +32,9 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
     shown = running or next(iter(production.ledger.interrupted), None)
     said, stand = machine.condition, machine.stand
     queue = (*production.ledger.queue(), *(j for j in production.ledger.interrupted if j is not shown))
-    busy = [j for j in (running, *queue) if j is not None and j.state in (JobState.RUNNING, JobState.ALLOWED_TO_START)]
-    free_from = _free_from([j.promise.eta_likely if j.promise else None for j in busy], now)
+    busy = shown is not None or bool(queue)
+    free = production.orders.free if busy else now
+    free_from = None if free is None else moment(max(free, now))
     window = shift or next((w for w in pending if w.kind == "hour" and w.covers(now)), None)
     return UnitView(
         work_unit=unit.name,
@@ -64,7 +63,7 @@ def unit_view(unit: WorkUnit, machine: MachineTime, production: Production) -> U
         ideal_from=production.orders.ideal_from,
         quality=tuple(production.inspection.last.values()),
         capacity_free_from=free_from,
-        load=day_loads(unit.calendar, moment(now), free_from, waiting=bool(busy)),
+        load=day_loads(unit.calendar, moment(now), free_from, waiting=busy),
     )
 
 
@@ -128,11 +127,3 @@ def stop_reasons(window: Window | None, open_reason: str | None, *, standing: bo
         is_open = standing and (reason or None) == open_reason and kind != "micro_stop"
         rows.append(StopReason(reason or None, kind, duration / SECOND, count, induced == "1", is_open))
     return tuple(sorted(rows, key=lambda row: -row.duration_s))
-
-
-def _free_from(etas: list[datetime | None], now: Instant) -> datetime | None:
-    """When the last of the released jobs is done; now on an idle unit, None when a job has no end date."""
-    dates = [eta for eta in etas if eta is not None]
-    if len(dates) < len(etas):
-        return None
-    return max(dates, default=moment(now))

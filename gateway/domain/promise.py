@@ -6,6 +6,7 @@ show: their variance, how bad spells cluster (lag-1 autocorrelation), how little
 
 from __future__ import annotations
 
+from bisect import bisect_right, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timedelta
@@ -186,6 +187,8 @@ class Work:
     rate: Rate | None = None
     ideal_s: float | None = None
     route: Route = NO_ROUTE
+    arrival: int = 0
+    """Its place in the order in which orders came in."""
 
 
 def estimate(now: Instant, work: Work, calendar: Calendar) -> Promise:
@@ -194,12 +197,14 @@ def estimate(now: Instant, work: Work, calendar: Calendar) -> Promise:
 
 
 def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, changeover_s: float = 0.0) -> list[Promise]:
-    """Promises of jobs done one after the other in this order, with `changeover_s` of required time between two.
+    """Promises of jobs done one after the other in this order, with `changeover_s` of required time between two of different products.
 
     Margins add up: the jobs share machine and people, so their delays are not independent. Behind a job without an end date
-    nothing has one.
+    nothing has one. The basis names the latest order that came in after a job and goes before it all the same.
     """
     promises: list[Promise] = []
+    ahead: list[int] = []
+    latest: Work | None = None
     path = _Path(now, calendar)
     behind: JobOrder | None = None
     blocked: JobOrder | None = None
@@ -217,9 +222,14 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
         if blocked is not None or load is None:
             promises.append(Promise(None, None, PromiseVerdict.UNKNOWN, basis))
             continue
-        changeover = changeover_s if behind is not None else 0.0
+        changeover = 0.0 if behind is None else changeover_between(behind, work.order, changeover_s)
         if behind is not None:
             basis = f"after {behind.job_order_id}; {basis}"
+        if latest is not None and latest.arrival > work.arrival:
+            others = len(ahead) - bisect_right(ahead, work.arrival) - 1
+            basis = f"overtaken by {latest.order.job_order_id}{f' and {others} more' if others else ''}; {basis}"
+        insort(ahead, work.arrival)
+        latest = work if latest is None or work.arrival > latest.arrival else latest
         if path.go(changeover + load.likely_s, load.margin_s):
             promises.append(_without_lead(path.promise(work.order, basis), work.route))
             behind = work.order
@@ -227,6 +237,11 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
             blocked = work.order
             promises.append(Promise(None, None, PromiseVerdict.UNKNOWN, f"{basis}; the calendar holds too little required time"))
     return promises
+
+
+def changeover_between(before: JobOrder, after: JobOrder, changeover_s: float) -> float:
+    """Seconds of required time from one order to the next: none when both make the same product."""
+    return 0.0 if before.product_id is not None and before.product_id == after.product_id else changeover_s
 
 
 def _without_lead(promise: Promise, route: Route) -> Promise:
@@ -339,7 +354,7 @@ class _Path:
         return True
 
     def promise(self, order: JobOrder, basis: str) -> Promise:
-        eta_likely, eta_safe = _whole_second(self._likely), _whole_second(self._safe)
+        eta_likely, eta_safe = whole_second(self._likely), whole_second(self._safe)
         pauses = self._words()
         return Promise(eta_likely, eta_safe, verdict_of(eta_likely, eta_safe, order), f"{basis}; {pauses} included" if pauses else basis)
 
@@ -354,7 +369,7 @@ class _Path:
         return " and ".join(part for part in parts if part)
 
 
-def _whole_second(at: Instant) -> datetime:
+def whole_second(at: Instant) -> datetime:
     """Rounded up: a promise is never earlier than its figure."""
     return moment(-(-at // SECOND) * SECOND)
 

@@ -128,6 +128,21 @@ def test_a_queue_is_worked_one_after_the_other() -> None:
     assert blocked[2].basis == "open before it has no end date"
 
 
+def test_a_changeover_lies_between_different_products_alone() -> None:
+    works = [Work(JobOrder(f"OF-{n}", product_id=product), Decimal(1000), STEADY) for n, product in enumerate("AAB")]
+    promises = estimate_queue(NOW, works, always(), changeover_s=600)
+    assert [p.eta_likely for p in promises] == [moment(NOW) + timedelta(seconds=s) for s in (3600, 7200, 3 * 3600 + 600)]
+
+
+def test_the_basis_names_who_came_later_and_goes_first() -> None:
+    works = [Work(JobOrder(f"OF-{n}"), Decimal(1000), STEADY, arrival=n) for n in (5, 4, 1, 6, 2)]
+    said = [promise.basis.partition("1,000")[0] for promise in estimate_queue(NOW, works, always())]
+    assert said == [
+        "", "overtaken by OF-5; after OF-5; ", "overtaken by OF-5 and 1 more; after OF-4; ", "after OF-1; ",
+        "overtaken by OF-6 and 2 more; after OF-6; ",
+    ]  # fmt: skip
+
+
 def test_learner_counts_required_time_alone() -> None:
     learner = RateLearner(TWO_SHIFTS)
     start = NOW + 30 * 60 * SECOND  # 08:30 in Paris, the break begins at 09:00

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-<<<<<<< /tmp/N/tree/gateway/domain/orders.py
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-=======
-from collections.abc import Callable, Sequence
->>>>>>> /tmp/N/n
 from decimal import Decimal
 from typing import Any
 

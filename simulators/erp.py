@@ -241,6 +241,9 @@ def add_control(app: web.Application, erp: Erp, prefix: str) -> None:
         after = int(request.query.get("after", "0"))
         return _answer(200, {"events": erp.books.copy.events[after:]})
 
+    async def commands(request: web.Request) -> web.Response:
+        return _answer(200, {"commands": erp.books.commands})
+
     async def finished(request: web.Request) -> web.Response:
         return _answer(200, {"finished": erp.books.finished})
 
@@ -263,6 +266,7 @@ def add_control(app: web.Application, erp: Erp, prefix: str) -> None:
 
     app.router.add_get(f"{prefix}/report", report)
     app.router.add_get(f"{prefix}/events", events)
+    app.router.add_get(f"{prefix}/commands", commands)
     app.router.add_get(f"{prefix}/finished", finished)
     app.router.add_post(f"{prefix}/faults", faults)
     app.router.add_post(f"{prefix}/orders", orders)

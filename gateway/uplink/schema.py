@@ -17,6 +17,7 @@ from gateway.domain.job_order import JobState
 from gateway.domain.kpi import KPIS, LOSSES, TIMES
 from gateway.domain.problems import PROBLEMS
 from gateway.uplink.messages import FACTS, MAX_PAYLOAD_BYTES, AckMessage, JobCommandMessage, ReplayMessage
+from gateway.uplink.schema_live import live_schemas
 
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _NUMBER_OR_NULL = {"type": ["number", "null"]}
@@ -59,6 +60,8 @@ def _type_schema(hint: Any) -> dict[str, Any]:
         return {"anyOf": [_type_schema(argument) for argument in arguments]}
     if origin is dict:
         return {"type": "object", "additionalProperties": _type_schema(arguments[1])}
+    if origin is tuple:
+        return {"type": "array", "items": _type_schema(arguments[0])}
     raise TypeError(f"no JSON form for {hint}")
 
 
@@ -202,7 +205,7 @@ def _live() -> dict[str, Any]:
                 {"type": "object", "properties": {"closed": {"type": "boolean"}}},
             ]
         },
-        "LiveObject": {"type": "object"},
+        **live_schemas(),
     }
 
 
@@ -233,33 +236,37 @@ def _new_ref(ref: str) -> str:
 
 def messages_schema() -> dict[str, Any]:
     """JSON Schema 2020-12 of every message, one definition each; the document itself is satisfied by any of them."""
-    ways = ("JobCommand", "FactsCommand", "Answer", "Ack", "Replay", "LedgerEvent", "Tag", "DeviceBatch", "OpenWindow", "GatewayStatus")
+    down = ("JobCommand", "FactsCommand", "Ack", "Replay")
+    up = ("Answer", "LedgerEvent", "Tag", "DeviceBatch", "OpenWindow", "GatewayStatus", *live_schemas())
     return {
         "$schema": _DIALECT,
         "$id": "urn:lineside:messages:v1",
         "title": "lineside messages, version 1",
         "description": f"JSON; a message that comes down has at most {MAX_PAYLOAD_BYTES} bytes.",
-        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in ways],
+        "anyOf": [{"$ref": f"#/$defs/{name}"} for name in (*down, *up)],
         "$defs": _definitions(),
     }
 
 
 _UNIT = "{root}/{enterprise}/{site}/{area}/{work_center}/{work_unit}"
+_LINE = "{root}/{enterprise}/{site}/{area}/{work_center}/_line"
 _GATEWAY = "{root}/{enterprise}/{site}/_gateway/{gateway_id}"
 
 # channel id -> (address, message, the gateway's action, what it is)
 _CHANNELS: dict[str, tuple[str, str, str, str]] = {
-    "state": (f"{_UNIT}/state", "LiveObject", "send", "Item state, mode, since, reason, running job. Retained."),
+    "state": (f"{_UNIT}/state", "State", "send", "Item state, mode, since, reason, running job. Retained."),
     "kpi": (f"{_UNIT}/kpi/{{window}}", "OpenWindow", "send", "The open hour, shift or job window. Retained."),
-    "job": (f"{_UNIT}/job/{{job_order_id}}", "LiveObject", "send", "The JobResponse of one order. Retained."),
+    "line_kpi": (f"{_LINE}/kpi/{{window}}", "OpenWindow", "send", "The open hour or shift of a line of machines. Retained."),
+    "line_event_window_closed": (f"{_LINE}/event/window/closed", "WindowClosedEvent", "send", "A closed window of a line of machines."),
+    "job": (f"{_UNIT}/job/{{job_order_id}}", "JobResponse", "send", "The JobResponse of one order. Retained."),
     "tag": (f"{_UNIT}/tag/{{tag}}", "Tag", "send", "One tag on change, QoS 0. Retained."),
-    "availability": (f"{_UNIT}/availability", "LiveObject", "send", "Next free slot, load per day, queue. Retained."),
+    "availability": (f"{_UNIT}/availability", "Availability", "send", "Next free slot, load per day, queue. Retained."),
     "job_command": (f"{_UNIT}/job/command", "JobCommand", "receive", "A command on a job order; never retained."),
     "job_response": (f"{_UNIT}/job/response", "Answer", "send", "The answer, after the commit."),
     "command": (f"{_UNIT}/command", "FactsCommand", "receive", "What people and other systems know and the PLC does not."),
     "response": (f"{_UNIT}/response", "Answer", "send", "The answer, after the commit."),
     "status": (f"{_GATEWAY}/status", "GatewayStatus", "send", "Birth and will. Retained."),
-    "health": (f"{_GATEWAY}/health", "LiveObject", "send", "Links, backlog, drops, versions. Retained."),
+    "health": (f"{_GATEWAY}/health", "Health", "send", "Links, backlog, drops, versions. Retained."),
     "device": (f"{_GATEWAY}/device/{{device}}", "DeviceBatch", "send", "Bulk telemetry, QoS 1."),
     "ack": (f"{_GATEWAY}/ack", "Ack", "receive", "A consumer's high-water mark."),
     "replay": (f"{_GATEWAY}/replay", "Replay", "receive", "Send again from there."),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 from gateway.domain.events import EVENT_TYPES, JobProgress, MaterialConsumed, QualityResult
@@ -10,6 +12,7 @@ from gateway.uplink.messages import FACTS, FactMessage
 from gateway.uplink.wire import CustomerMessage, JobOrderMessage
 
 PAGE = (Path(__file__).parents[2] / "docs/flows.md").read_text()
+PROOF = Path(__file__).parents[1] / "system/test_flows.py"
 OWN = {"work_unit", "at", "job_order_id", "type"}
 
 
@@ -39,3 +42,18 @@ def test_every_verb_state_and_fact_is_named() -> None:
     for fact in FACTS.values():
         own = set(fact.model_fields) - set(FactMessage.model_fields) - {"command"}
         assert missing({f"`{name.rstrip('_')}`" for name in own}) == set(), fact.__name__
+
+
+def test_every_flow_has_its_test() -> None:
+    table = PAGE[PAGE.index("| flow |") :].split("\n\n")[0].splitlines()[2:]
+    assert len(table) >= 10
+    named = {re.findall(r"`(\w+)` \|$", row)[0] for row in table}
+    assert len(named) == len(table)
+    written = {item.name for item in ast.parse(PROOF.read_text()).body if isinstance(item, ast.AsyncFunctionDef)}
+    assert named <= written
+
+
+def test_the_example_consumer_stays_small() -> None:
+    example = Path(__file__).parents[2] / "docs/example-consumer/consumer.py"
+    code = [line for line in example.read_text().splitlines() if line.strip() and not line.startswith(("import ", "from "))]
+    assert len(code) <= 60

@@ -33,6 +33,8 @@ _QUALITIES = {quality.value: quality for quality in Quality}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MINUTE = len("2026-11-25T06:00:")
+_LONGEST_GAP = 366 * 86_400_000_000
+"""Microseconds. No machine rests for more than a year in the middle of a recording: a clock stood in 2000 or far ahead."""
 _CACHED = 20_000
 """Minutes, seconds and names that are remembered as they were written; more than any file with a pattern has at a time."""
 
@@ -90,6 +92,8 @@ class Recording:
         recording.first, recording.last = first, last
         if not in_order:
             recording._sort()
+        if last - first > _LONGEST_GAP:
+            recording._refuse_jumps()
         return recording
 
     def rows(self) -> Iterator[Row]:
@@ -97,6 +101,17 @@ class Recording:
         if self._sorter is None:
             return read_recording(self.path)
         return self._sorted(self._sorter)
+
+    def _refuse_jumps(self) -> None:
+        before = self.first
+        for at, *_ in self.rows():
+            if at - before > _LONGEST_GAP:
+                days, times = (at - before) // 86_400_000_000, f"{moment(before):%Y-%m-%dT%H:%M:%SZ} and {moment(at):%Y-%m-%dT%H:%M:%SZ}"
+                problem = f"there is no reading between {times}, {days} days"
+                raise RecordingError(
+                    self.path, 0, "at", problem, "a clock was wrong: correct or remove the rows on the wrong side of this gap"
+                )
+            before = at
 
     def _sort(self) -> None:
         # An empty name is a private file for temporary data, which SQLite deletes by itself.

@@ -129,7 +129,8 @@ class CounterReader:
             # A value beyond the type's range (another type than the machine's is configured) cannot have rolled over.
             if span > previous - low > span - margin and value - low < margin:
                 return value + span - previous, "rollover"
-        return value, "reset"
+        # What a counter shows after a reset was made since; below zero nobody knows, and no piece was unmade.
+        return max(value, 0), "reset"
 
     @staticmethod
     def _too_many(pieces: Number, since: Instant, at: Instant, c: float | None, k: int) -> bool:

@@ -162,7 +162,9 @@ class Total:
 
 
 def _totals(reports: Sequence[Report], config: Config) -> list[Total]:
-    """A line is judged by its own rule; an area is the sum of its lines, the site that of its areas. Only what is whole is there."""
+    """A line is judged by its own rule; an area is the sum of its lines, the site that of its areas. Only what is whole is there.
+
+    A line is in the area of its first machine."""
     lines = {report.work_unit: report.line for report in reports}
     window = reports[0].line["window"]
     closed = all(line["closed"] for line in lines.values())
@@ -170,6 +172,7 @@ def _totals(reports: Sequence[Report], config: Config) -> list[Total]:
     def head(members: Sequence[Line]) -> dict[str, Any]:
         return {"window": window, "revision": 1 + sum(line["revision"] - 1 for line in members), "closed": closed}
 
+    area_of = {unit.work_center: unit.area for unit in reversed([*config.work_units.values()])}
     centers: dict[str, dict[str, Line]] = {}
     found: list[Total] = []
     for name in dict.fromkeys(unit.work_center for unit in config.work_units.values()):
@@ -178,17 +181,14 @@ def _totals(reports: Sequence[Report], config: Config) -> list[Total]:
             line = WorkCenter(name, units, config.line_rule(name)).line(lines, **head([lines[unit] for unit in units]))
             if line is not None:
                 found.append(Total("work_center", name, line))
-                centers.setdefault(next(iter(units.values())).area, {})[name] = line
-    wanted: dict[str, set[str]] = {}
-    for unit in config.work_units.values():
-        wanted.setdefault(unit.area, set()).add(unit.work_center)
+                centers.setdefault(area_of[name], {})[name] = line
     areas = [
         Total("area", area, roll_up(list(members.values()), **head(list(members.values()))))
         for area, members in centers.items()
-        if members.keys() == wanted[area]
+        if len(members) == sum(each == area for each in area_of.values())
     ]
     found += areas
-    if len(areas) == len(wanted):
+    if len(areas) == len(set(area_of.values())):
         parts = [area.line for area in areas]
         found.append(Total("site", config.gateway.site, roll_up(parts, **head(parts))))
     return found

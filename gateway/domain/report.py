@@ -169,7 +169,9 @@ def present(tracker: Tracker) -> Present:
     tracker.production.settle()
     machine, ledger = tracker.machine, tracker.production.ledger
     windows, stand = outlook(machine)
-    start = min((w.start for w in windows if w.kind != "job"), default=machine.now)
+    begun = [machine.now, *(w.start for w in windows if w.kind != "job"), *([stand.start] if stand else [])]
+    # An hour more: of the last moments before an open window the journal may not know yet.
+    start = min(begun) - 3600 * SECOND
     stops = [s for s in machine.recent if s.end is None or s.end > start]
     jobs = [*ledger.recent(), *ledger.interrupted, *([ledger.running] if ledger.running else [])]
     bins = [*machine.pace.kept, *([machine.pace.bin] if machine.pace.bin else [])]

@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Text
-from gateway.domain.instants import Instant, instant, moment
+from gateway.domain.instants import Instant, instant
 from gateway.domain.kpi import Line, kpi_line
 from gateway.domain.oee import Window
 from gateway.domain.report import (
@@ -28,13 +28,15 @@ from gateway.domain.report import (
     sum_of_hours,
 )
 from gateway.domain.tracker import Tracker
+from gateway.domain.view import Interval
 from gateway.outbox.history import History
 
 T = TypeVar("T")
 
-CURRENT, LAST = "current", "last"
-"""Words that stand for a shift; a shift of that name is found by its day."""
-_DATED = re.compile(r"(\d{4}-\d{2}-\d{2})-(.+)")
+CURRENT, LAST, TODAY = "current", "last", "today"
+"""Words that stand for a shift or a day; a shift of that name is found by its day."""
+_DAY = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
+_DATED = re.compile(r"(\d{4}-\d{2}-\d{2})-(.+)", re.ASCII)
 _NAMED_AMONG = 200
 """A name is looked for among so many of the latest shifts: two months of three a day."""
 _CURRENT_FROM = 36 * 3600 * 1_000_000
@@ -88,8 +90,14 @@ class Archive:
     # --- reports --------------------------------------------------------------------------------------------------
 
     async def shift(self, work_unit: str, which: str) -> Report:
-        """`current`, `last` (the latest that has ended), a shift's name (its latest), or `YYYY-MM-DD-NAME` (the day it began on)."""
+        """`current`, `last` (the latest that has ended), a shift's name (its latest), or `YYYY-MM-DD-NAME` (the day it began on).
+
+        `today` and `YYYY-MM-DD` are whole days, for machines that have no shifts.
+        """
         unit, live = self._units[work_unit], self._present(work_unit)
+        day = unit.calendar.local(live.now).date() if which == TODAY and live else _date(which)
+        if day is not None:
+            return await self.day(work_unit, day)
         open_shifts = [w for w in (live.windows if live else ()) if w.kind == "shift"]
         dated = _dated(which)
         if dated is not None:
@@ -158,15 +166,26 @@ class Archive:
         if live is None or end <= live.now - _CURRENT_FROM:
             return past
         fresh = live.past
-        begin = min((i.from_ for i in fresh.intervals), default=moment(end))
-        intervals = [i for i in past.intervals if i.from_ < begin]
         stops = {s.start: s for s in [*past.stops, *fresh.stops]}
         bins = {b.start: b for b in [*past.bins, *fresh.bins]}
         jobs = {j.job_order_id: j for j in [*past.jobs, *fresh.jobs]}
-        return Past([*intervals, *fresh.intervals], [stops[k] for k in sorted(stops)], [bins[k] for k in sorted(bins)], [*jobs.values()])
+        return Past(
+            _joined(past.intervals, fresh.intervals), [stops[k] for k in sorted(stops)], [bins[k] for k in sorted(bins)], [*jobs.values()]
+        )
 
 
 _FAR: Instant = 1 << 53
+
+
+def _joined(old: Sequence[Interval], fresh: Sequence[Interval]) -> list[Interval]:
+    """The journal's timeline up to where the memory's begins; a stretch that lies over the seam stays one."""
+    if not fresh:
+        return list(old)
+    seam = fresh[0].from_
+    kept = [replace(i, to=min(i.to or seam, seam)) for i in old if i.from_ < seam]
+    if kept and replace(kept[-1], from_=seam, to=fresh[0].to) == fresh[0]:
+        return [*kept[:-1], replace(kept[-1], to=fresh[0].to), *fresh[1:]]
+    return [*kept, *fresh]
 
 
 def _remembered(history: History, work_unit: str, start: Instant, end: Instant) -> Past:
@@ -204,16 +223,24 @@ def _of_job(report: Report, job_order_id: str) -> Report:
 
 def _dated(which: str) -> tuple[date, str] | None:
     match = _DATED.fullmatch(which)
-    if match is None:
-        return None
+    day = _date(match[1]) if match is not None else None
+    return None if match is None or day is None else (day, match[2])
+
+
+def _date(text: str) -> date | None:
     try:
-        return date.fromisoformat(match[1]), match[2]
+        return date.fromisoformat(text) if _DAY.fullmatch(text) else None
     except ValueError:
         return None
 
 
 def _no_shift(unit: WorkUnit, which: str, day: str, names: Sequence[str]) -> Text:
     listed = ", ".join(names[:10])
+    if not names and not unit.calendar.has_shifts:
+        return Text(
+            f"{unit.name} n'a pas de postes dans la configuration : demander une journée, ou lui donner un calendrier.",
+            f"{unit.name} has no shifts in the configuration: ask for a day, or give it a calendar.",
+        )
     if which == CURRENT:
         return Text(f"Aucun poste n'est en cours à {unit.name}.", f"No shift is running at {unit.name}.")
     if which == LAST:

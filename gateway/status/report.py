@@ -112,9 +112,11 @@ class Wording:
         return self.formats.number(seconds)
 
     def span(self, report: Report) -> str:
-        """`mar. 24/11/2026, 05:00–13:00`; both dates where they differ."""
+        """`mar. 24/11/2026, 05:00–13:00`; both dates where they differ; of a day its date alone."""
         formats = self.formats
         first, last = formats.date(report.from_), formats.date(report.to)
+        if report.line["window"]["kind"] == "day":
+            return first
         if first == last:
             return f"{first}, {formats.clock(report.from_)}–{formats.clock(report.to)}"
         return f"{first}, {formats.clock(report.from_)} – {last}, {formats.clock(report.to)}"
@@ -164,11 +166,16 @@ def figures(line: Mapping[str, Any], wording: Wording) -> tuple[tuple[str, str],
     return (*rows, (said["throughput_per_h"], formats.number(line["throughput_per_h"], 1)))
 
 
+def _cycle(seconds: float | None, formats: Formats) -> str:
+    """Hundredths of a second; thousandths of a machine that makes more than one a second."""
+    return formats.number(seconds, 2 if seconds is None or seconds >= 1 else 3)
+
+
 def cycle_rows(line: Mapping[str, Any] | None, wording: Wording) -> tuple[tuple[str, str], ...]:
     """The distribution of cycle times; empty without a judged cycle."""
     cycle, formats = line["cycle"] if line is not None else None, wording.formats
     if cycle is None:
         return ()
     label = {"mean_s": wording.words["cycle.mean_s"], "best_s": wording.words["cycle.best_s"]}
-    rows = [(label.get(key, key.removesuffix("_s")), formats.number(cycle[key], 2)) for key in CYCLES]
+    rows = [(label.get(key, key.removesuffix("_s")), _cycle(cycle[key], formats)) for key in CYCLES]
     return ((wording.words["cycle.count"], formats.number(cycle["count"])), *((name, f"{value} s") for name, value in rows))

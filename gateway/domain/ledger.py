@@ -134,6 +134,11 @@ class Ledger:
         return self._jobs.get(job_order_id)
 
     @property
+    def open_count(self) -> int:
+        """Orders that are not over."""
+        return len(self._jobs) - len(self._over)
+
+    @property
     def order_ids(self) -> Iterable[str]:
         """Production orders of which there are operations here."""
         return self._by_order.keys()
@@ -257,7 +262,7 @@ class Ledger:
         rule = next((rule for rule in rules if rule.guard in (Guard.ANY, guard)), None)
         if rule is None and self._running is not None:
             return None, [Problem("other_order_running", f"{self._running.job_order_id} is running on {self._unit}")]
-        if job is None and len(self._jobs) - len(self._over) >= MAX_OPEN_ORDERS:
+        if job is None and self.open_count >= MAX_OPEN_ORDERS:
             return None, [Problem("queue_full", f"{self._unit} already holds {MAX_OPEN_ORDERS} open orders")]
         return rule, []
 

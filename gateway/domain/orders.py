@@ -25,6 +25,8 @@ ZERO = Decimal(0)
 PROGRESS_EVERY = 10 * SECOND
 """Progress and consumption are told at once, then at most this often while pieces come; the end of a job tells the rest."""
 PROMISE_EVERY = 30 * SECOND
+MANY = 50
+"""Open orders beyond which dates are not estimated anew for each single command."""
 _LEARNERS = 20
 """Products whose rate is remembered; the snapshot carries them all."""
 _NO_DATE = {
@@ -150,7 +152,7 @@ class Orders:
                 self._learner(job).observe(now, ZERO)
         self._machine.follow_order()
         self.set_ideal()
-        self.promise()
+        self._promise_soon()
         for job in [self._ledger.get(step.job_order_id) for step in transitions if step.state is JobState.RUNNING]:
             if job is not None and job is self._ledger.running:
                 self.on_start(job)
@@ -270,6 +272,14 @@ class Orders:
         """What is stored or interrupted: no date is promised for it, but it will take its time. What nobody can estimate is left out."""
         works = [self._work(job) for job in (*self._ledger.interrupted, *self._ledger.queue()) if job.state in _NO_DATE]
         return [replace(work, route=NO_ROUTE) for work in works if workload(work)[0] is not None]
+
+    def _promise_soon(self) -> None:
+        """At once; with many open orders within a second, so that a whole plan that comes down is estimated once, not once per order."""
+        if self._ledger.open_count <= MANY:
+            self.promise()
+        else:
+            self._promise_at = min(self._promise_at, self._machine.now - PROMISE_EVERY + SECOND)
+            self._watched = True
 
     def promise(self) -> None:
         """Estimate the running job and the released queue behind it; a change of verdict that lasts is told."""

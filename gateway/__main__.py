@@ -22,6 +22,7 @@ COMMANDS = {
     "import": "tags from a Kepware or Neuron export",
     "pki": "certificates: list, show, trust, reject, renew",
     "status": "the running gateway in a terminal",
+    "reason": "give the reason of a stop, through the broker",
     "record": "write what the machines say into a file for replay",
     "replay": "run recorded readings through the same domain code",
     "report": "a shift, a day or an order: text, JSON or CSV",

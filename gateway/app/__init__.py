@@ -38,6 +38,7 @@ from gateway.app.routing import Routing
 from gateway.app.watch import Task, Watch
 from gateway.clock import SystemClock
 from gateway.config import Config
+from gateway.config.cautions import unit_cautions
 from gateway.dispatch.intake import Intake
 from gateway.domain.entry import Entry
 from gateway.domain.events import Event, Text
@@ -88,6 +89,9 @@ async def run_daemon(config: Config, *, state_dir: Path) -> int:
         raise StartError(error.problem, error.remedy, str(error)) from error
     try:
         daemon = await Daemon.build(config, state_dir, store, clock)
+        for name, unit in config.work_units.items():
+            for caution in unit_cautions(unit, has_orders=bool(config.uplinks)):
+                _log.warning("caution", work_unit=name, text=caution)
         _leave_alone_what_stays()
         await daemon.run(stop)
     except ListenError as error:

@@ -19,12 +19,15 @@ from drivers.opcua_settings import OpcUaSettings
 from gateway import logs
 from gateway.cli.run import default_state_dir
 from gateway.config import Config, check_secrets, load
+from gateway.config.cautions import unit_cautions
 from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings, written_duration
-from gateway.domain.equipment import StateFromBits, StateFromCodes, StateFromCounts, StateFromPackML, WorkUnit
+from gateway.domain.equipment import StateFromBits, StateFromCodes, StateFromCounts, StateFromOrder, StateFromPackML, WorkUnit
 from gateway.uplink.settings import HttpSettings, peer_of
 
 _LINK_FAILED = 1
-_STATE_FROM = {StateFromBits: "bits", StateFromCodes: "codes", StateFromCounts: "counts", StateFromPackML: "packml"}
+_STATE_FROM = {
+    StateFromBits: "bits", StateFromCodes: "codes", StateFromCounts: "counts", StateFromOrder: "order", StateFromPackML: "packml",
+}  # fmt: skip
 
 
 def add_parser(subparsers: Any) -> None:
@@ -95,7 +98,10 @@ def _tag_count(device: AnyDeviceSettings) -> str:
 
 def _unit(unit: WorkUnit) -> str:
     counted = [name for name in ("total", "good", "reject", "rework", "cycles") if getattr(unit.counts, name) is not None]
+    counted = [f"total of {', '.join(unit.counts.by_product)}", *counted] if unit.counts.by_product else counted
     ideal = "no ideal time" if unit.ideal_cycle_time_s is None else f"ideal {float(unit.ideal_cycle_time_s):g} s"
+    if unit.ideal_tag is not None:
+        ideal = f"ideal time from {unit.ideal_tag.tag}, else {ideal}"
     counts = f"counts {', '.join(counted)}" if counted else "production is declared by hand"
     return f"state from {_STATE_FROM.get(type(unit.state), 'machinery')}, {counts}, {ideal}"
 
@@ -111,11 +117,7 @@ def _uplink(uplink: AnyUplinkSettings) -> str:
 def cautions(config: Config) -> Iterator[str]:
     """What is allowed and still deserves a look."""
     for name, unit in config.work_units.items():
-        if unit.ideal_cycle_time_s is None and not any(product.ideal_cycle_time_s for product in unit.products.values()):
-            yield (
-                f"{name}: no ideal_cycle_time: while no order brings one, performance and OEE are unknown and the rule "
-                "against impossible counts is off"
-            )
+        yield from (f"{name}: {caution}" for caution in unit_cautions(unit, has_orders=bool(config.uplinks)))
     if "time_zone" not in config.gateway.model_fields_set:
         yield "gateway: no time_zone: shifts, hours and the page are in UTC"
     used = {config.resolve(unit, reference)[0] for unit, references in config.unit_tags.items() for reference in references}

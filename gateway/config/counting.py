@@ -89,10 +89,10 @@ class IdealTagSettings(Section):
 
 
 def _ideal_kind(value: Any) -> str:
-    return "tag" if isinstance(value, dict | IdealTagSettings) else "time"
+    return "machine" if isinstance(value, dict | IdealTagSettings) else "written"
 
 
 IdealRef = Annotated[
-    Annotated[Ideal, Tag("time")] | Annotated[IdealTagSettings, Tag("tag")],
+    Annotated[Ideal, Tag("written")] | Annotated[IdealTagSettings, Tag("machine")],
     Discriminator(_ideal_kind),
 ]

@@ -42,7 +42,8 @@ class MachineByOrder(MachineTime):
 
     def declare(self, word: str, at: Instant) -> None:
         """`word`: one of STATE_NAMES or a reason, from `at` on; not before `declarable_from`."""
-        self._declared = word
+        # Who declares that it runs while its order does says no more than the order.
+        self._declared = None if word == "running" and self.job is not None else word
         if self._due == self.condition:
             return
         self._take_back(at)

@@ -25,16 +25,10 @@ class _NoAlerts:
         return
 
 
-async def try_broker(
-    settings: MqttSettings,
-    address: tuple[str, int, bool],
-    *,
-    client_id: str,
-    topics: Topics,
-    clock: Clock,
-    secrets: SecretReader,
-) -> list[str]:
-    """Log in at one of the addresses (host, port, TLS) and subscribe as the daemon does. Returns the topics that were refused.
+async def log_in(
+    settings: MqttSettings, address: tuple[str, int, bool], *, client_id: str, clock: Clock, secrets: SecretReader
+) -> Connection:
+    """An open connection to one of the addresses (host, port, TLS), to be closed by the caller.
 
     `client_id` is not the daemon's: a second connection of the same name would end the daemon's own. Raises UplinkError.
     """
@@ -49,13 +43,27 @@ async def try_broker(
     )
     connection = Connection(access, version=V311 if settings.protocol == "3.1.1" else V5, will=None, clock=clock)
     try:
-        try:
-            await connection.open()
-        except VersionRefused:
-            if settings.protocol != "auto":
-                raise
-            connection = Connection(access, version=V311, will=None, clock=clock)
-            await connection.open()
+        await connection.open()
+    except VersionRefused:
+        if settings.protocol != "auto":
+            raise
+        connection = Connection(access, version=V311, will=None, clock=clock)
+        await connection.open()
+    return connection
+
+
+async def try_broker(
+    settings: MqttSettings,
+    address: tuple[str, int, bool],
+    *,
+    client_id: str,
+    topics: Topics,
+    clock: Clock,
+    secrets: SecretReader,
+) -> list[str]:
+    """Log in and subscribe as the daemon does. Returns the topics that were refused. Raises UplinkError."""
+    connection = await log_in(settings, address, client_id=client_id, clock=clock, secrets=secrets)
+    try:
         return await connection.subscribe(list(topics.inbound()))
     finally:
         await connection.close()

@@ -38,6 +38,11 @@ SECURED = "{policy: Basic256Sha256, mode: SignAndEncrypt}"
     ("change", "note"),
     [
         (("    ideal_cycle_time: 1.2s\n", ""), "m-1: no ideal_cycle_time"),
+        (("state: {from: bits, running: running}", "state: {from: order}"), "m-1: its state comes from its orders and no uplink"),
+        (
+            ("    device: plc\n", "    device: plc\n    oee: {no_order_bucket: unloaded}\n"),
+            "m-1: no_order_bucket is unloaded and no uplink",
+        ),
         ((", time_zone: Europe/Paris", ""), "no time_zone"),
         (("time_zone: Europe/Paris", "time_zone: UTC, listen: '0.0.0.0:8080'"), "open to the network"),
         (("    device: plc", "    device: plc"), "other: no work unit uses this device"),

@@ -25,6 +25,7 @@ COMMANDS = {
     "reason": "give the reason of a stop, through the broker",
     "record": "write what the machines say into a file for replay",
     "replay": "run recorded readings through the same domain code",
+    "whatif": "what becomes late if an order goes first, and which order of the queue loses least",
     "report": "a shift, a day or an order: text, JSON or CSV",
     "schema": "print a published schema",
 }

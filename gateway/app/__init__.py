@@ -34,6 +34,7 @@ from gateway.app.parts import (
     make_trackers,
     tag_units,
 )
+from gateway.app.planner import Planner
 from gateway.app.routing import Routing
 from gateway.app.watch import Task, Watch
 from gateway.clock import SystemClock
@@ -169,6 +170,7 @@ class Daemon:
         self._server = StatusServer(
             Address(*config.gateway.address), lambda: self._watch.board, metrics, clock, recordings=line.record_readings(),
             archive=Archive(config.work_units, line.trackers, store.history),
+            planner=Planner(line.trackers, config.gateway.time_zone),
         )  # fmt: skip
 
     def _parts(self) -> Iterator[tuple[str, Poller | Forwarder]]:

@@ -16,6 +16,8 @@ from gateway.cli.errors import CommandError
 DEFAULT_URL = "http://127.0.0.1:8080"
 _TIMEOUT_S = 5.0
 _NOT_REACHED = 1
+_LONGEST = 100_000
+"""Bytes of a refusal that are read."""
 
 
 def add_parser(subparsers: Any) -> None:
@@ -42,16 +44,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def fetch(url: str) -> dict[str, Any]:
-    """The status object of the gateway at `url`."""
+def fetch(url: str, path: str = "/api/status") -> dict[str, Any]:
+    """The answer of the gateway at `url`. Raises CommandError, with its own sentence (status 2) where it refuses the question."""
     base = url if "://" in url else f"http://{url}"
-    address = f"{base.rstrip('/')}/api/status"
+    address = f"{base.rstrip('/')}{path}"
     try:
         # No proxy of the environment: the gateway is on this machine or this network.
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(urllib.request.Request(address, headers={"Accept": "application/json"}), timeout=_TIMEOUT_S) as answer:
             body = json.load(answer)
     except urllib.error.HTTPError as error:
+        if (sentence := _refusal(error)) is not None:
+            raise CommandError(sentence, f"HTTP {error.code} {error.reason}") from None
         raise CommandError(
             f"{base} answers, but not as a gateway; check the address", f"HTTP {error.code} {error.reason}", status=_NOT_REACHED
         ) from None
@@ -64,6 +68,15 @@ def fetch(url: str) -> dict[str, Any]:
     if not isinstance(body, dict):
         raise CommandError(f"{base} does not answer as a gateway; check the address", "not a JSON object", status=_NOT_REACHED)
     return body
+
+
+def _refusal(error: urllib.error.HTTPError) -> str | None:
+    """What a gateway says of a question that it does not answer; None from anybody else."""
+    try:
+        said = json.loads(error.read(_LONGEST))
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    return str(said["error"]) if isinstance(said, dict) and "error" in said else None
 
 
 def summary(body: Mapping[str, Any]) -> Iterator[str]:

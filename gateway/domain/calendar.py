@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
@@ -114,6 +115,12 @@ class Calendar:
         self._latest = Span(0, 0, SpanKind.CLOSED)
         self._latest_day: _Day | None = None
         self._latest_shift: Shift | None = None
+
+    def copy(self) -> Calendar:
+        """The same calendar with a memory of its own, for another thread."""
+        other = copy(self)
+        other._days, other._begun = {}, {}
+        return other
 
     @property
     def zone(self) -> ZoneInfo:

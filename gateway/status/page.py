@@ -13,6 +13,7 @@ from markupsafe import Markup
 from drivers.base import Clock
 from gateway.domain.report import Report
 from gateway.domain.view import JobView
+from gateway.domain.whatif import Answer, Question, Queue
 from gateway.status import screens
 from gateway.status.basis_words import basis_words
 from gateway.status.board import Board, Revisions, UnitStatus, seen
@@ -25,6 +26,8 @@ from gateway.status.report import Wording, cycle_rows
 from gateway.status.report_sheet import report_context
 from gateway.status.screens import Reader
 from gateway.status.sentences import SENTENCES, say
+from gateway.status.whatif_page import whatif_context
+from gateway.status.whatif_words import whatif_words
 from gateway.status.words import words
 
 SCREENS = ("overview", "machines", "orders", "links", "journal", "about", "board")
@@ -100,6 +103,11 @@ class Pages:
         board = self._board()
         context = report_context(board, unit, report, self._reader(board, language))
         return self._environment.get_template("report.html").render(context)
+
+    def whatif(self, unit: UnitStatus, queue: Queue, question: Question, answer: Answer, language: str) -> str:
+        """One question to the queue of `unit`, answered."""
+        context = whatif_context(unit, queue, question, answer, self._reader(self._board(), language))
+        return self._environment.get_template("whatif.html").render(context)
 
     def part(self, name: str, screen: Screen, language: str) -> Markup:
         board = self._board()
@@ -235,7 +243,7 @@ def _orders(board: Board, unit: UnitStatus | None, reader: Reader, screen: Scree
         jobs = [_order_row(job, reader) for job in [*running, *view.queue]]
         over = [_order_row(job, reader) for job in view.recent]
         groups.append({"name": view.work_unit, "free_from": view.capacity_free_from, "jobs": jobs, "over": over})
-    return {"groups": groups}
+    return {"groups": groups, "q": whatif_words(reader.language)}
 
 
 def _order_row(job: JobView, reader: Reader) -> Context:
@@ -248,6 +256,7 @@ def _order_row(job: JobView, reader: Reader) -> Context:
     return {
         "view": job, "line": screens.order_line(job, reader), "window": window, "priority": priority,
         "customer": (customer.name if customer else None) or "–",
+        "why": basis_words(job.basis, reader.language) if job.verdict in ("at_risk", "late") else "",
     }  # fmt: skip
 
 

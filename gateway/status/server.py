@@ -26,6 +26,8 @@ from gateway.status.readings import Recordings
 from gateway.status.report import Archive
 from gateway.status.settings import Address
 from gateway.status.stream import Stream
+from gateway.status.whatif import Planner
+from gateway.status.whatif_routes import WhatIfRoutes
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -72,7 +74,7 @@ class StatusServer:
 
     def __init__(
         self, listen: Address, board: Callable[[], Board | None], metrics: Metrics, clock: Clock, recordings: Recordings | None = None,
-        archive: Archive | None = None,
+        archive: Archive | None = None, planner: Planner | None = None,
     ) -> None:  # fmt: skip
         self._listen = listen
         self._board = board
@@ -82,6 +84,7 @@ class StatusServer:
         self._stream = Stream(board, clock, revisions)
         self._recordings = recordings or Recordings(dict, frozenset(), clock, metrics)
         self._past = None if archive is None else PastRoutes(archive, self._pages, self._present, self._language, clock, metrics)
+        self._whatif = None if planner is None else WhatIfRoutes(planner, self._pages, self._present, self._language, clock)
         self._runner: web.AppRunner | None = None
         self._port = listen.port
         self._names = _names(listen.host)
@@ -129,7 +132,10 @@ class StatusServer:
         add("/machines/{work_unit}", self._machine)
         add("/api/status", self._data(api.status_body))
         add("/api/orders", self._data(api.orders_body))
-        add("/api/availability", self._data(api.availability_body))
+        if self._whatif is None:
+            add("/api/availability", self._data(api.availability_body))
+        else:
+            self._whatif.add_to(application.router)
         add("/api/machines/{work_unit}", self._machine_data)
         add("/api/stream", self._stream.serve)
         add("/api/readings", self._recordings.serve)

@@ -169,7 +169,7 @@ class Daemon:
         metrics.registry.register(BoardCollector(lambda: self._watch.glance(), clock))
         self._server = StatusServer(
             Address(*config.gateway.address), lambda: self._watch.board, metrics, clock, recordings=line.record_readings(),
-            archive=Archive(config.work_units, line.trackers, store.history),
+            archive=Archive(config.work_units, line.trackers, store.history, line.centers),
             planner=Planner(line.trackers, config.gateway.time_zone),
         )  # fmt: skip
 

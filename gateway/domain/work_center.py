@@ -146,5 +146,14 @@ class WorkCenter:
         """Go on from the rows of the last 48 hours."""
         for record in records:
             body = json.loads(record.body)
-            members = {unit: line | {name: Decimal(str(line[name])) for name in QUANTITIES} for unit, line in body["members"].items()}
-            self._groups[record.key] = _Group(record.at, members, body["revision"])
+            self._groups[record.key] = _Group(record.at, _members(body), body["revision"])
+
+    def told(self, body: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The closed line of one row of the journal, as it was told last; None where it never was complete."""
+        members = _members(body)
+        window = next(iter(members.values()))["window"]
+        return self.line(members, window=window, revision=body["revision"], closed=True)
+
+
+def _members(body: Mapping[str, Any]) -> dict[str, Line]:
+    return {unit: line | {name: Decimal(str(line[name])) for name in QUANTITIES} for unit, line in body["members"].items()}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date, datetime, time
 from typing import Protocol, TypeVar
@@ -29,6 +29,7 @@ from gateway.domain.report import (
 )
 from gateway.domain.tracker import Tracker
 from gateway.domain.view import Interval
+from gateway.domain.work_center import WorkCenter
 from gateway.outbox.history import History
 
 T = TypeVar("T")
@@ -54,10 +55,13 @@ class Archive:
     Methods raise NoSuchWindow with a sentence, and PastUnreadable.
     """
 
-    def __init__(self, units: Mapping[str, WorkUnit], trackers: Mapping[str, Tracker], ask: Ask) -> None:
+    def __init__(
+        self, units: Mapping[str, WorkUnit], trackers: Mapping[str, Tracker], ask: Ask, centers: Iterable[WorkCenter] = ()
+    ) -> None:
         self._units = units
         self._trackers = trackers
         self._ask = ask
+        self._centers = {center.name: center for center in centers}
 
     # --- lists ----------------------------------------------------------------------------------------------------
 
@@ -67,6 +71,18 @@ class Archive:
 
         def lines(history: History) -> list[Line]:
             return [kpi_line(window, unit) for window in history.windows(work_unit, kind, instant(start), instant(end), limit)]
+
+        return await self._asked(lines)
+
+    async def line_windows(self, work_center: str, kind: str, start: datetime, end: datetime, limit: int) -> Sequence[Line] | None:
+        """`windows` of a whole line; None where the work centre has no figures of its own."""
+        center = self._centers.get(work_center)
+        if center is None:
+            return None
+
+        def lines(history: History) -> list[Line]:
+            bodies = history.line_windows(center.key, kind, instant(start), instant(end), limit)
+            return [line for body in bodies if (line := center.told(body)) is not None]
 
         return await self._asked(lines)
 

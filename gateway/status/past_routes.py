@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -58,6 +58,7 @@ class PastRoutes:
     def add_to(self, router: web.UrlDispatcher) -> None:
         router.add_get("/report/{work_unit}/{shift}", self._report)
         router.add_get("/api/windows/{work_unit}", self._windows)
+        router.add_get("/api/windows/{work_center}/_line", self._line_windows)
         router.add_get("/api/stops/{work_unit}", self._stops)
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
@@ -77,20 +78,37 @@ class PastRoutes:
 
     async def _windows(self, request: web.Request) -> web.StreamResponse:
         def ask(unit: UnitStatus) -> Callable[[], Awaitable[Payload]]:
-            kind = request.query.get("kind", "shift")
-            if kind not in KINDS:
-                raise _Refused(f"kind {kind!r} is none of {', '.join(KINDS)}")
-            start, end, limit = self._bounds(request, {"kind"})
+            kind, start, end, limit = self._kind_and_bounds(request)
             name = unit.view.work_unit
 
             async def found() -> Payload:
                 lines = await self._archive.windows(name, kind, start, end, limit + 1)
-                more = len(lines) > limit
-                return {"work_unit": name, "kind": kind, "from": start, "to": end, "windows": lines[:limit], "more": more}
+                return {"work_unit": name, "kind": kind, "from": start, "to": end, **_cut("windows", lines, limit)}
 
             return found
 
         return await self._data(request, ask)
+
+    async def _line_windows(self, request: web.Request) -> web.StreamResponse:
+        name = request.match_info["work_center"]
+        board = self._present()
+
+        async def found() -> Payload:
+            lines = await self._archive.line_windows(name, kind, start, end, limit + 1)
+            if lines is None:
+                return {}
+            return {"work_center": name, "kind": kind, "from": start, "to": end, **_cut("windows", lines, limit)}
+
+        try:
+            kind, start, end, limit = self._kind_and_bounds(request)
+            body = await self._ask(found)
+        except _Refused as refused:
+            return json({"error": str(refused)}, 400)
+        except PastUnreadable:
+            return json({"error": _UNREADABLE.en}, 503)
+        if body is None:
+            return json({"error": _BUSY.en}, 503)
+        return json(body) if body else json({"error": "no such line of several machines", "work_centers": list(board.lines)}, 404)
 
     async def _stops(self, request: web.Request) -> web.StreamResponse:
         def ask(unit: UnitStatus) -> Callable[[], Awaitable[Payload]]:
@@ -135,6 +153,12 @@ class PastRoutes:
         finally:
             self._asking -= 1
 
+    def _kind_and_bounds(self, request: web.Request) -> tuple[str, datetime, datetime, int]:
+        kind = request.query.get("kind", "shift")
+        if kind not in KINDS:
+            raise _Refused(f"kind {kind!r} is none of {', '.join(KINDS)}")
+        return (kind, *self._bounds(request, {"kind"}))
+
     def _bounds(self, request: web.Request, others: set[str]) -> tuple[datetime, datetime, int]:
         """`from`, `to` and `limit`; by default the last seven days. Raises _Refused."""
         unknown = set(request.query) - {"from", "to", "limit"} - others
@@ -153,6 +177,11 @@ class PastRoutes:
 
     def _sentence(self, text: Text, language: str, status: int) -> web.Response:
         return html(self._pages.sentence(text.fr if language == "fr" else text.en, language), status)
+
+
+def _cut(name: str, lines: Sequence[Any], limit: int) -> Payload:
+    """Of one more than was asked for: those, and whether there are more."""
+    return {name: lines[:limit], "more": len(lines) > limit}
 
 
 def _moment(request: web.Request, name: str) -> datetime | None:

@@ -11,10 +11,13 @@ import yaml
 from drivers.base import Quality
 from drivers.recording import Recording, by_instant
 from gateway.config import Config, load
+from gateway.domain.events import WindowClosed
 from gateway.domain.instants import SECOND, instant, moment
 from gateway.domain.job_order import Fact, JobCommand
+from gateway.domain.kpi import kpi_line
 from gateway.domain.sample import Input
 from gateway.domain.tracker import Tracker
+from gateway.domain.work_center import WorkCenter
 from gateway.outbox.migrate import migrate
 from gateway.outbox.session import open_writer
 from gateway.outbox.statedir import DATABASE
@@ -61,12 +64,19 @@ def _lines(name: str) -> list[str]:
     return [line for line in (EXAMPLE / name).read_text().splitlines() if line.strip()]
 
 
-def save(state_dir: Path, *trackers: Tracker) -> None:
-    """As one commit of the recorder."""
+def save(state_dir: Path, *trackers: Tracker, center: WorkCenter | None = None) -> None:
+    """As one commit of the recorder; `center` hears of the windows that the trackers' memory still has."""
     state_dir.mkdir(exist_ok=True)
     with closing(open_writer(state_dir / DATABASE)) as connection:
         migrate(connection)
         batch = Batch(snapshots={tracker.unit.name: tracker.snapshot() for tracker in trackers})
+        if center is not None:
+            for tracker in trackers:
+                for window in tracker.machine.windows.closed:
+                    center.closed(
+                        WindowClosed(work_unit=tracker.unit.name, at=tracker.now, job_order_id=None, line=kpi_line(window, tracker.unit))
+                    )
+            batch.snapshots[center.key] = center.snapshot()
         write(connection, batch, total_bytes=0, recorded_at=0)
 
 

@@ -16,6 +16,7 @@ from gateway.config import load
 from gateway.domain.kpi import LOSSES
 from gateway.domain.report import PastUnreadable, Report, StopLine
 from gateway.domain.view import StopReason
+from gateway.domain.work_center import LineRule, WorkCenter
 from gateway.outbox.archive import Archive
 from gateway.outbox.history import History
 from gateway.status.past_routes import WAITING
@@ -34,14 +35,14 @@ SPAN = "from=2026-11-24T00:00:00Z&to=2026-11-25T00:00:00Z"
 async def gateway(folder: Path, *, until: datetime | None = None, memory: bool = True) -> AsyncIterator[Served]:
     """`memory` False: only the journal is left, as for a machine that has not been heard of since the start."""
     config = load(site(folder))
-    tracker = play(config, "press-07", until=until)
-    save(folder / "state", tracker)
+    tracker, center = play(config, "press-07", until=until), WorkCenter("line-3", config.work_units, LineRule(kpi_from="press-07"))
+    save(folder / "state", tracker, center=center)
     with closing(History.open(folder / "state")) as history:
 
         async def ask(question: Callable[[History], T]) -> T:
             return question(history)
 
-        archive = Archive(config.work_units, {"press-07": tracker} if memory else {}, ask)
+        archive = Archive(config.work_units, {"press-07": tracker} if memory else {}, ask, [center])
         async with serving(archive=archive) as served:
             yield served
 
@@ -118,6 +119,20 @@ async def test_windows_and_stops_as_data(tmp_path: Path) -> None:
         assert lately["to"] == "2026-11-24T09:12:41Z", "by default up to now"
 
 
+async def test_windows_of_a_line(tmp_path: Path) -> None:
+    async with gateway(tmp_path) as served:
+        hours: Any = (await served.ask(f"/api/windows/line-3/_line?kind=hour&{SPAN}&limit=2")).json()
+        assert [(w["work_unit"], w["window"]["from"], w["revision"]) for w in hours["windows"]] == [
+            ("_line", "2026-11-24T06:00:00Z", 1), ("_line", "2026-11-24T07:00:00Z", 1)
+        ]  # fmt: skip
+        assert hours["more"]
+        own: Any = (await served.ask(f"/api/windows/press-07?{SPAN}")).json()
+        shift: Any = (await served.ask(f"/api/windows/line-3/_line?{SPAN}")).json()
+        assert shift["windows"][0]["oee"] == own["windows"][0]["oee"]
+        assert (await served.ask("/api/windows/no-such/_line")).status == 404
+        assert (await served.ask("/api/windows/line-3/_line?kind=x")).status == 400
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [
@@ -150,6 +165,9 @@ class Broken:
     async def windows(self, work_unit: str, kind: str, start: datetime, end: datetime, limit: int) -> list[dict[str, Any]]:
         await self.answer.wait()
         return []
+
+    async def line_windows(self, work_center: str, kind: str, start: datetime, end: datetime, limit: int) -> list[dict[str, Any]] | None:
+        return None
 
     async def stops(self, work_unit: str, start: datetime, end: datetime, limit: int) -> tuple[list[StopLine], bool]:
         raise PastUnreadable("disk I/O error")
@@ -212,6 +230,9 @@ class Full:
     async def windows(self, work_unit: str, kind: str, start: datetime, end: datetime, limit: int) -> list[dict[str, Any]]:
         return []
 
+    async def line_windows(self, work_center: str, kind: str, start: datetime, end: datetime, limit: int) -> list[dict[str, Any]] | None:
+        return None
+
     async def stops(self, work_unit: str, start: datetime, end: datetime, limit: int) -> tuple[list[StopLine], bool]:
         return [], False
 
@@ -239,11 +260,10 @@ async def test_what_the_sheet_has_no_room_for_is_said() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="needs chromium: apt-get install chromium")
-@pytest.mark.parametrize("language", ["fr", "en"])
-async def test_the_sheet_is_printed_on_one_page(tmp_path: Path, language: str) -> None:
+async def test_the_sheet_is_printed_on_one_page(tmp_path: Path) -> None:
     assert BROWSER is not None
     async with serving(archive=Full()) as served:
-        url, sheet = f"http://{served.host}/report/press-07/last?lang={language}", tmp_path / "sheet.pdf"
+        url, sheet = f"http://{served.host}/report/press-07/last?lang=en", tmp_path / "sheet.pdf"
         flags = (*FLAGS, "--timeout=3000", f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={sheet}", "--no-pdf-header-footer")
         quiet = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(BROWSER, *flags, url, stdout=quiet, stderr=quiet)

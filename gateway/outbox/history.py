@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from gateway.domain.events import Text
 from gateway.domain.instants import SECOND, Instant, instant, moment, timestamp
@@ -37,8 +37,10 @@ _EARLIEST = 10**15
 _LATEST = 10**16 - 1
 MOST = 20_000
 """Rows of one answer: a day of a machine that stops every five seconds."""
-_MAY_HAVE_RUN = 1_100
-"""Of the orders that ended after a time, or have not ended, one of the first so many ran at it."""
+_ENDED_NEXT = 50
+"""Orders that had begun at a time are looked for among so many of the next that ended: one that waited longer did not run then."""
+_NOT_OVER = 1 << 57
+"""Beyond any end (the year 6536), before the time of the rows of orders that are not over; those are as many as a ledger may hold."""
 _FOR_EVER = 1 << 62
 
 
@@ -52,7 +54,7 @@ class History:
         self._connection = connection
 
     @classmethod
-    def open(cls, state_dir: Path) -> History:
+    def open(cls, state_dir: Path) -> Self:
         """Of the journal in `state_dir`, whether its gateway runs or not. Raises StoreError with a sentence and a remedy."""
         path = state_dir / DATABASE
         try:
@@ -131,8 +133,9 @@ class History:
     def jobs(self, work_unit: str, start: Instant, end: Instant) -> list[Job]:
         """Orders that were begun before `end` and had not ended at `start`, in order of their begin."""
         ended = self._rows(DURING, work_unit, "job", start, end, MOST)
-        later = self._rows(DURING, work_unit, "job", end, _FOR_EVER, _MAY_HAVE_RUN)
-        found = [load_job(body) for body in [*ended, *later]]
+        later = self._rows(DURING, work_unit, "job", end, _NOT_OVER, _ENDED_NEXT)
+        open_ = self._rows(DURING, work_unit, "job", _NOT_OVER, _FOR_EVER, MOST)
+        found = [load_job(body) for body in [*ended, *later, *open_]]
         begun = [job for job in found if job.started_at is not None and instant(job.started_at) < end and not job.removed]
         return sorted(begun, key=lambda job: (job.started_at, job.job_order_id))
 

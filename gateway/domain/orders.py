@@ -46,6 +46,8 @@ class Orders:
         self._emit = emit
         self.route: Callable[[Job], Route] = lambda job: NO_ROUTE
         """Where an operation stands among the others of its order; whoever knows all work units says it."""
+        self.on_progress: Callable[[Job], None] = lambda job: None
+        """Told of each job whose progress was told."""
         self.product_id: str | None = None
         """What the product tag says; an order's own product wins."""
         self.counted: str | None = None
@@ -224,6 +226,7 @@ class Orders:
                 order_id=order.order_id, operation_id=order.operation_id, lot_id=order.lot_id,
             )
         )  # fmt: skip
+        self.on_progress(job)
 
     # --- the promise ----------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from gateway.domain.machine import MachineTime
 from gateway.domain.machine_by_gap import MachineByGap
 from gateway.domain.machine_by_order import MachineByOrder
 from gateway.domain.oee import dump_window
+from gateway.domain.order_watch import OrderWatch
 from gateway.domain.outlook import pending_windows
 from gateway.domain.picture import unit_view
 from gateway.domain.production import Production
@@ -64,6 +65,7 @@ class Tracker:
         kind = {StateFromCounts: MachineByGap, StateFromOrder: MachineByOrder}.get(type(unit.state), MachineTime)
         self.machine: MachineTime = kind(unit, self._events.append, self.drift)
         self.production = Production(unit, self.machine, self.signals, self._events.append)
+        self.production.orders.on_progress = OrderWatch(self.machine, self.signals).look
         self._facts = Facts(self.machine, self.production)
         self._job_tag = None if unit.job_tag is None else JobTag(unit, self.machine, self.production, self.signals)
         self._reader = StateReader(unit.state, unit.reasons) if kind is MachineTime else None

@@ -71,11 +71,16 @@ DRIVERS: dict[str, Entry] = {
 }
 
 
-def prepare(devices: Iterable[DeviceSettings], state_dir: Path, gateway_id: str, now: datetime) -> None:
-    """What must be there before any of `devices` is connected: this gateway's own certificate, made at the first start. Blocks.
+def prepare(devices: Iterable[AnyDeviceSettings], state_dir: Path, gateway_id: str, now: datetime) -> None:
+    """What must be there before any of `devices` is connected: their protocol stacks, and this gateway's own certificate, made at the
+    first start. Blocks.
 
-    Raises LinkError where it can be neither read nor made.
+    Raises LinkError where the certificate can be neither read nor made.
     """
+    devices = list(devices)
+    for settings in devices:
+        # Loading a stack takes a second on a small machine: links that are being opened meanwhile would run out of time.
+        DRIVERS[settings.driver].driver(settings)
     if any(isinstance(settings, OpcUaSettings) and not settings.security.insecure for settings in devices):
         from drivers.opcua_pki import prepare as prepare_certificate
 

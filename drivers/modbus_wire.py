@@ -126,6 +126,18 @@ class Wire:
         client = self._make_client()
         self._client, self._stray = client, False
         reached, problem = False, f"nobody accepted within {timeout_s:g} s"
+        connect = client.ctx.call_create
+
+        async def told() -> object:
+            # pymodbus only says that it failed: refused, no route and an unknown name are three different errands.
+            nonlocal problem
+            try:
+                return await connect()
+            except OSError as error:
+                problem = str(error)
+                raise
+
+        client.ctx.call_create = told
         try:
             async with self._clock.timeout(timeout_s):
                 reached = await client.connect()
@@ -228,7 +240,7 @@ class Wire:
 
     def _unanswered(self, peer: str, detail: str) -> LinkError:
         if not self._received:
-            return remedies.unanswered(peer, detail)
+            return remedies.mute_unit(peer, detail)
         detail = f"{detail}, {len(self._received)} bytes that are no reply"
         return remedies.garbled(peer, detail) if self._address.is_rtu else remedies.untrustworthy(peer, detail)
 

@@ -50,6 +50,19 @@ def _is_identifier(text: str) -> bool:
     return kind != "i" or int(value) <= 0xFFFFFFFF
 
 
+def _check_url(text: str) -> str:
+    """With its port: 4840, registered for opc.tcp, where none is written; the library would take 0."""
+    url = urlsplit(text)
+    try:
+        port = url.port
+        usable = url.scheme == "opc.tcp" and bool(url.hostname) and port != 0 and url.username is None
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(f"{text!r} is no OPC UA address; write opc.tcp://192.168.10.21:4840 (a user goes under user)")
+    return text if port is not None else url._replace(netloc=f"{url.netloc.rstrip(':')}:4840").geturl()
+
+
 def _check_path(path: str) -> str:
     parse_path(path)
     return path
@@ -173,7 +186,7 @@ class OpcUaSettings(DeviceSettings):
     """
 
     driver: Literal["opcua"]
-    url: str
+    url: Annotated[str, AfterValidator(_check_url)]
     security: OpcUaSecurity
     user: OpcUaUser | None = None
     mode: Literal["subscribe", "poll"] = "subscribe"
@@ -191,20 +204,9 @@ class OpcUaSettings(DeviceSettings):
             )
         return data
 
-    @model_validator(mode="after")
-    def _check_url(self) -> Self:
-        url = urlsplit(self.url)
-        try:
-            usable = url.scheme == "opc.tcp" and bool(url.hostname) and url.port != 0 and url.username is None
-        except ValueError:
-            usable = False
-        if not usable:
-            raise FieldError(f"{self.url!r} is no OPC UA address; write opc.tcp://192.168.10.21:4840 (a user goes under user)", "url")
-        return self
-
     @property
     def peer(self) -> str:
-        return f"OPC UA {urlsplit(self.url).hostname}:{urlsplit(self.url).port or 4840}"
+        return f"OPC UA {urlsplit(self.url).hostname}:{urlsplit(self.url).port}"
 
     def counter_type(self, tag: str) -> tuple[int, bool] | None:
         """(bits, signed) where the tag says its type; None: a decrease means a reset."""

@@ -9,8 +9,8 @@ def unreachable(peer: str, detail: str) -> LinkError:
     """Nobody at that address: switched off, unplugged, wrong address or port."""
     return LinkError(
         f"no connection to {peer}: {detail}",
-        remedy_fr=f"Vérifier que l'automate est sous tension, le câble réseau et l'adresse ({peer}).",
-        remedy_en=f"Check that the PLC is powered, the network cable and the address ({peer}).",
+        remedy_fr=f"Vérifier que l'automate est sous tension, le câble réseau, l'adresse et le port ({peer}).",
+        remedy_en=f"Check that the PLC is powered, the network cable, the address and the port ({peer}).",
     )
 
 
@@ -20,6 +20,15 @@ def unanswered(peer: str, detail: str) -> LinkError:
         f"{peer} does not answer: {detail}",
         remedy_fr="L'automate ne répond plus ; reconnexion en cours. Si cela dure, vérifier automate et câble.",
         remedy_en="The PLC no longer answers; reconnecting. If it lasts, check PLC and cable.",
+    )
+
+
+def mute_unit(peer: str, detail: str) -> LinkError:
+    """Connected to a Modbus line, but the unit stayed without an answer."""
+    return SilentLinkError(
+        f"{peer} does not answer: {detail}",
+        remedy_fr="L'appareil ne répond pas ; reconnexion en cours. Si cela dure, vérifier `unit_id`, `timeout`, l'appareil et son câble.",
+        remedy_en="The device does not answer; reconnecting. If it lasts, check `unit_id`, `timeout`, the device and its cable.",
     )
 
 
@@ -117,6 +126,21 @@ _REFUSALS: tuple[tuple[str, str, str], ...] = (
         "BadTypeMismatch",
         "Corriger `type`, `index` ou `member` du tag d'après ce que l'automate envoie (voir le détail).",
         "Correct the tag's `type`, `index` or `member` to what the PLC sends (see the detail).",
+    ),
+    (
+        "IllegalFunction",
+        "Lire le tag dans une autre table (holding, input, coil, discrete) : l'appareil ne connaît pas celle-ci.",
+        "Read the tag from another table (holding, input, coil, discrete): the device does not know this one.",
+    ),
+    (
+        "Gateway",
+        "Vérifier `unit_id`, et l'alimentation et le câblage de l'appareil derrière la passerelle.",
+        "Check `unit_id`, and power and wiring of the device behind the gateway.",
+    ),
+    (
+        "ServerDeviceBusy",
+        "L'appareil est occupé : allonger `interval`, ou mettre une `pause` entre les requêtes.",
+        "The device is busy: lengthen `interval`, or set a `pause` between requests.",
     ),
 )
 _ANY_REFUSAL = ("Vérifier l'adresse du tag dans la configuration.", "Check the tag's address in the configuration.")

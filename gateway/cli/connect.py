@@ -13,6 +13,7 @@ from typing import Any
 from drivers import make_driver, prepare
 from drivers.base import DriverError, LinkError, Quality, Reading
 from drivers.recording import RecordingError, read_recording
+from drivers.remedies import refusal
 from drivers.replay import ReplaySettings
 from gateway.app.parts import make_topics
 from gateway.clock import SystemClock
@@ -101,11 +102,12 @@ async def _device(name: str, settings: AnyDeviceSettings, state_dir: Path | None
     except TimeoutError:
         told = f"no full answer within {_DEVICE_TIMEOUT_S:g} s; check the PLC's load and the network"
         return Trial(name, settings.peer, False, told, ("expert: connect and first read timed out",))
-    return _judged(name, settings.peer, readings)
+    return judged(name, settings.peer, readings)
 
 
-def _judged(name: str, peer: str, readings: Sequence[Reading]) -> Trial:
-    bad = tuple(f"tag {r.tag}: {r.detail or 'bad'}; check its address in the PLC" for r in readings if r.quality is Quality.BAD)
+def judged(name: str, peer: str, readings: Sequence[Reading]) -> Trial:
+    """What the first look at a device's tags says of it."""
+    bad = tuple(f"tag {r.tag}: {r.detail or 'bad'}. {refusal(r.detail)[1]}" for r in readings if r.quality is Quality.BAD)
     told = f"{len(readings) - len(bad)} of {len(readings)} tags read"
     return Trial(name, peer, not bad, told, bad)
 

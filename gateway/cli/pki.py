@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ from gateway.clock import SystemClock
 from gateway.config import Config, load
 
 _PEM_SUFFIX = ".pem"
+_DIGITS = re.compile(r"[0-9A-Fa-f: ]+\.?")
 
 
 def add_parser(subparsers: Any) -> None:
@@ -168,6 +170,8 @@ def _trust(args: argparse.Namespace, pki: Pki, config: Config | None, now: datet
         except UNREADABLE as error:
             raise CommandError(f"{file} holds no certificate; give a certificate in DER or PEM", str(error)) from error
     else:
+        if not _DIGITS.fullmatch(args.which):
+            raise CommandError(f"there is no file {args.which}; check its name, or give the digits of a thumbprint", "no such file")
         path, certificate = _one(pki, args.which, REJECTED, TRUSTED)
         pki.move(path, certificate, TRUSTED)
     yield _line(TRUSTED, certificate, now)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
-from gateway.cli.connect import Trial, try_links
+from drivers.base import Quality, Reading
+from gateway.cli.connect import Trial, judged, try_links
 from gateway.config import Config
 from tests.config.plant import loaded
 from tests.uplink.brokers import Behaviour, Listener, Mosquitto, StubBroker, until
@@ -56,6 +58,21 @@ async def erp() -> AsyncIterator[Erp]:
     await server.start()
     yield server
     await server.stop()
+
+
+def test_a_bad_tag_is_told_with_what_to_do_about_it() -> None:
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    bad = [
+        ("weight", "BadTypeMismatch: a real number, the tag says bool"),
+        ("parts", "IllegalDataAddress (2)"),
+        ("jam", "IllegalFunction (1)"),
+    ]
+    trial = judged("plc", "PLC", [Reading(tag, None, Quality.BAD, None, at, detail) for tag, detail in bad])
+    assert not trial.works
+    weight, parts, jam = trial.details
+    assert weight.startswith("tag weight: BadTypeMismatch: a real number, the tag says bool. Correct the tag's `type`")
+    assert parts.endswith("Check the tag's address in the configuration.")
+    assert "another table" in jam
 
 
 async def test_a_broker_is_logged_in_to_and_subscribed_at_and_told_nothing(tmp_path: Path, stub: Callable[..., Any]) -> None:

@@ -130,6 +130,7 @@ def test_renewing_keeps_the_key_and_says_what_is_to_be_done(desk: Desk) -> None:
     [
         (("trust", "0123456789"), "no certificate 0123456789 among rejected and trusted of"),
         (("trust", "01"), "8 digits or more"),
+        (("trust", "plc/press.der"), "there is no file plc/press.der"),
         (("reject", "0123456789"), "no certificate 0123456789 among trusted"),
         (("show", "0123456789"), "no certificate 0123456789"),
         (("renew",), "name its configuration with -c CONFIG"),

@@ -130,6 +130,15 @@ async def test_a_reply_that_does_not_fit_is_told_apart_from_none(server: tuple[S
             await driver.read(["parts"])
 
 
+async def test_why_nobody_can_be_reached_is_told() -> None:
+    closed = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
+    port = closed.sockets[0].getsockname()[1]
+    closed.close()
+    await closed.wait_closed()
+    with pytest.raises(LinkError, match="Connect call failed"):
+        await connected(port)
+
+
 async def test_a_late_reply_cannot_shift_the_following_ones(server: tuple[Server, int]) -> None:
     found, port = server
     driver = await connected(port)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from drivers import DRIVERS, DeviceUnion
+from drivers import DRIVERS, DeviceUnion, prepare
 from drivers.modbus_settings import ModbusSettings
 from drivers.opcua_settings import OpcUaSettings
 from drivers.replay import ReplaySettings
@@ -254,6 +256,28 @@ def test_wrong_opcua_devices(more: dict[str, Any], says: str, path: tuple[Any, .
     message, paths = blamed(opcua(**more))
     assert says in message
     assert path in paths
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("opc.tcp://plc", "opc.tcp://plc:4840"),
+        ("opc.tcp://plc:/server", "opc.tcp://plc:4840/server"),
+        ("opc.tcp://[fd00::7]/server", "opc.tcp://[fd00::7]:4840/server"),
+        ("opc.tcp://plc:49320", "opc.tcp://plc:49320"),
+    ],
+)
+def test_an_opcua_address_without_a_port_means_4840(written: str, meant: str) -> None:
+    assert ANY.validate_python(opcua(url=written)).url == meant
+
+
+def test_protocol_stacks_are_loaded_before_the_first_link_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+    for name in ("modbus", "opcua"):
+        monkeypatch.setitem(DRIVERS, name, DRIVERS[name]._replace(driver=loaded.append))
+    devices = [ANY.validate_python(opcua()), ANY.validate_python(modbus())]
+    prepare(iter(devices), tmp_path, "gw", datetime(2026, 11, 24, tzinfo=UTC))
+    assert loaded == devices
 
 
 def test_security_left_out_is_refused() -> None:

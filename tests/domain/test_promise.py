@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
@@ -26,6 +25,7 @@ from gateway.domain.promise import (
     estimate,
     estimate_queue,
 )
+from tests.bench import eta
 
 DAYS = frozenset(range(1, 6))
 NOW = instant(datetime(2026, 11, 25, 7, 0, tzinfo=UTC))  # Wednesday 08:00 in Paris
@@ -231,37 +231,17 @@ def test_keeper_announces_the_first_at_once_and_a_change_that_lasts() -> None:
     assert keeper.announced is late
 
 
-def _seeded_run(seed: int) -> tuple[float, bool]:
-    """A 6 h job with stops of 5 min about every 40 min: error of the likely date at half of it, and whether the safe one held."""
-    rng = random.Random(seed)
-    calendar, cycle_s, quantity = TWO_SHIFTS, 12.0, 1500
-    start = NOW + rng.randrange(86_400) * SECOND
-    learner = RateLearner(calendar)
-    learner.observe(start, Decimal(0))
-    at, good, promise, half = start, 0, None, start
-    to_stop_s = rng.expovariate(1 / 2400)
-    while good < quantity:
-        gap_s = cycle_s * rng.gauss(1, 0.03)
-        to_stop_s -= gap_s
-        if to_stop_s < 0:
-            gap_s += rng.lognormvariate(5.4, 0.8)
-            to_stop_s = rng.expovariate(1 / 2400)
-        made = rng.random() > 0.02
-        reached = calendar.after_required(at, round(gap_s * SECOND))
-        assert reached is not None
-        at, good = reached, good + made
-        learner.observe(at, Decimal(int(made)))
-        if promise is None and good * 2 >= quantity:
-            half, promise = at, estimate(at, Work(ORDER, Decimal(quantity - good), learner.rate, cycle_s), calendar)
-    assert promise is not None
-    assert promise.eta_likely is not None
-    assert promise.eta_safe is not None
-    error = abs(calendar.required(half, instant(promise.eta_likely)) / calendar.required(half, at) - 1)
-    return error, instant(promise.eta_safe) >= at
-
-
 @pytest.mark.slow
-def test_the_safe_date_holds_and_the_likely_one_is_close_on_seeded_runs() -> None:
-    errors, held = zip(*(_seeded_run(seed) for seed in range(300)), strict=True)
-    assert sum(held) >= 0.9 * len(held)
-    assert sorted(errors)[len(errors) // 2] < 0.10
+def test_dates_hold_on_seeded_runs_with_stops_breaks_and_shifts() -> None:
+    found = eta.runs(300)
+    half = found["at half", "running"]
+    assert len(half) == 300
+    assert eta.held(half) >= 0.9
+    assert eta.error(half) < 0.10
+    for asked in found.values():
+        assert eta.held(asked) >= 0.9, "of the order that waits, and of both before anything is known of them"
+
+
+def test_a_seeded_run_is_the_same_each_time() -> None:
+    assert eta.seeded_run(7) == eta.seeded_run(7)
+    assert set(eta.seeded_run(7)) == {(when, which) for when in eta.ASKED for which in ("running", "waiting")}

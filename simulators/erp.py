@@ -79,6 +79,14 @@ class Books:
             if self.copy.take(event) is Taken.NEW:
                 self._finish(event)
 
+    def order_urgently(self, work_unit: str) -> dict[str, Any]:
+        """The CRM's urgent order for a machine of the plan, sent with the next schedule. Raises KeyError for another machine."""
+        if self._plan is None:
+            raise KeyError(work_unit)
+        command = self._plan.urgent_order(work_unit)
+        self.commands.append(command)
+        return command
+
     def order_of(self, job_order_id: str) -> dict[str, Any] | None:
         return next((c for c in self.commands if c["job_order"].get("job_order_id") == job_order_id), None)
 
@@ -264,7 +272,14 @@ def add_control(app: web.Application, erp: Erp, prefix: str) -> None:
         erp.books.commands.append(command)
         return _answer(200, {"cursor": f"c{len(erp.books.commands)}"})
 
+    async def urgent(request: web.Request) -> web.Response:
+        try:
+            return _answer(200, erp.books.order_urgently(str(parse_json(await request.text())["work_unit"])))
+        except (ValueError, KeyError, TypeError):
+            return _answer(400, {"error": "a work_unit of the plan is needed"})
+
     app.router.add_get(f"{prefix}/report", report)
+    app.router.add_post(f"{prefix}/urgent", urgent)
     app.router.add_get(f"{prefix}/events", events)
     app.router.add_get(f"{prefix}/commands", commands)
     app.router.add_get(f"{prefix}/finished", finished)

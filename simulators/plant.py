@@ -5,7 +5,7 @@ Prints one JSON line of addresses when everything answers, then obeys its contro
     GET  /state                    machines (true pieces, counters, PLC up), ERP, MES, faults
     GET  /mes/events?after=N       ledger events as the MES got them, from index N
     GET  /mes/retained             last state, job and tag messages, by topic below enterprise/site
-    GET  /erp/report   /erp/finished   /erp/events?after=N        POST /erp/faults   /erp/orders
+    GET  /erp/report   /erp/finished   /erp/events?after=N        POST /erp/faults   /erp/orders   /erp/urgent
     POST /machines/{unit}          {"do": "release | halt | stop | reset_counters", "seconds": 30, "fault": 21}
     POST /servers/{name}           {"do": "start | stop | restart"}   name: press_plc, packer_plc, erp
     POST /faults/{link}            {"kind": "blackhole"}              link: press_plc, packer_plc, erp, broker

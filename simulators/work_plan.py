@@ -6,6 +6,7 @@ Each order comes down as a JobCommand of the published contract. When a machine 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -54,6 +55,12 @@ _CUSTOMERS = (
 )
 
 
+_URGENT_PRIORITY = 200
+_URGENT_QUANTITY = 200
+_URGENT_LEAST_S = 40.0
+"""However fast the plant is, the urgent order takes so long that whoever it makes late stays late for more than a minute."""
+
+
 class WorkPlan:
     """Orders for each item, two ahead of what is being made; `speed` is the plant's, it scales times and dates."""
 
@@ -84,6 +91,22 @@ class WorkPlan:
         end = start + timedelta(seconds=quantity * ideal_s * 1.4)
         self._due[work_unit] = end
         return self._command(item, rank, quantity, ideal_s, start, end)
+
+    def urgent_order(self, work_unit: str) -> dict[str, Any]:
+        """A customer of the CRM needs pieces today: one JobCommand that goes before all others. Raises KeyError as `next_order` does."""
+        item = next((i for i in self._items if i.work_unit == work_unit), None)
+        if item is None:
+            raise KeyError(work_unit)
+        ideal_s = round(item.ideal_cycle_time_s / self._speed, 6)
+        quantity = max(_URGENT_QUANTITY, math.ceil(_URGENT_LEAST_S / ideal_s))
+        now = self._now()
+        end = now + timedelta(seconds=2 * (quantity + item.quantities[0]) * ideal_s + _URGENT_LEAST_S)
+        command = self._command(item, 0, quantity, ideal_s, now, end)
+        customer = {"name": "Lémanique SA", "priority": _URGENT_PRIORITY, "delivery_from": _stamp(now), "delivery_to": _stamp(end)}
+        command["job_order"]["customer"] = {**customer, "requirements": [], "order_number": "CDE-9001", "order_line": "10"}
+        for requirement in command["job_order"]["quality_requirements"]:
+            requirement["required_by"] = customer["name"]
+        return command
 
     def _command(self, item: Item, rank: int, quantity: int, ideal_s: float, start: datetime, end: datetime) -> dict[str, Any]:
         number = f"OF-{next(self._numbers)}"

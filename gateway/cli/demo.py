@@ -28,6 +28,9 @@ ORDERS_S = 15.0
 """How long the machines wait for their first orders before they are switched on all the same."""
 SETTLE_S = 20.0
 """How long journal, MES and ERP may take to catch up with machines that stand still."""
+URGENT_AFTER_S = 10.0
+"""Divided by the speed: while the first order is still on the machine."""
+URGENT_UNIT = "press-07"
 _TURN_S = 0.5
 _UNITS = {"press-07": "stamping/line-3/press-07", "packer-02": "packing/line-3/packer-02"}
 _COUNTERS = ("stamping/line-3/press-07/tag/parts", "stamping/line-3/press-07/tag/rejects", "packing/line-3/packer-02/tag/parts")
@@ -175,8 +178,22 @@ class _Demo:
         loop_end = None if self._seconds is None else self._clock.monotonic() + self._seconds
         if loop_end is None:
             self._say("Ctrl-C stops it all and compares the counts.")
+        urgent_at = self._clock.monotonic() + max(URGENT_AFTER_S / self._speed, 2.0)
+        urgent = False
         while not self._interrupted.is_set() and (loop_end is None or self._clock.monotonic() < loop_end):
+            if not urgent and self._clock.monotonic() >= urgent_at:
+                urgent = True
+                await self._order_urgently()
             await self._turn()
+
+    async def _order_urgently(self) -> None:
+        """What every plan meets: a customer who cannot wait. The queue re-orders, and whoever becomes late is told with the reason."""
+        order = (await self._post("/erp/urgent", {"work_unit": URGENT_UNIT}))["job_order"]
+        self._say(
+            f"The CRM reports an urgent need of {order['customer']['name']}: the ERP sends order {order['job_order_id']}, "
+            f"{order['quantity']} pieces, before all that waits for {URGENT_UNIT}. Who becomes late is told when it has been so for a "
+            f"minute; {self._page}/orders shows why"
+        )
 
     async def _turn(self) -> None:
         self._children.check()

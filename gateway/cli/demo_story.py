@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 _MICRO_STOPS_TOLD = 2
+_OVERTAKEN = re.compile(r"overtaken by (\S+?)(?: and \d+ more)?;")
+"""How the basis of a promise begins when an order that came later goes first."""
 
 
 class Story:
@@ -83,7 +86,9 @@ class Story:
         words = {"at_risk": "may be late", "late": "will be late", "on_time": "will be on time"}
         first_good_news = data["verdict"] == "on_time" and data.get("previous") in (None, "unknown")
         if data["verdict"] in words and not first_good_news:
-            yield f"order {order} {words[data['verdict']]} for its customer, likely done {_clock_time(data['eta_likely'])} UTC"
+            overtaken = _OVERTAKEN.match(data.get("basis") or "")
+            why = f": {overtaken[1]} came later and goes first" if overtaken else ""
+            yield f"order {order} {words[data['verdict']]} for its customer, likely done {_clock_time(data['eta_likely'])} UTC{why}"
 
     def _quality(self, unit: str, order: str, data: Mapping[str, Any]) -> Iterator[str]:
         if data["result"] == "Fail":

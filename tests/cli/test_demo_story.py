@@ -52,6 +52,21 @@ def test_a_value_written_to_the_machine_is_told_once_it_is_read_back() -> None:
     assert told == ["order OF-1: 250 written to press-07 (target) and read back"]
 
 
+def test_who_becomes_late_is_told_with_the_order_that_came_later() -> None:
+    late = {"verdict": "late", "previous": "at_risk", "eta_likely": "2026-11-25T06:10:00Z"}
+    told = tell(
+        Story(),
+        event("promise.changed", subject="OF-2", basis="overtaken by OF-9; after OF-9; ideal 1.2 s/piece", **late),
+        event("promise.changed", subject="OF-3", basis="overtaken by OF-9 and 1 more; after OF-2; ideal 1.2 s/piece", **late),
+        event("promise.changed", subject="OF-4", basis="after OF-3; ideal 1.2 s/piece", **late),
+    )
+    assert told == [
+        "order OF-2 will be late for its customer, likely done 06:10:00 UTC: OF-9 came later and goes first",
+        "order OF-3 will be late for its customer, likely done 06:10:00 UTC: OF-9 came later and goes first",
+        "order OF-4 will be late for its customer, likely done 06:10:00 UTC",
+    ]
+
+
 def test_a_fault_is_told_with_its_reason_and_its_end() -> None:
     told = tell(
         Story(),

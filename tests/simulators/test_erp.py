@@ -163,6 +163,21 @@ async def test_the_control_routes_break_and_feed_it(erp: Erp, http: aiohttp.Clie
     assert (await get(http, f"{erp.url}/control/report"))[1]["commands"] == 7
 
 
+async def test_an_urgent_order_goes_before_all_of_the_plan() -> None:
+    at = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
+    for speed in (1.0, 20.0):
+        books = Books(WorkPlan(lambda: at, speed=speed))
+        urgent = books.order_urgently("press-07")["job_order"]
+        assert books.commands[-1]["job_order"] is urgent
+        assert urgent["customer"]["priority"] > max(c["job_order"]["customer"]["priority"] for c in books.commands[:-1])
+        assert urgent["job_order_id"] not in {c["job_order"]["job_order_id"] for c in books.commands[:-1]}
+        assert urgent["quantity"] * urgent["ideal_cycle_time_s"] >= 40
+    with pytest.raises(KeyError):
+        books.order_urgently("saw-01")
+    with pytest.raises(KeyError):
+        Books(None).order_urgently("press-07")
+
+
 async def test_slow_answers_come_late_and_are_booked_first(erp: Erp, http: aiohttp.ClientSession) -> None:
     erp.faults = ErpFaults(delay_s=0.15)
     task = asyncio.create_task(post(http, erp, [event(1)]))

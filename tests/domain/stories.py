@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import time
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import pytest
@@ -34,22 +35,66 @@ PRODUCTS = {
 
 DELAYS = st.one_of(st.integers(1, 30), st.integers(1, 30), st.integers(1, 200), st.integers(1, 2000))
 STATES = st.sampled_from([0, 0, 0, 1, 2, 4, 6, 8, 50, 51, 52, 53, 99])
-ORDERS = st.sampled_from(["OF-1", "OF-2", "OF-3"])
+_ORDERS = ("OF-1", "OF-2", "OF-3")
+_VERBS = ("Store", "StoreAndStart", "StoreAndStart", "Start", "Pause", "Resume", "Stop", "Abort", "Cancel", "Clear")
+_FACTS = ("ExplainStop", "DeclareScrap", "DeclareRework", "DeclareProduction", "Reassign")
+_REASONS = ("jam", "coil_change", "meeting")
+ORDERS = st.sampled_from(_ORDERS)
 MADE = st.tuples(st.integers(0, 5), st.integers(0, 2), st.integers(0, 1))
 READ = st.tuples(st.just("read"), MADE, st.one_of(st.none(), STATES), st.sampled_from([None, None, None, 1, 2, 3]))
-VERBS = st.sampled_from(["Store", "StoreAndStart", "StoreAndStart", "Start", "Pause", "Resume", "Stop", "Abort", "Cancel", "Clear"])
+VERBS = st.sampled_from(_VERBS)
 ORDER = st.tuples(st.just("order"), VERBS, ORDERS, st.sampled_from([None, 3, 20]))
-FACTS = st.sampled_from(["ExplainStop", "DeclareScrap", "DeclareRework", "DeclareProduction", "Reassign"])
-FACT = st.tuples(
-    st.just("fact"), FACTS, ORDERS, st.integers(-3, 6), st.integers(0, 4000), st.sampled_from(["jam", "coil_change", "meeting"])
-)
+FACTS = st.sampled_from(_FACTS)
+FACT = st.tuples(st.just("fact"), FACTS, ORDERS, st.integers(-3, 6), st.integers(0, 4000), st.sampled_from(_REASONS))
 WAIT = st.tuples(st.just("wait"))
 LOST = st.tuples(st.just("lost"))
 
-steps: st.SearchStrategy[list[Step]] = st.lists(
-    st.tuples(DELAYS, st.one_of(READ, READ, READ, READ, ORDER, FACT, WAIT, LOST)), min_size=1, max_size=100
+
+def _drawn(random: Random) -> Step:
+    """One step of a long story, with the shares of a line at work: it mostly runs, stops are short or long, orders come and go."""
+    kind = random.choices(("read", "order", "fact", "wait", "lost"), (70, 10, 8, 9, 3))[0]
+    delay = random.choice((random.randint(1, 30), random.randint(1, 30), random.randint(1, 200), random.randint(1, 2000)))
+    if kind == "read":
+        made = (random.choice((0, 0, 1, 1, 2, 5)), random.choice((0, 0, 0, 1, 2)), random.choice((0, 0, 0, 0, 1)))
+        state = random.choice((None, None, 0, 0, 0, 1, 1, 2, 4, 6, 8, 50, 51, 52, 53, 99))
+        return delay, ("read", made, state, random.choice((None, None, None, 1, 2, 3)))
+    if kind == "order":
+        return delay, ("order", random.choice(_VERBS), random.choice(_ORDERS), random.choice((None, 3, 20)))
+    if kind == "fact":
+        why = random.choice(_REASONS)
+        return delay, ("fact", random.choice(_FACTS), random.choice(_ORDERS), random.randint(-3, 6), random.randint(0, 4000), why)
+    return delay, (kind,)
+
+
+def _long(seed: int, length: int) -> list[Step]:
+    """A shorter one of the same seed is its beginning, so that a failure can be cut down."""
+    random = Random(seed)
+    begin: list[Step] = [(1, ("read", (0, 0, 0), 0, 1)), (1, ("order", "StoreAndStart", "OF-1", None))]
+    return begin + [_drawn(random) for _ in range(length)]
+
+
+def _reads(seed: int, length: int) -> list[Step]:
+    return [(random.randint(5, 200), _drawn_read(random)) for random in (Random(seed),) for _ in range(length)]
+
+
+def _drawn_read(random: Random) -> tuple[Any, ...]:
+    while True:
+        step = _drawn(random)[1]
+        if step[0] == "read":
+            return step
+
+
+SEEDS = st.integers(0, 2**32 - 1)
+LONG = st.integers(0, 40).map(lambda fewer: 50 - fewer)
+"""Drawn from the far end: small numbers are drawn more often."""
+steps: st.SearchStrategy[list[Step]] = st.one_of(
+    st.lists(st.tuples(DELAYS, st.one_of(READ, READ, READ, READ, ORDER, FACT, WAIT, LOST)), min_size=1, max_size=100),
+    st.builds(_long, SEEDS, LONG),
 )
-counting: st.SearchStrategy[list[Step]] = st.lists(st.tuples(st.integers(5, 200), READ), min_size=1, max_size=40)
+"""Short stories of anything, which shrink well but seldom come to a stop at all, and about as many long ones."""
+counting: st.SearchStrategy[list[Step]] = st.one_of(
+    st.lists(st.tuples(st.integers(5, 200), READ), min_size=1, max_size=40), st.builds(_reads, SEEDS, LONG)
+)
 units: st.SearchStrategy[WorkUnit] = st.builds(
     lambda by_gap, cycles, oee, dispatch, calendar: unit(
         state=StateFromCounts() if by_gap else CODES,

@@ -85,7 +85,7 @@ def test_asking_what_happens_meanwhile_changes_no_event(of: WorkUnit, story: lis
     assert asked.post.end(asked.now).events == plain.post.end(plain.now).events
 
 
-@property_(of=units, story=steps, index=st.integers(0, 39))
+@property_(of=units, story=steps, index=st.integers(0, 60))
 def test_memory_that_moves_to_another_place_changes_no_event(of: WorkUnit, story: list[Step], index: int) -> None:
     told, plain = Story(of), Story(of).play(story)
     told.play(story[:index])
@@ -98,7 +98,7 @@ def test_memory_that_moves_to_another_place_changes_no_event(of: WorkUnit, story
     assert replace(seen, cycles_5min=()) == replace(expected, cycles_5min=())
 
 
-@property_(of=units, story=steps, index=st.integers(0, 39))
+@property_(of=units, story=steps, index=st.integers(0, 60))
 def test_a_restart_loses_no_piece_and_never_counts_one_twice(of: WorkUnit, story: list[Step], index: int) -> None:
     calm = [(delay, step) for delay, step in story if step[0] in ("read", "order", "wait")]
     told, plain = Story(of).play(calm[:index]), Story(of).play(calm)

@@ -19,7 +19,7 @@ Line = dict[str, Any]
 DAY = 24 * 3600
 NAMES = ("saw", "drill", "press")
 
-days: st.SearchStrategy[list[tuple[WorkUnit, list[Step]]]] = st.lists(st.tuples(units, steps.map(lambda s: s[:40])), min_size=2, max_size=3)
+days: st.SearchStrategy[list[tuple[WorkUnit, list[Step]]]] = st.lists(st.tuples(units, steps.map(lambda s: s[:50])), min_size=2, max_size=3)
 
 
 def told(days: list[tuple[WorkUnit, list[Step]]]) -> tuple[dict[str, Story], dict[str, dict[str, Line]], dict[str, Line]]:

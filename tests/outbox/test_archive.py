@@ -8,16 +8,18 @@ from dataclasses import replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TypeVar
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from gateway.config import load
+from gateway.domain.calendar import always
 from gateway.domain.report import NoSuchWindow, PastUnreadable
 from gateway.domain.tracker import Tracker
 from gateway.outbox.archive import Archive
 from gateway.outbox.history import History
 from tests.app.remembered import play, save, site
-from tests.domain.post import CODES, Post, unit
+from tests.domain.post import CODES, T0, Post, unit
 
 T = TypeVar("T")
 UNIT = "press-07"
@@ -114,3 +116,18 @@ async def test_a_closed_database_is_unreadable(tmp_path: Path) -> None:
         pass
     with pytest.raises(PastUnreadable):
         await old.shift(UNIT, "last")
+
+
+@pytest.mark.parametrize(("day", "hours"), [(date(2026, 3, 29), 23), (date(2026, 10, 25), 25), (date(2028, 2, 29), 24)])
+async def test_a_day_is_as_long_as_the_clock_makes_it(tmp_path: Path, day: date, hours: int) -> None:
+    """The nights on which clocks are put forward and back, and the day that a leap year has more."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=ZoneInfo("Europe/Paris"))
+    start = (midnight - T0).total_seconds()
+    post = Post(unit(state=CODES, time_zone="Europe/Paris", calendar=always("Europe/Paris")))
+    post.read(start - 7200, parts=0, state=0)
+    post.wait(start + 26 * 3600)
+    async with archive(tmp_path, post.tracker, memory={"press": post.tracker}) as live:
+        report = await live.day("press", day)
+    assert (report.line["total_s"], report.line["run_s"]) == (hours * 3600, hours * 3600)
+    assert (report.to - report.from_).total_seconds() == hours * 3600
+    assert report.line["closed"]

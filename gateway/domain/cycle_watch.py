@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 from gateway.domain.cycles import CycleTally, Sustained
 from gateway.domain.drift_watch import DriftWatch
 from gateway.domain.instants import Instant
@@ -42,3 +45,10 @@ class CycleWatch:
     def forget(self) -> None:
         """Another product, or time that nobody watched: the cycles before are in no row with those that come."""
         self._sustained.forget()
+
+    def dump(self) -> list[list[Any]]:
+        """The last cycles; those that no window has yet are settled before."""
+        return self._sustained.dump()
+
+    def load(self, rows: Iterable[Sequence[Any]]) -> None:
+        self._sustained.load(rows)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -105,3 +106,14 @@ class Sustained:
         self._last.clear()
         self._run_us = self._pieces = 0
         self._cycles = 0.0
+
+    def dump(self) -> list[list[Any]]:
+        return [list(row) for row in self._last]
+
+    def load(self, rows: Iterable[Sequence[Any]]) -> None:
+        self.forget()
+        for run_us, pieces, cycles in rows:
+            self._last.append((run_us, pieces, cycles))
+            self._run_us += run_us
+            self._pieces += pieces
+            self._cycles += cycles

@@ -39,6 +39,8 @@ MEAN_SHIFT = 1.5
 """The shift of a measured characteristic that the chart is tuned for, in its own standard deviations."""
 MORE_OFTEN = 2.0
 """Micro-stops and rejects: the chart is tuned for twice the usual rate."""
+QUIET = 2.0
+"""Usual intervals without a micro-stop that are an observation by themselves while they come too often."""
 WARM_UP_EVENTS = 30
 """Micro-stops from which their usual rate is learned."""
 WARM_UP_PIECES = 1_000
@@ -93,7 +95,7 @@ class Chart:
         """
         reference = self.reference
         if reference is None:
-            self._learn(amount, weight)
+            self._learn(at, amount, weight)
             return None
         step = min(max(reference.gain * amount - reference.cost * weight, -ALARM / FEWEST), ALARM / FEWEST)
         self.sum += -step if self.shifted else step
@@ -112,6 +114,17 @@ class Chart:
             return self._back(reference)
         return None
 
+    def resume(self, at: Instant) -> None:
+        """The product comes back: its usual level stays, what had gathered against it says nothing of today. A shift that goes on is
+        found, and told, anew."""
+        self.shifted, self.sum, self.since, self.lasted = False, 0.0, at, 0
+        if self.reference is not None:
+            self.amount = self.weight = 0.0
+
+    def quiet(self, weight: float) -> bool:
+        """Whether so long without an event says already that it has become seldom again: else a cure is seen with the next events only."""
+        return self.shifted and self.reference is not None and weight * self.reference.level >= QUIET
+
     def _left(self, reference: Reference) -> Shift:
         found = Shift(self.since, reference.level, self.amount / self.weight)
         self.shifted, self.lasted, self.sum, self.amount, self.weight = True, 0, 0.0, 0.0, 0.0
@@ -121,7 +134,7 @@ class Chart:
         self.shifted, self.sum, self.amount, self.weight = False, 0.0, 0.0, 0.0
         return Shift(self.since, reference.level, None)
 
-    def _learn(self, amount: float, weight: float) -> None:
+    def _learn(self, at: Instant, amount: float, weight: float) -> None:
         if self.model in ("events", "share"):
             self.amount += amount
             self.weight += weight
@@ -131,7 +144,7 @@ class Chart:
             enough = len(self.learned) >= WARM_UP
         if enough:
             self.reference = self._usual()
-            self.learned, self.amount, self.weight = [], 0.0, 0.0
+            self.learned, self.amount, self.weight, self.since = [], 0.0, 0.0, at
 
     def _usual(self) -> Reference:
         if self.model == "events":

@@ -78,6 +78,8 @@ class DriftWatch:
                 self._signals.clear(_alert(name), at)
         self._product = key
         self._charts[key] = self._charts.pop(key, {})
+        for chart in self._charts[key].values():
+            chart.resume(at)
         while len(self._charts) > PRODUCTS_KEPT:
             del self._charts[next(iter(self._charts))]
         self._run_us = 0
@@ -85,6 +87,10 @@ class DriftWatch:
     def cycle(self, at: Instant, run_us: int, pieces: int) -> None:
         """A gap has ended: `pieces` took `run_us` microseconds of running time."""
         self._run_us += run_us
+        stops = self._charts[self._product].get("micro_stops")
+        if stops is not None and stops.quiet(self._run_us / SECOND):
+            run_s, self._run_us = self._run_us / SECOND, 0
+            self._observe("micro_stops", "events", MICRO_STOPS, at, 0.0, run_s)
         self._observe("cycle_time", "cycle", CYCLE_TIME, at, run_us / pieces / SECOND)
 
     def micro_stop(self, at: Instant) -> None:

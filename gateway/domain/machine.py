@@ -81,6 +81,7 @@ class MachineTime:
         """From now on time belongs to `job` (None: no order is running)."""
         if job != self.job:
             self.flush_pace(finished=True)
+            self.made.settle()
             undecided = [self.settled if self.stand is None else self.stand.start, self.pace.oldest]
             self.jobs.change(self.now, job, forget_before=min(at for at in undecided if at is not None))
 
@@ -387,7 +388,7 @@ class MachineTime:
             "candidate": self._chatter.dump(),
             "stand": None if self.stand is None else dump_stop(self.stand), "windows": self.windows.dump(), "pace": self.pace.dump(),
             "ideal_us": self.cycle.ideal_us, "per_cycle": self.cycle.per_cycle, "last_piece": self.last_piece, "gap_from": self._gap_from,
-            "pace_from": self._pace_from, "jobs": self.jobs.dump(), "announced": self._announced,
+            "pace_from": self._pace_from, "jobs": self.jobs.dump(), "announced": self._announced, "sustained": self.made.dump(),
         }  # fmt: skip
 
     def load(
@@ -401,6 +402,7 @@ class MachineTime:
         self.stand = None if state["stand"] is None else load_stop(state["stand"])
         self.windows.load(state["windows"], closed)
         self.pace.load(state["pace"])
+        self.made.load(state.get("sustained", []))
         self._gap_from, self._pace_from = state["gap_from"], state["pace_from"]
         self.jobs.load(state["jobs"])
         item, mode, word, reason, fault = state["announced"]

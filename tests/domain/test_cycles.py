@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.cycles import SUSTAINED, CycleTally, Sustained
+from gateway.domain.equipment import Counter, Counts, Dispatch
 from gateway.domain.instants import SECOND
 from tests.domain.post import Post, unit
 
@@ -76,6 +77,31 @@ def test_windows_carry_the_cycles_of_their_own_time_and_job() -> None:
     assert (first["mean_s"], job["mean_s"]) == (10, 10)
     assert second["p50_s"] == pytest.approx(20, rel=0.01)
     assert first["best_s"] == 10
+
+
+def test_an_order_that_ends_by_itself_is_told_with_all_its_cycles_and_no_other() -> None:
+    post = Post(unit(counts=Counts(total=Counter("parts"), reject=Counter("rejects")), dispatch=Dispatch("at_quantity", "manual")))
+    post.read(0, parts=0, rejects=0, running=True)
+    post.order(0, "StoreAndStart", "OF-1", quantity=Decimal(30))
+    for n in range(1, 28):
+        post.read(n * 10, parts=n)
+    post.read(310, parts=31, rejects=1)  # a reject with the last pieces
+    post.read(330, parts=32)
+    [told] = post.data("window.closed")
+    assert (told["produced"], told["cycle"]["count"]) == (31, 31)
+    assert post.tracker.machine.windows.closed[0].cycles.count == 31
+
+
+def test_the_best_pace_is_held_over_a_change_of_process() -> None:
+    def best(*, moved: bool) -> float:
+        post = Post(unit())
+        post.read(0, parts=0, running=True)
+        for n in range(1, 36):
+            post.read(n * 10 - min(max(n - 5, 0), 16), parts=n)
+            post = post.restarted(lost=False) if moved and n == 20 else post
+        return float(post.end().window()["cycle"]["best_s"])
+
+    assert best(moved=True) == best(moved=False)
 
 
 def test_stopped_time_is_in_no_cycle() -> None:

@@ -161,6 +161,45 @@ def test_another_product_is_no_drift() -> None:
     assert isinstance(told.events[-1], AlertCleared)
 
 
+def test_a_shift_that_still_lasts_when_the_product_comes_back_is_told_again() -> None:
+    told = Told()
+    told.watch.product("PF-100", T0)
+    told.run(300, 1.2)
+    told.run(100, 1.3, start=300, seed=2)
+    told.watch.product("PF-200", T0 + 400 * SECOND)
+    told.run(50, 2.4, start=400)
+    told.watch.product("PF-100", T0 + 86_400 * SECOND)
+    told.run(100, 1.3, start=86_400, seed=3)
+    assert [type(event) for event in told.events] == [AlertRaised, AlertCleared, AlertRaised]
+    assert isinstance(told.events[-1], AlertRaised)
+    assert "since 2026-11-25 07:00" in told.events[-1].text.en, "not since the day before"
+
+
+def test_a_shift_right_after_the_warm_up_has_a_date() -> None:
+    told = Told()
+    told.run(WARM_UP, 1.2)
+    told.run(60, 1.3, start=WARM_UP, seed=2)
+    (raised,) = told.events
+    assert isinstance(raised, AlertRaised)
+    assert "since 2026-11-24 07:01" in raised.text.en
+
+
+def test_micro_stops_that_have_ceased_clear_their_alert() -> None:
+    told, draw = Told(), random.Random(12)
+
+    def micro_stops(count: int, mean_s: float) -> None:
+        for n in range(count):
+            told.watch.cycle(T0 + n, round(draw.expovariate(1 / mean_s) * SECOND) + 1, 100)
+            told.watch.micro_stop(T0 + n)
+
+    micro_stops(WARM_UP_EVENTS + 20, 600)
+    micro_stops(60, 100)
+    assert [type(event) for event in told.events] == [AlertRaised]
+    for n in range(1200):
+        told.watch.cycle(T0 + n, 10 * SECOND, 100)
+    assert [type(event) for event in told.events][1:] == [AlertCleared], "after three hours without any"
+
+
 def test_the_charts_survive_a_restart_and_stay_few() -> None:
     told, again = Told(), Told()
     for n in range(PRODUCTS_KEPT + 3):

@@ -13,7 +13,9 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
-_DURATION_S = {"ms": Decimal("0.001"), "s": Decimal(1), "min": Decimal(60), "h": Decimal(3600), "d": Decimal(86400)}
+_DURATION_S = {
+    "ms": Decimal("0.001"), "s": Decimal(1), "min": Decimal(60), "h": Decimal(3600), "d": Decimal(86400), "y": Decimal(365 * 86400),
+}  # fmt: skip
 _SIZE = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -73,7 +75,7 @@ def _parser(parse: Callable[[Any], Any], parsed: type) -> BeforeValidator:
     return BeforeValidator(lambda v, info: v if isinstance(v, parsed) and _folder(info) is None else parse(v))
 
 
-Duration = Annotated[float, _parser(parse_duration, float), _schema(r"^\d+(\.\d+)?\s*(ms|s|min|h|d)$", "250ms")]
+Duration = Annotated[float, _parser(parse_duration, float), _schema(r"^\d+(\.\d+)?\s*(ms|s|min|h|d|y)$", "250ms")]
 Size = Annotated[int, _parser(parse_size, int), _schema(r"^\d+(\.\d+)?\s*(kB|MB|GB|TB)$", "2GB")]
 Share = Annotated[float, _parser(parse_share, float), _schema(r"^\d+(\.\d+)?\s*%$", "10%")]
 

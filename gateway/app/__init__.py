@@ -170,7 +170,7 @@ class Daemon:
         self._server = StatusServer(
             Address(*config.gateway.address), lambda: self._watch.board, metrics, clock, recordings=line.record_readings(),
             archive=Archive(config.work_units, line.trackers, store.history, line.centers),
-            planner=Planner(line.trackers, config.gateway.time_zone),
+            planner=Planner(line.trackers, config.gateway.time_zone), trace=store.trace,
         )  # fmt: skip
 
     def _parts(self) -> Iterator[tuple[str, Poller | Forwarder]]:

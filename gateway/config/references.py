@@ -40,6 +40,8 @@ def tag_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str]]:
         yield ("ideal_cycle_time", "tag"), unit.ideal_cycle_time.tag
     if unit.product is not None:
         yield ("product", "tag"), unit.product.tag
+    if unit.product_lot is not None:
+        yield ("product_lot", "tag"), unit.product_lot.tag
     if unit.job is not None:
         yield ("job", "tag"), unit.job.tag
     for index, material in enumerate(unit.materials):

@@ -174,15 +174,31 @@ class MaterialSettings(Section):
     direction: Literal["falling", "rising"] = Field(default="falling", description="falling: a weight that goes down; rising: a counter.")
 
 
-class QualitySettings(Section):
-    """A characteristic that a tag measures, with this unit's own limits; those of an order win."""
+class SamplingSettings(Section):
+    """When the next sample is due; what comes first counts."""
+
+    every_pieces: int | None = Field(default=None, ge=1, le=10**9, description="After so many pieces produced since the last result.")
+    every: Duration | None = Field(default=None, gt=0.0, description="After so much required time since the last result.")
+
+    @model_validator(mode="after")
+    def _something(self) -> Self:
+        if self.every_pieces is None and self.every is None:
+            raise FieldError("it does not say when a sample is due; add every_pieces: 100 or every: 30min")
+        return self
+
+
+class LimitSettings(Section):
+    """Limits of a characteristic; those of an order win over a product's, and these over a work unit's own."""
 
     characteristic: str = Field(min_length=1, max_length=128)
-    tag: TagRef
     unit: str | None = Field(default=None, description="UN/ECE Rec 20 code, for example MMT, KGM.")
     lower: Number | None = None
     target: Number | None = None
     upper: Number | None = None
+    sampling: SamplingSettings | None = Field(default=None, description="A sample that is due and not done is an alert.")
+    on_fail: Literal["alert", "scrap", "rework", "hold"] | None = Field(
+        default=None, description="What a failed result does: an alert, the piece is scrap or to be reworked, the order is held."
+    )
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -193,6 +209,18 @@ class QualitySettings(Section):
         if self.target is not None and not (self.upper is None or self.target <= self.upper):
             raise FieldError(f"the target is above the upper limit ({self.upper}); correct one of them", "target")
         return self
+
+
+class QualitySettings(LimitSettings):
+    """A characteristic that a tag measures, with this unit's own limits; those of an order or product win."""
+
+    tag: TagRef
+
+
+class ProductQualitySettings(LimitSettings):
+    """What is checked on a product, wherever it is made."""
+
+    required_by: str | None = Field(default=None, min_length=1, max_length=128, description="Who asks for it: a customer, a standard.")
 
 
 class DispatchSettings(Section):
@@ -252,6 +280,9 @@ class WorkUnitSettings(Section):
     state: StateSettings
     counts: CountsSettings = CountsSettings()
     product: ProductTag | None = Field(default=None, description="Tag that tells the recipe, where no order says what is made.")
+    product_lot: ProductTag | None = Field(
+        default=None, description="Tag with the number of the lot that is being produced; it wins over the order's lot_id."
+    )
     job: JobTagSettings | None = Field(
         default=None, description="Tag with an order number typed or sent at the machine: it starts that order and ends the one before."
     )
@@ -304,6 +335,7 @@ class ProductSettings(Section):
     )
     pieces_per_cycle: int | None = Field(default=None, ge=1, le=100_000)
     ideal_cycle_time: dict[Name, Ideal] = Field(default={}, description="Work unit -> ideal time per piece.")
+    quality: tuple[ProductQualitySettings, ...] = Field(default=(), description="Limits of the product; those of an order win.")
 
     def recipe_on(self, work_unit: str) -> int | str | None:
         """What the product tag of a work unit says while this product runs there."""

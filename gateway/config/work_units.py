@@ -14,6 +14,7 @@ from gateway.config.settings import (
     CodesState,
     CountsState,
     GatewaySettings,
+    LimitSettings,
     OrderState,
     PackMLState,
     ReleaseSettings,
@@ -65,6 +66,7 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         ideal_tag=_ideal_tag(unit),
         pieces_per_cycle=unit.pieces_per_cycle,
         product_tag=unit.product.tag if unit.product else None,
+        product_lot_tag=unit.product_lot.tag if unit.product_lot else None,
         job_tag=unit.job.tag if unit.job else None,
         cycles=CycleRules(
             cycles.slow_tolerance, cycles.micro_factor, cycles.micro_min, cycles.stop_threshold, cycles.ignore_under, cycles.min_run
@@ -172,9 +174,17 @@ def _quality(unit: WorkUnitSettings, draft: Draft) -> tuple[MeasuredCharacterist
         device, tag = _device_of(item.tag, unit, draft)
         settings = tags_of(device).get(tag)
         measured_in = item.unit or (settings.unit if settings else None)
-        limits = QualityRequirement(item.characteristic, measured_in, item.lower, item.target, item.upper)
-        found.append(MeasuredCharacteristic(item.tag, limits))
+        found.append(MeasuredCharacteristic(item.tag, _limits(item, measured_in, None)))
     return tuple(found)
+
+
+def _limits(item: LimitSettings, unit: str | None, required_by: str | None) -> QualityRequirement:
+    sampling = item.sampling
+    every_s = None if sampling is None or sampling.every is None else _exact(sampling.every)
+    return QualityRequirement(
+        item.characteristic, unit, item.lower, item.target, item.upper, required_by, sampling.every_pieces if sampling else None, every_s,
+        item.on_fail,
+    )  # fmt: skip
 
 
 def _release(release: ReleaseSettings | None) -> ReleaseRule | None:
@@ -200,6 +210,7 @@ def _products(name: str, draft: Draft) -> dict[str, Product]:
     for product_id, product in draft.products.items():
         ideal = product.ideal_cycle_time.get(name)
         products[product_id] = Product(
-            product_id, product.recipe_on(name), product.pieces_per_cycle, None if ideal is None else _exact(ideal)
-        )
+            product_id, product.recipe_on(name), product.pieces_per_cycle, None if ideal is None else _exact(ideal),
+            tuple(_limits(item, item.unit, item.required_by) for item in product.quality),
+        )  # fmt: skip
     return products

@@ -105,8 +105,8 @@ class Intake:
         return answers
 
     async def _look_up(self, items: Sequence[Inbound]) -> None:
-        for inbound in items:
-            key = _key(inbound)
+        corrected = [(fact.corrects, False) for fact in items if isinstance(fact, Fact) and fact.corrects is not None]
+        for key in [*corrected, *map(_key, items)]:
             if key is None or key in self._answers or key[1]:
                 continue
             answer = await self._known_answer(key[0])
@@ -146,6 +146,9 @@ class Intake:
             return _refused(inbound.command_id, problem.code, problem.text), []
         tracker = self._trackers[topic_unit or inbound.work_unit or ""]
         if isinstance(inbound, Fact):
+            corrected = self._answers.get((inbound.corrects, False)) if inbound.corrects is not None else None
+            if inbound.corrects is not None and (corrected is None or not corrected.accepted):
+                return _refused(inbound.command_id, "unknown_command", f"corrects: no accepted fact {inbound.corrects} is known"), []
             return tracker.fact(replace(inbound, work_unit=topic_unit or inbound.work_unit), at)
         if inbound.expires_at is not None and inbound.expires_at <= at:
             return _refused(inbound.command_id, "expired", f"the command expired at {inbound.expires_at.isoformat()}"), []
@@ -175,4 +178,6 @@ class Intake:
             command_id=answer.command_id,
             return_status=int(answer.return_status),
             problem={"code": answer.problem.code, "text": answer.problem.text} if answer.problem else None,
+            by=inbound.by if isinstance(inbound, Fact) else None,
+            corrects=inbound.corrects if isinstance(inbound, Fact) else None,
         )

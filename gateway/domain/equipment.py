@@ -150,6 +150,7 @@ class Product:
     pieces_per_cycle: int | None = None
     ideal_cycle_time_s: Decimal | None = None
     """For this work unit."""
+    quality: tuple[QualityRequirement, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -231,6 +232,8 @@ class WorkUnit:
     """What the machine says of it wins over `ideal_cycle_time_s`."""
     pieces_per_cycle: int = 1
     product_tag: str | None = None
+    product_lot_tag: str | None = None
+    """The number of the produced lot at the machine; it wins over the order's."""
     job_tag: str | None = None
     """The order number at the machine: a change of it starts that order and ends the one before."""
     cycles: CycleRules = CycleRules()

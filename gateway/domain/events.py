@@ -101,6 +101,7 @@ class QuantityCounted(Event):
     since: datetime | None = None
     while_stopped: bool = False
     reassigned: bool = False
+    product_lot_id: str | None = None
     product_id: str | None = None
 
     def data(self) -> dict[str, Any]:
@@ -108,6 +109,7 @@ class QuantityCounted(Event):
         return {
             "produced": self.produced, "good": self.good, "scrap": self.scrap, "rework": self.rework, "counter": self.counter,
             "late": self.late, "since": self.since, "while_stopped": self.while_stopped, "reassigned": self.reassigned,
+            "product_lot_id": self.product_lot_id,
             "product_id": self.product_id,
         }  # fmt: skip
 
@@ -168,7 +170,9 @@ class MaterialConsumed(Event):
     total: Decimal
     unit: str
     mode: str
-    """backflush or measured."""
+    """backflush, measured or declared."""
+    product_lot_id: str | None = None
+    by: str | None = None
 
 
 @dataclass(kw_only=True, slots=True)
@@ -183,6 +187,39 @@ class QualityResult(Event):
     result: str
     """Pass or Fail."""
     required_by: str | None
+    lot_id: str | None
+    product_lot_id: str | None = None
+    serial: str | None = None
+    by: str | None = None
+
+
+@dataclass(kw_only=True, slots=True)
+class QualityCancelled(Event):
+    """A `quality.result` that was told earlier does not count; `measured_at` is the time of that event."""
+
+    type: ClassVar[str] = "quality.cancelled"
+    characteristic: str
+    value: Decimal
+    result: str
+    measured_at: datetime
+    product_lot_id: str | None
+    by: str | None
+
+
+@dataclass(kw_only=True, slots=True)
+class QualitySummary(Event):
+    """All results of an order that has ended; again with a higher `revision` when one comes late or is cancelled."""
+
+    type: ClassVar[str] = "quality.summary"
+    revision: int
+    passed: int
+    failed: int
+    characteristics: dict[str, Any]
+    """Name -> pass, fail, min, mean, max, unit, lower, target, upper, required_by (who asked for it)."""
+    not_checked: tuple[str, ...]
+    """Characteristics that the order asks for and of which there is no result."""
+    customer: str | None
+    order_id: str | None
     lot_id: str | None
 
 
@@ -239,6 +276,10 @@ class CommandAnswered(Event):
     return_status: int
     problem: dict[str, str] | None
     """`{code, text}`."""
+    by: str | None = None
+    """Who said it, where a fact told it."""
+    corrects: str | None = None
+    """The fact that this one corrects."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -272,5 +313,6 @@ class RowParked(Event):
 
 EVENT_TYPES: tuple[type[Event], ...] = (
     StateChanged, StopEnded, QuantityCounted, CounterGap, JobChanged, JobProgress, MaterialConsumed, QualityResult,
-    AlertRaised, AlertCleared, PromiseChanged, WindowClosed, CommandAnswered, CommandWritten, ClockStepped, RowParked,
+    QualityCancelled, QualitySummary, AlertRaised, AlertCleared, PromiseChanged, WindowClosed, CommandAnswered, CommandWritten,
+    ClockStepped, RowParked,
 )  # fmt: skip

@@ -11,7 +11,6 @@ from gateway.domain.job import Job
 from gateway.domain.job_order import Answer, Fact, FactVerb, JobState, Problem, ReturnStatus
 from gateway.domain.machine import MachineTime
 from gateway.domain.machine_by_order import MachineByOrder
-from gateway.domain.material import LoadedLot
 from gateway.domain.orders import ZERO
 from gateway.domain.problems import return_status
 from gateway.domain.production import Production
@@ -33,7 +32,12 @@ class Facts:
             FactVerb.DECLARE_SCRAP: lambda fact: self._declare_mark(fact, "scrap"),
             FactVerb.DECLARE_REWORK: lambda fact: self._declare_mark(fact, "rework"),
             FactVerb.LOAD_LOT: self._load_lot,
+            FactVerb.UNLOAD_LOT: self._unload_lot,
+            FactVerb.DECLARE_CONSUMPTION: self._declare_consumption,
+            FactVerb.START_LOT: self._start_lot,
+            FactVerb.DECLARE_SERIAL: self._declare_serial,
             FactVerb.RECORD_QUALITY: self._record_quality,
+            FactVerb.CANCEL_QUALITY: self._cancel_quality,
             FactVerb.REASSIGN: self._reassign,
         }
 
@@ -118,21 +122,70 @@ class Facts:
     def _load_lot(self, fact: Fact) -> Problem | None:
         if fact.material_id is None or fact.lot_id is None:
             return Problem("missing_field", "material_id and lot_id are required")
-        lot = LoadedLot(instant(fact.at), fact.lot_id, fact.quantity, fact.unit)
-        return self._production.material.lots.load_lot(fact.material_id, lot)
+        self._production.close_books()
+        return self._material_changed(self._production.material.load_lot(fact, fact.material_id, fact.lot_id))
+
+    def _unload_lot(self, fact: Fact) -> Problem | None:
+        if fact.material_id is None or fact.lot_id is None:
+            return Problem("missing_field", "material_id and lot_id are required")
+        self._production.close_books()
+        return self._material_changed(self._production.material.unload_lot(fact, fact.material_id, fact.lot_id))
+
+    def _declare_consumption(self, fact: Fact) -> Problem | None:
+        if fact.material_id is None:
+            return Problem("missing_field", "material_id is required")
+        job = self._job(fact)
+        if isinstance(job, Problem):
+            return job
+        return self._material_changed(self._production.material.declare(fact, job, fact.material_id))
+
+    def _material_changed(self, problem: Problem | None) -> Problem | None:
+        if problem is None:
+            self._production.shortage.look(self._production.ledger.running)
+        return problem
+
+    def _named_or_running(self, fact: Fact) -> Job | Problem | None:
+        """The begun job that the fact names, else the running one, which there may be none of."""
+        return self._production.ledger.running if fact.job_order_id is None else self._job(fact)
+
+    def _start_lot(self, fact: Fact) -> Problem | None:
+        if fact.lot_id is None:
+            return Problem("missing_field", "lot_id is required")
+        production, job = self._production, self._production.ledger.running
+        if production.genealogy.lot_of(job) == fact.lot_id:
+            return Problem("lot_already_loaded", f"lot {fact.lot_id} is being made already")
+        production.close_books()
+        production.genealogy.start(fact.lot_id, job)
+        return None
+
+    def _declare_serial(self, fact: Fact) -> Problem | None:
+        if fact.serial is None:
+            return Problem("missing_field", "serial is required")
+        job = self._named_or_running(fact)
+        if isinstance(job, Problem):
+            return job
+        genealogy, at = self._production.genealogy, instant(fact.at)
+        lot = fact.lot_id or (genealogy.lot_of(None) if job is None else genealogy.lot_at(job, at))
+        if job is None and lot is None:
+            return Problem("no_order", f"no order is running on {self._machine.unit.name}, and neither order nor lot is named")
+        genealogy.declare_serial(fact.serial, job, lot, at, fact.by)
+        return None
 
     def _record_quality(self, fact: Fact) -> Problem | None:
         if fact.characteristic is None or fact.value is None:
             return Problem("missing_field", "characteristic and value are required")
-        job: Job | None = self._production.ledger.running
-        if fact.job_order_id is not None:
-            named = self._job(fact)
-            if isinstance(named, Problem):
-                return named
-            job = named
-        if not self._production.inspection.judge(fact.characteristic, fact.value, job, lot_id=fact.lot_id):
+        job = self._named_or_running(fact)
+        if isinstance(job, Problem):
+            return job
+        if not self._production.inspection.record(fact, fact.characteristic, fact.value, job):
             return Problem("unknown_characteristic", f"nobody asks for {fact.characteristic} on {self._machine.unit.name}")
+        self._production.act_on_results()
         return None
+
+    def _cancel_quality(self, fact: Fact) -> Problem | None:
+        if fact.corrects is None and fact.characteristic is None:
+            return Problem("missing_field", "corrects or characteristic is required")
+        return self._production.inspection.cancel(fact)
 
     def _reassign(self, fact: Fact) -> Problem | None:
         job = self._job(fact)

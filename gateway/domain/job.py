@@ -12,7 +12,7 @@ from typing import Any
 from gateway.domain.job_order import Customer, JobOrder, JobState, MaterialRequirement, QualityRequirement
 from gateway.domain.material import MaterialBook
 from gateway.domain.promise import Promise, PromiseKeeper, PromiseVerdict
-from gateway.domain.quality import QualityVerdict
+from gateway.domain.quality import QualityBook, QualityVerdict
 from gateway.domain.view import JobView
 
 
@@ -49,6 +49,9 @@ class Job:
     removed: bool = False
     quality_pass: int = 0
     quality_fail: int = 0
+    quality: QualityBook = field(default_factory=QualityBook)
+    summaries: int = 0
+    """How often its results were summed up."""
     materials: MaterialBook = field(default_factory=MaterialBook)
     promise: Promise | None = None
     keeper: PromiseKeeper = field(default_factory=PromiseKeeper)
@@ -84,12 +87,12 @@ class Job:
             self._order_row = (self.order, _plain(self.order))
         return self._order_row[1]
 
-    def count_result(self, result: QualityVerdict) -> None:
-        """Note one quality result."""
+    def count_result(self, result: QualityVerdict, count: int = 1) -> None:
+        """Note one quality result; -1 takes one back."""
         if result is QualityVerdict.PASS:
-            self.quality_pass += 1
+            self.quality_pass += count
         else:
-            self.quality_fail += 1
+            self.quality_fail += count
 
     def view(self) -> JobView:
         """The JobResponse, as page and topics render it."""
@@ -126,13 +129,14 @@ def dispatch_key(order: JobOrder, arrival: int) -> tuple[float, float, float, in
     )
 
 
-_OWN_FIELDS = tuple(f.name for f in fields(Job) if f.init and f.name not in ("order", "materials", "keeper"))
+_OWN_FIELDS = tuple(f.name for f in fields(Job) if f.init and f.name not in ("order", "quality", "materials", "keeper"))
 
 
 def dump_job(job: Job) -> dict[str, Any]:
     """JSON-able: Decimals are strings, times ISO 8601. `load_job` of it gives an equal job."""
     row = {name: _plain(getattr(job, name)) for name in _OWN_FIELDS}
-    return row | {"order": job.order_row, "materials": job.materials.dump(), "keeper": job.keeper.dump()}
+    books = {"materials": job.materials.dump(), "quality": job.quality.dump()}
+    return row | books | {"order": job.order_row, "keeper": job.keeper.dump()}
 
 
 def load_job(row: Mapping[str, Any]) -> Job:
@@ -152,6 +156,8 @@ def load_job(row: Mapping[str, Any]) -> Job:
         removed=row["removed"],
         quality_pass=row["quality_pass"],
         quality_fail=row["quality_fail"],
+        quality=QualityBook.load(row.get("quality", {})),
+        summaries=row.get("summaries", 0),
         materials=MaterialBook.load(row["materials"]),
         promise=None if promise is None else _load_promise(promise),
         keeper=PromiseKeeper.load(row["keeper"]),
@@ -211,7 +217,7 @@ def _load_material(row: Mapping[str, Any]) -> MaterialRequirement:
 
 
 def _load_quality(row: Mapping[str, Any]) -> QualityRequirement:
-    limits = {name: _decimal(row[name]) for name in ("lower", "target", "upper")}
+    limits = {name: _decimal(row.get(name)) for name in ("lower", "target", "upper", "every_s")}
     return QualityRequirement(**(dict(row) | limits))
 
 

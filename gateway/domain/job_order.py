@@ -40,7 +40,12 @@ class FactVerb(StrEnum):
     DECLARE_SCRAP = "DeclareScrap"
     DECLARE_REWORK = "DeclareRework"
     LOAD_LOT = "LoadLot"
+    UNLOAD_LOT = "UnloadLot"
+    DECLARE_CONSUMPTION = "DeclareConsumption"
+    START_LOT = "StartLot"
+    DECLARE_SERIAL = "DeclareSerial"
     RECORD_QUALITY = "RecordQuality"
+    CANCEL_QUALITY = "CancelQuality"
     REASSIGN = "Reassign"
 
 
@@ -65,12 +70,22 @@ class MaterialRequirement:
 
 @dataclass(frozen=True)
 class QualityRequirement:
+    """`every_pieces`, `every_s`: a sample is due after so many pieces, or so much required time, since the last (None: at no interval).
+    `on_fail`: alert, scrap, rework or hold; None: a failed result is told and nothing more."""
+
     characteristic: str
     unit: str | None = None
     lower: Decimal | None = None
     target: Decimal | None = None
     upper: Decimal | None = None
     required_by: str | None = None
+    every_pieces: int | None = None
+    every_s: Decimal | None = None
+    on_fail: str | None = None
+
+    @property
+    def is_sampled(self) -> bool:
+        return self.every_pieces is not None or self.every_s is not None
 
 
 @dataclass(frozen=True)
@@ -147,6 +162,11 @@ class Fact:
     from_: datetime | None = None
     to: datetime | None = None
     by: str | None = None
+    corrects: str | None = None
+    """The command_id of the fact that this one corrects."""
+    queued: bool | None = None
+    use: str | None = None
+    serial: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from gateway.domain.events import Text
 from gateway.domain.instants import moment
 from gateway.domain.machine import MachineTime
 from gateway.domain.production import Production
-from gateway.domain.sample import Input, SampleValue
+from gateway.domain.sample import Input, number_of
 from gateway.domain.signals import Signals
 
 
@@ -66,15 +66,3 @@ class JobTag:
 
     def load(self, state: Any) -> None:
         self._number = str(state)
-
-
-def number_of(value: SampleValue) -> str:
-    """An order number as the ledger spells it; empty text and a zero are no number. Leading zeros of a text belong to it."""
-    if isinstance(value, str):
-        text = value.strip("\0 \t\r\n")
-        return "" if not text.strip("0") else text
-    if value is None or isinstance(value, bool) or value == 0:
-        return ""
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() else str(value)
-    return str(value)

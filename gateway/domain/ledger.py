@@ -76,6 +76,7 @@ def transition_table() -> list[tuple[str, str, str]]:
         *((str(source), verb, str(target)) for source, verb, target in rows),
         (JobState.RUNNING.value, "[end: at_quantity]", JobState.ENDED.value),
         (JobState.ALLOWED_TO_START.value, "[next: auto]", JobState.RUNNING.value),
+        (JobState.RUNNING.value, "[on_fail: hold]", JobState.INTERRUPTED.value),
         *((state.value, "[job: its number at the machine]", JobState.RUNNING.value) for state in (*_WAITING, JobState.INTERRUPTED)),
         (JobState.RUNNING.value, "[job: another number at the machine]", JobState.ENDED.value),
     ]
@@ -198,6 +199,11 @@ class Ledger:
             return [], None
         transitions = [] if before is None else self._enter(before, before.state, JobState.ENDED, at, None)
         return [*transitions, *self._enter(job, job.state, JobState.RUNNING, at, None), *self._end_if_made(at)], None
+
+    def hold(self, at: datetime) -> list[Transition]:
+        """The gateway itself interrupts the running job (a failed check); it goes on by Resume like any other."""
+        job = self._running
+        return [] if job is None else self._enter(job, job.state, JobState.INTERRUPTED, at, None)
 
     def _end_if_made(self, at: datetime) -> list[Transition]:
         return self.on_good(self._running.good, at) if self._running is not None else []

@@ -1,11 +1,10 @@
-"""Material consumption of a job: by backflush or measured, booked on the lot that was loaded last.
+"""Material consumption of a job: by backflush, measured, or declared by a person, booked on the lot that is in use.
 
 All quantities are Decimal, so that the sum of the deltas equals the total at every point, to the last digit.
 """
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,19 +13,19 @@ from typing import Any
 
 from gateway.domain.equipment import MeasuredMaterial
 from gateway.domain.instants import Instant
-from gateway.domain.job_order import MaterialRequirement, Problem
+from gateway.domain.job_order import MaterialRequirement
+from gateway.domain.material_lots import LotBook
 from gateway.domain.view import MaterialTotal
 
 _ZERO = Decimal(0)
 _ROLLOVER_EDGE = Decimal("0.1")
 """A counter rolled over when it was in the last and is now in the first tenth of its span, the same edge as for pieces."""
-_LOADS_KEPT = 8
-"""Enough to place a late declaration on the lot of its time; a line loads a few lots of one material a shift."""
 
 
 class ConsumptionMode(StrEnum):
     BACKFLUSH = "backflush"
     MEASURED = "measured"
+    DECLARED = "declared"
 
 
 @dataclass(frozen=True)
@@ -56,6 +55,11 @@ class MaterialBook:
     def total(self, material_id: str, unit: str) -> Decimal:
         """Over all lots and modes."""
         return sum((q for (material, _, of_unit, _), q in self._lines.items() if (material, of_unit) == (material_id, unit)), _ZERO)
+
+    def of_lot(self, material_id: str, lot_id: str | None, unit: str) -> Decimal:
+        """Of one lot, over all modes."""
+        wanted = (material_id, lot_id, unit)
+        return sum((q for (material, lot, of_unit, _), q in self._lines.items() if (material, lot, of_unit) == wanted), _ZERO)
 
     def totals(self) -> tuple[MaterialTotal, ...]:
         """One row for each material, lot and mode, in the order of their first booking."""
@@ -103,9 +107,10 @@ def backflush(
     if not pieces:
         return []
     return [
-        book.book(r.material_id, r.quantity_per * pieces, r.unit, lot_id=lots.lot_at(r.material_id, at), mode=ConsumptionMode.BACKFLUSH)
+        book.book(r.material_id, quantity, r.unit, lot_id=lot_id, mode=ConsumptionMode.BACKFLUSH)
         for r in requirements
         if r.quantity_per and consumption_mode(r.material_id, requirements, measured) is ConsumptionMode.BACKFLUSH
+        for lot_id, quantity in lots.take(r.material_id, r.quantity_per * pieces, r.unit, at)
     ]
 
 
@@ -171,57 +176,13 @@ class MeasuredConsumption:
                 return Measured(value - level + span, Step.ROLLOVER)
         return Measured(max(value, _ZERO), Step.RESET)
 
+    @property
+    def level(self) -> Decimal | None:
+        """The latest reading, None before the first."""
+        return self._last
+
     def dump(self) -> list[str] | None:
         return None if self._level is None or self._last is None else [str(self._level), str(self._last)]
 
     def load(self, state: Sequence[str] | None) -> None:
         self._level, self._last = (Decimal(state[0]), Decimal(state[1])) if state else (None, None)
-
-
-@dataclass(frozen=True, order=True)
-class LoadedLot:
-    """A lot put on the machine at `at`; `quantity` in `unit`, None when nobody said how much."""
-
-    at: Instant
-    lot_id: str
-    quantity: Decimal | None = None
-    unit: str | None = None
-
-
-class LotBook:
-    """Which lot of each material was on the work unit when: the one loaded last before that time."""
-
-    def __init__(self) -> None:
-        self._loads: dict[str, list[LoadedLot]] = {}
-
-    def load_lot(self, material_id: str, lot: LoadedLot) -> Problem | None:
-        """Note a loading, also one that is told late. A problem `lot_already_loaded` when that lot is on the machine at that time."""
-        if self.lot_at(material_id, lot.at) == lot.lot_id:
-            return Problem("lot_already_loaded", f"lot {lot.lot_id} of {material_id} is already loaded")
-        loads = self._loads.setdefault(material_id, [])
-        insort(loads, lot, key=lambda load: load.at)
-        del loads[:-_LOADS_KEPT]
-        return None
-
-    def lot_at(self, material_id: str, at: Instant) -> str | None:
-        load = next((load for load in reversed(self._loads.get(material_id, ())) if load.at <= at), None)
-        return None if load is None else load.lot_id
-
-    def loaded(self) -> dict[str, LoadedLot]:
-        """Material -> the lot loaded last."""
-        return {material_id: loads[-1] for material_id, loads in self._loads.items()}
-
-    def dump(self) -> dict[str, list[list[Any]]]:
-        return {
-            material_id: [[load.at, load.lot_id, None if load.quantity is None else str(load.quantity), load.unit] for load in loads]
-            for material_id, loads in self._loads.items()
-        }
-
-    @classmethod
-    def load(cls, state: Mapping[str, Sequence[Sequence[Any]]]) -> LotBook:
-        book = cls()
-        for material_id, loads in state.items():
-            book._loads[material_id] = [
-                LoadedLot(at, lot_id, None if quantity is None else Decimal(quantity), unit) for at, lot_id, quantity, unit in loads
-            ]
-        return book

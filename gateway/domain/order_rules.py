@@ -37,7 +37,7 @@ def _figure_problems(order: JobOrder) -> Iterator[Problem]:
     for material in order.material_requirements:
         if not (material.quantity_per.is_finite() and material.quantity_per >= 0):
             yield Problem("quantity_invalid", f"quantity_per of {material.material_id} must not be negative, not {material.quantity_per}")
-        if material.mode not in tuple(ConsumptionMode):
+        if material.mode not in (ConsumptionMode.BACKFLUSH, ConsumptionMode.MEASURED):
             yield Problem("invalid_field", f"mode of {material.material_id} must be backflush or measured, not {material.mode}")
     for requirement in order.quality_requirements:
         problem = limits_problem(requirement)

@@ -46,6 +46,10 @@ class Orders:
         self._emit = emit
         self.route: Callable[[Job], Route] = lambda job: NO_ROUTE
         """Where an operation stands among the others of its order; whoever knows all work units says it."""
+        self.on_over: Callable[[Job], None] = lambda job: None
+        """Told of each job that has ended, after its last progress."""
+        self.on_dated: Callable[[Job | None], None] = lambda running: None
+        """Told of the running job whenever its dates were estimated: at least every PROMISE_EVERY while one runs."""
         self.on_progress: Callable[[Job], None] = lambda job: None
         """Told of each job whose progress was told."""
         self.product_id: str | None = None
@@ -127,8 +131,11 @@ class Orders:
         if job is not None and self._ledger.is_reached:
             self.moved(self._ledger.on_good(job.good, moment(self._machine.now)))
 
-    def moved(self, transitions: Sequence[Transition]) -> None:
-        """Job orders changed (also without a change of state): windows begin and end, ideal times change, and everybody is told."""
+    def moved(self, transitions: Sequence[Transition], *, problem: str | None = None) -> None:
+        """Job orders changed (also without a change of state): windows begin and end, ideal times change, and everybody is told.
+
+        `problem`: why the gateway itself did it, where something is wrong.
+        """
         now = self._machine.now
         for step in transitions:
             job = self._ledger.get(step.job_order_id)
@@ -147,9 +154,11 @@ class Orders:
             self._emit(
                 JobChanged(
                     work_unit=self._unit.name, at=moment(now), job_order_id=step.job_order_id, state=step.state.value,
-                    previous=step.previous.value if step.previous else None, command_id=step.command_id, problem=None,
+                    previous=step.previous.value if step.previous else None, command_id=step.command_id, problem=problem,
                 )
             )  # fmt: skip
+            if step.state in (JobState.ENDED, JobState.ABORTED) and job is not None:
+                self.on_over(job)
             if step.state is JobState.RUNNING and job is not None:
                 self._learner(job).observe(now, ZERO)
         self._machine.follow_order()
@@ -300,6 +309,7 @@ class Orders:
         for job, promise in dated:
             self._give(job, promise, now)
         self._watched = bool(promises) or any(job.keeper.pending for job in waiting)
+        self.on_dated(running)
 
     def _give(self, job: Job, promise: Promise, now: Instant) -> None:
         changed = job.promise != promise

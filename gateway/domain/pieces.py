@@ -199,7 +199,10 @@ class Fresh:
     job: str | None
     ideal_s: Decimal | None
     until: Instant
+    product_lot: str | None = None
     pieces: int = 0
+    last: Instant = 0
+    """When the latest of them was made."""
 
 
 @dataclass(eq=False, slots=True)
@@ -208,6 +211,10 @@ class Orphan:
 
     at: Instant
     pieces: Quantity
+
+
+Origin = tuple[str | None, str | None]
+"""Whose pieces: the order's, and of which produced lot; None: of none."""
 
 
 @dataclass(eq=False)
@@ -220,6 +227,11 @@ class Lot:
     good: Decimal = ZERO
     scrap: Decimal = ZERO
     rework: Decimal = ZERO
+    product_lot: str | None = None
+
+    @property
+    def origin(self) -> Origin:
+        return self.job, self.product_lot
 
 
 @dataclass(frozen=True)
@@ -236,14 +248,13 @@ class PieceLots:
     def __init__(self) -> None:
         self._lots: list[Lot] = []
 
-    def add(self, windows: tuple[str, ...], job: str | None, ideal_s: Decimal | None, good: Quantity, scrap: Decimal = ZERO) -> None:
+    def add(self, windows: tuple[str, ...], origin: Origin, ideal_s: Decimal | None, good: Quantity) -> None:
         last = self._lots[-1] if self._lots else None
-        if last is None or (last.windows, last.job, last.ideal_s) != (windows, job, ideal_s):
-            last = Lot(windows, job, ideal_s)
+        if last is None or (last.windows, last.origin, last.ideal_s) != (windows, origin, ideal_s):
+            last = Lot(windows, origin[0], ideal_s, product_lot=origin[1])
             self._lots.append(last)
             del self._lots[:-_LOTS]
         last.good += good
-        last.scrap += scrap
 
     def mark_behind(self, what: str, quantity: Decimal, delay: int) -> list[Mark]:
         """Good pieces become `what`, the latest of those that `delay` more were made after; of a machine that has not made so many since
@@ -283,7 +294,7 @@ class PieceLots:
         """
         moved: list[Lot] = []
         for lot in [one for one in self._latest(None, prefer) if one.job is None]:
-            share = Lot((*lot.windows, window) if window is not None else lot.windows, job, lot.ideal_s)
+            share = Lot((*lot.windows, window) if window is not None else lot.windows, job, lot.ideal_s, product_lot=lot.product_lot)
             for what in ("good", "scrap", "rework"):
                 taken = min(getattr(lot, what), quantity)
                 quantity -= taken
@@ -315,11 +326,16 @@ class PieceLots:
 
     def dump(self) -> list[list[Any]]:
         return [
-            [list(lot.windows), lot.job, None if lot.ideal_s is None else str(lot.ideal_s), str(lot.good), str(lot.scrap), str(lot.rework)]
+            [
+                list(lot.windows), lot.job, None if lot.ideal_s is None else str(lot.ideal_s), str(lot.good), str(lot.scrap),
+                str(lot.rework), lot.product_lot,
+            ]
             for lot in self._lots
-        ]
+        ]  # fmt: skip
 
     def load(self, state: list[list[Any]]) -> None:
-        self._lots = [
-            Lot(tuple(windows), job, None if ideal is None else Decimal(ideal), *map(Decimal, made)) for windows, job, ideal, *made in state
-        ]
+        # A journal that was begun before lots were traced names no produced lot.
+        self._lots = []
+        for windows, job, ideal, good, scrap, rework, *lot in state:
+            made = (Decimal(good), Decimal(scrap), Decimal(rework))
+            self._lots.append(Lot(tuple(windows), job, None if ideal is None else Decimal(ideal), *made, product_lot=next(iter(lot), None)))

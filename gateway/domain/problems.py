@@ -90,6 +90,16 @@ _TABLE = (
         "total_negative", _UNABLE_TO_ACCEPT, Text("La correction rendrait un total négatif.", "The correction would make a total negative.")
     ),
     ProblemCode(
+        "no_result",
+        _UNABLE_TO_ACCEPT,
+        Text("Aucun résultat de contrôle ne peut être annulé ici.", "There is no quality result that could be cancelled here."),
+    ),
+    ProblemCode(
+        "unknown_command",
+        _UNABLE_TO_ACCEPT,
+        Text("La déclaration à corriger n'est pas connue.", "The fact to be corrected is not known."),
+    ),
+    ProblemCode(
         "time_not_covered",
         _UNABLE_TO_ACCEPT,
         Text("Cet instant est dans l'avenir ou n'est plus en mémoire.", "That time is in the future or no longer remembered."),

@@ -11,6 +11,7 @@ from gateway.domain.counters import Number, number
 from gateway.domain.equipment import IdealTag, WorkUnit
 from gateway.domain.events import Event, Quantity, QuantityCounted
 from gateway.domain.findings import CounterFindings
+from gateway.domain.genealogy import Genealogy
 from gateway.domain.inspection import Inspection
 from gateway.domain.instants import Instant, moment
 from gateway.domain.job import Job, load_job
@@ -19,16 +20,19 @@ from gateway.domain.machine import MachineTime
 from gateway.domain.material_use import MaterialUse
 from gateway.domain.order_change import OrderChange
 from gateway.domain.orders import ZERO, Orders
-from gateway.domain.pieces import Counted, Fresh, Mark, Orphan, Pace, PieceCounters, PieceLots
-from gateway.domain.sample import Input
+from gateway.domain.pieces import Counted, Fresh, Mark, Origin, Orphan, Pace, PieceCounters, PieceLots
+from gateway.domain.quality_actions import QualityActions
+from gateway.domain.sample import Input, number_of
+from gateway.domain.sampling_due import SamplingDue
+from gateway.domain.shortage import Shortage
 from gateway.domain.signals import Signals
 from gateway.domain.state import code_of
 from gateway.domain.windows import add_pieces, mark_pieces
 
 _ORPHANS = 20_000
 """Readings with pieces but no order that a `Reassign` can still reach."""
-_Marked = dict[str | None, dict[str, Decimal]]
-"""Job -> scrap, rework."""
+_Marked = dict[Origin, dict[str, Decimal]]
+"""Whose pieces -> scrap, rework."""
 
 
 class Production:
@@ -39,9 +43,15 @@ class Production:
         self._machine = machine
         self._emit = emit
         self.ledger = Ledger(unit.name, unit.dispatch.end, unit.dispatch.next)
-        self.material = MaterialUse(unit, machine, self.ledger, emit)
-        self.inspection = Inspection(unit, machine, self.ledger, emit)
+        self.genealogy = Genealogy(lambda: machine.now, lambda: self.material.lots)
+        self.material = MaterialUse(unit, machine, self.ledger, self.genealogy, emit)
         self.orders = Orders(unit, machine, self.ledger, self.material, emit)
+        self.inspection = Inspection(unit, machine, self.ledger, self.genealogy, self.orders.product_of, emit)
+        self.shortage = Shortage(unit, machine, self.material, signals)
+        self.sampling = SamplingDue(unit, machine, self.ledger, self.inspection, signals)
+        self.actions = QualityActions(machine, self.ledger, self.orders, signals, self.mark)
+        self.orders.on_over, self.orders.on_dated = self._job_over, self._job_dated
+        self.inspection.measured = self._measured
         self.counters = PieceCounters(unit.counts)
         self._change = OrderChange()
         leader = self.counters.readers.get(self.counters.leading or "")
@@ -81,9 +91,29 @@ class Production:
                 self.settle()
                 self._count(counted)
                 news = True
+        if self._unit.product_lot_tag is not None and self._unit.product_lot_tag in inputs:
+            news |= self._take_product_lot(inputs[self._unit.product_lot_tag])
         self.material.take(inputs)
         self.inspection.take(inputs)
+        self.act_on_results()
         return news
+
+    def _take_product_lot(self, held: Input) -> bool:
+        """After the counters: what they count was made before the new number was seen."""
+        if held.bad:
+            return False
+        number = number_of(held.value) or None
+        if number == self.genealogy.tagged:
+            return False
+        self.close_books()
+        self.genealogy.tag_says(number)
+        return True
+
+    def close_books(self) -> None:
+        """What was made so far belongs to the lots so far: before another lot of product or material is in use."""
+        self.settle()
+        if self.ledger.running is not None:
+            self.material.backflush(self.ledger.running)
 
     def _take_product(self, held: Input) -> bool:
         product_id = self.orders.product_id if held.bad else self._recipes.get(code_of(held.value))
@@ -153,14 +183,16 @@ class Production:
         if fresh is None or now >= fresh.until:
             self.settle()
             windows, until = machine.windows.present(now, job.job_order_id if job else None)
-            fresh = self._fresh = Fresh(windows, job.job_order_id if job else None, self.orders.ideal, until)
+            lot = self.genealogy.lot_of(job)
+            fresh = self._fresh = Fresh(windows, job.job_order_id if job else None, self.orders.ideal, until, lot)
         fresh.pieces += made
+        fresh.last = now
         if job is None:
             self._remember_orphan(now, made)
         self._emit(
             QuantityCounted(
                 work_unit=self._unit.name, at=moment(now), job_order_id=fresh.job, produced=made, good=made, scrap=0, rework=0,
-                counter=self.counters.leading_raw, late=False, while_stopped=while_stopped,
+                counter=self.counters.leading_raw, late=False, while_stopped=while_stopped, product_lot_id=fresh.product_lot,
             )
         )  # fmt: skip
         if job is not None:
@@ -175,7 +207,9 @@ class Production:
         fresh, self._fresh = self._fresh, None
         if fresh is not None and fresh.pieces:
             add_pieces(fresh.windows, Decimal(fresh.pieces), fresh.ideal_s, late=False, ordered=fresh.job is not None)
-            self._lots.add(tuple(w.key for w in fresh.windows), fresh.job, fresh.ideal_s, fresh.pieces)
+            self._lots.add(tuple(w.key for w in fresh.windows), (fresh.job, fresh.product_lot), fresh.ideal_s, fresh.pieces)
+            job = self.ledger.get(fresh.job) if fresh.job is not None else None
+            self.genealogy.counted(job, fresh.product_lot, fresh.pieces, 0, 0, fresh.last)
 
     def _count(self, counted: Counted) -> None:
         machine = self._machine
@@ -209,26 +243,25 @@ class Production:
             (self._owner(product_id), product_id, pieces, raw)
             for product_id, pieces, raw in counted.by_product or ((None, counted.produced, counted.counter),)
         ]
-        for job, product_id, pieces, _ in shares:
+        origins: list[Origin] = [(job.job_order_id if job else None, self.genealogy.lot_of(job)) for job, *_ in shares]
+        for origin, (job, product_id, pieces, _) in zip(origins, shares, strict=True):
             if pieces:
-                self._make(job, pieces, self._machine.now, late=counted.late, product_id=product_id)
+                self._make(origin, job, pieces, self._machine.now, late=counted.late, product_id=product_id)
         marked = self._mark_all(counted)
-        for job, product_id, pieces, raw in shares:
-            job_id = job.job_order_id if job else None
-            mine = marked.pop(job_id, {})
+        for origin, (_, product_id, pieces, raw) in zip(origins, shares, strict=True):
+            mine = marked.pop(origin, {})
             if pieces or mine:
-                self._tell(job_id, pieces, mine, counted=counted, counter=raw, product_id=product_id, while_stopped=while_stopped)
+                self._tell(origin, pieces, mine, counted=counted, counter=raw, product_id=product_id, while_stopped=while_stopped)
         for other, marks in marked.items():
             self._tell(other, ZERO, marks, counted=counted, counter=counted.counter)
         self.orders.at_quantity()
 
-    def _make(self, job: Job | None, produced: Decimal, at: Instant, *, late: bool, product_id: str | None = None) -> None:
-        job_id = job.job_order_id if job else None
-        windows = self._machine.windows.at(at, job_id)
+    def _make(self, origin: Origin, job: Job | None, produced: Decimal, at: Instant, *, late: bool, product_id: str | None = None) -> None:
+        windows = self._machine.windows.at(at, origin[0])
         ideal, _ = self.orders.ideal_for(job, product_id)
         add_pieces(windows, produced, ideal, late=late, ordered=job is not None)
         self._machine.windows.changed(windows)
-        self._lots.add(tuple(w.key for w in windows), job_id, ideal, produced)
+        self._lots.add(tuple(w.key for w in windows), origin, ideal, produced)
         if job is None:
             self._remember_orphan(at, produced)
 
@@ -242,14 +275,37 @@ class Production:
             self._orphans.append(last)
         self._changed_orphans.append(last)
 
+    # --- results and orders that are over --------------------------------------------------------------------------
+
+    def act_on_results(self) -> None:
+        """On failed results that nobody acted on yet."""
+        if self.inspection.failed:
+            failed, self.inspection.failed = self.inspection.failed, []
+            self.settle()
+            self.actions.act(failed)
+
+    def _measured(self, job: Job, characteristic: str, passed: bool) -> None:
+        self.sampling.measured(job, characteristic)
+        if passed:
+            self.actions.passed(characteristic)
+
+    def _job_over(self, job: Job) -> None:
+        self.inspection.summarize(job)
+        self.genealogy.end(job)
+
+    def _job_dated(self, running: Job | None) -> None:
+        self.shortage.look(running)
+        self.sampling.look(running)
+        self.actions.look(running)
+
     # --- what becomes of pieces later -----------------------------------------------------------------------------
 
     def _mark_all(self, counted: Counted) -> _Marked:
         marked: _Marked = {}
         for what, quantity in (("scrap", counted.scrap), ("rework", counted.rework)):
             found = self._mark(what, self._marks_of(what, quantity)) if quantity else {}
-            for job_id, taken in found.items():
-                marked.setdefault(job_id, {})[what] = taken
+            for origin, taken in found.items():
+                marked.setdefault(origin, {})[what] = taken
             missing = quantity - sum(found.values(), ZERO)
             if missing > 0:
                 # Good never falls below 0.
@@ -260,14 +316,14 @@ class Production:
         delay = self._delays.get(what, 0)
         return self._lots.mark_behind(what, quantity, delay) if delay else self._lots.mark(what, quantity)
 
-    def _mark(self, what: str, marks: Iterable[Mark]) -> dict[str | None, Decimal]:
-        """The marked quantities by job, booked to the windows in which the pieces were made."""
-        found: dict[str | None, Decimal] = {}
+    def _mark(self, what: str, marks: Iterable[Mark]) -> dict[Origin, Decimal]:
+        """The marked quantities by order and lot, booked to the windows in which the pieces were made."""
+        found: dict[Origin, Decimal] = {}
         for mark in marks:
             windows = self._machine.windows.by_key(mark.lot.windows)
             mark_pieces(windows, mark.quantity, what, mark.lot.ideal_s)
             self._machine.windows.changed(windows)
-            found[mark.lot.job] = found.get(mark.lot.job, ZERO) + mark.quantity
+            found[mark.lot.origin] = found.get(mark.lot.origin, ZERO) + mark.quantity
         return found
 
     def _windows_at(self, at: Instant, job: Job) -> set[str]:
@@ -275,26 +331,30 @@ class Production:
 
     def mark(self, what: str, quantity: Decimal, job: Job, at: Instant) -> None:
         """A person's declaration of scrap or rework made around `at`; negative corrects an earlier one."""
-        marks = self._lots.mark(what, quantity, job.job_order_id, prefer=self._windows_at(at, job))
-        rest = quantity - sum(self._mark(what, marks).values(), ZERO)
+        found = self._mark(what, self._lots.mark(what, quantity, job.job_order_id, prefer=self._windows_at(at, job)))
+        rest = quantity - sum(found.values(), ZERO)
         if rest:
             # Pieces so old that only their order is remembered.
             own = self._own_window(job)
             mark_pieces(own, rest, what, self.orders.ideal_for(job)[0])
             self._machine.windows.changed(own)
-        self._tell(job.job_order_id, ZERO, {what: quantity})
+            oldest: Origin = job.job_order_id, self.genealogy.lot_at(job, at)
+            found[oldest] = found.get(oldest, ZERO) + rest
+        for origin, marked in found.items():
+            self._tell(origin, ZERO, {what: marked})
         self.orders.at_quantity()
 
     def declare(self, job: Job, good: Decimal, scrap: Decimal, at: Instant) -> None:
         """Pieces that a person counted; negative quantities take back an earlier declaration."""
+        origin = job.job_order_id, self.genealogy.lot_at(job, at)
         for what, quantity in (("good", good), ("scrap", scrap)):
             if quantity > 0:
-                self._make(job, quantity, at, late=False)
+                self._make(origin, job, quantity, at, late=False)
                 if what == "scrap":
                     self._mark(what, self._lots.mark(what, quantity, job.job_order_id, prefer=self._windows_at(at, job)))
             elif quantity < 0:
                 self._take_back(job, what, -quantity, at)
-        self._tell(job.job_order_id, good + scrap, {"scrap": scrap})
+        self._tell(origin, good + scrap, {"scrap": scrap})
         self.orders.at_quantity()
 
     def _take_back(self, job: Job, what: str, quantity: Decimal, at: Instant) -> None:
@@ -324,43 +384,52 @@ class Production:
         self._changed_orphans += chosen
         prefer = {w.key for orphan in chosen for w in self._machine.windows.at(orphan.at, None)}
         own = self._machine.windows.job(job.job_order_id)
-        totals = {"good": ZERO, "scrap": ZERO, "rework": ZERO}
+        made: dict[str | None, dict[str, Decimal]] = {}
         for lot in self._lots.hand_over(moved, job.job_order_id, own.key if own else None, prefer=prefer):
-            made = lot.good + lot.scrap + lot.rework
-            for what in totals:
-                totals[what] += getattr(lot, what)
+            whole = lot.good + lot.scrap + lot.rework
+            totals = made.setdefault(lot.product_lot, {"produced": ZERO, "scrap": ZERO, "rework": ZERO})
+            for what, quantity in (("produced", whole), ("scrap", lot.scrap), ("rework", lot.rework)):
+                totals[what] += quantity
             for window in self._machine.windows.by_key(lot.windows):
                 if window is own:
-                    add_pieces([own], made, lot.ideal_s, late=False, ordered=True)
+                    add_pieces([own], whole, lot.ideal_s, late=False, ordered=True)
                     mark_pieces([own], lot.scrap, "scrap", lot.ideal_s)
                     mark_pieces([own], lot.rework, "rework", lot.ideal_s)
                 else:
-                    window.without_order -= made
+                    window.without_order -= whole
                 self._machine.windows.changed([window])
+            if lot.product_lot is None:
+                lot.product_lot = self.genealogy.lot_at(job, start)
         # Pieces so old that nobody knows which were rejected are good, as they were counted.
-        totals["good"] += moved - sum(totals.values(), ZERO)
-        marked = {what: totals[what] for what in ("scrap", "rework")}
-        self._tell(None, -moved, {what: -quantity for what, quantity in marked.items()}, reassigned=True)
-        self._tell(job.job_order_id, moved, marked, reassigned=True)
+        forgotten = moved - sum((totals["produced"] for totals in made.values()), ZERO)
+        if forgotten:
+            made.setdefault(None, {"produced": ZERO, "scrap": ZERO, "rework": ZERO})["produced"] += forgotten
+        for product_lot, totals in made.items():
+            produced, marked = totals["produced"], {what: totals[what] for what in ("scrap", "rework")}
+            self._tell((None, product_lot), -produced, {what: -quantity for what, quantity in marked.items()}, reassigned=True)
+            self._tell((job.job_order_id, product_lot or self.genealogy.lot_at(job, start)), produced, marked, reassigned=True)
         self.orders.at_quantity()
         return moved
 
     def _tell(
-        self, job_id: str | None, produced: Decimal, marked: Mapping[str, Decimal], *, counted: Counted | None = None,
+        self, origin: Origin, produced: Decimal, marked: Mapping[str, Decimal], *, counted: Counted | None = None,
         counter: Number | None = None, product_id: str | None = None, while_stopped: bool = False, reassigned: bool = False,
     ) -> None:  # fmt: skip
         scrap, rework = marked.get("scrap", ZERO), marked.get("rework", ZERO)
         good = produced - scrap - rework
         since = counted.since if counted else None
+        job_id, product_lot = origin
         self._emit(
             QuantityCounted(
                 work_unit=self._unit.name, at=moment(self._machine.now), job_order_id=job_id, produced=produced, good=good, scrap=scrap,
                 rework=rework, counter=counter, late=counted is not None and counted.late,
                 since=None if since is None else moment(since), while_stopped=while_stopped, reassigned=reassigned,
+                product_lot_id=product_lot,
                 product_id=product_id,
             )
         )  # fmt: skip
         job = self.ledger.get(job_id) if job_id else None
+        self.genealogy.counted(job, product_lot, produced, scrap, rework)
         if job is not None:
             self.orders.add(job, produced, good, scrap, rework)
 
@@ -381,16 +450,26 @@ class Production:
         return {
             "counters": self.counters.dump(), "lots": self._lots.dump(), "material": self.material.dump(),
             "inspection": self.inspection.dump(), "orders": self.orders.dump(), "read_at": self._read_at,
+            "genealogy": self.genealogy.dump(), "results": self.inspection.dump_results(), "shortage": self.shortage.dump(),
+            "sampling": self.sampling.dump(), "actions": self.actions.dump(),
             "order_change": self._change.dump(),
         }  # fmt: skip
 
-    def load(self, state: dict[str, Any], jobs: Iterable[dict[str, Any]], orphans: Iterable[dict[str, Any]]) -> None:
+    def load(
+        self, state: dict[str, Any], jobs: Iterable[dict[str, Any]], orphans: Iterable[dict[str, Any]], lots: Iterable[dict[str, Any]] = ()
+    ) -> None:
         self._orphans.extend(Orphan(row["at"], Decimal(row["quantity"])) for row in sorted(orphans, key=lambda row: int(row["at"])))
         self.ledger.restore(load_job(row) for row in jobs)
         self.counters.load(state["counters"])
         self._lots.load(state["lots"])
+        self.genealogy.load(state.get("genealogy", {}), lots)
         self.material.load(state["material"])
         self.inspection.load(state["inspection"])
+        # A journal that was begun before these were watched says nothing of them.
+        self.inspection.load_results(state.get("results", []))
+        self.shortage.load(state.get("shortage", {}))
+        self.sampling.load(state.get("sampling", {}))
+        self.actions.load(state.get("actions", {}))
         self._read_at = state["read_at"]
         self._change.load(state.get("order_change", [None, False]))
         self.orders.load(state["orders"])

@@ -30,3 +30,15 @@ class Sample:
     work_unit: str
     at: datetime
     inputs: Mapping[str, Input]
+
+
+def number_of(value: SampleValue) -> str:
+    """An order or lot number as the ledger spells it; empty text and a zero are no number. Leading zeros of a text belong to it."""
+    if isinstance(value, str):
+        text = value.strip("\0 \t\r\n")
+        return "" if not text.strip("0") else text
+    if value is None or isinstance(value, bool) or value == 0:
+        return ""
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() else str(value)
+    return str(value)

@@ -8,12 +8,16 @@ from datetime import datetime
 
 @dataclass(frozen=True)
 class Record:
-    """One keyed row of a work unit's memory that changed: kind is window, stop, job or interval; `body` JSON."""
+    """One keyed row of a work unit's memory that changed: kind is window, stop, job, interval, lot ...; `body` JSON.
+
+    `names`: (name, role) of what this row is found by in years to come: lots, serial numbers, orders.
+    """
 
     kind: str
     key: str
     at: datetime
     body: bytes
+    names: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,7 +36,7 @@ from gateway.domain.view import UnitView
 VERSION = 1
 """Of the snapshot; a change of its shape raises it."""
 
-RECORD_KINDS = ("window", "stop", "job", "interval", "orphan", "bin")
+RECORD_KINDS = ("window", "stop", "job", "interval", "orphan", "bin", "lot")
 
 _OPEN = instant(datetime(9999, 1, 1, tzinfo=UTC))
 """The time of the row of a job that is not over: later than any, so that "since yesterday" always finds it."""
@@ -256,8 +256,8 @@ class Tracker:
         machine, production = self.machine, self.production
         rows: list[Record] = []
 
-        def add(kind: str, key: str, at: Instant, body: dict[str, Any]) -> None:
-            rows.append(Record(kind, key, moment(at), _json(body)))
+        def add(kind: str, key: str, at: Instant, body: dict[str, Any], names: Iterable[tuple[str, str]] = ()) -> None:
+            rows.append(Record(kind, key, moment(at), _json(body), tuple(names)))
 
         for window in machine.windows.take_changed():
             add("window", window.key, window.end or window.start, dump_window(window))
@@ -272,6 +272,10 @@ class Tracker:
         for job in production.ledger.take_touched():
             ended = job.ended_at if job.is_over else None
             add("job", job.job_order_id, _OPEN if ended is None else instant(ended), dump_job(job))
+        for lot in production.genealogy.take_changed():
+            add("lot", lot.key, lot.last if lot.is_closed else _OPEN, lot.dump(), lot.names)
+        for serial in production.genealogy.take_serials():
+            add("serial", serial.key, serial.at, serial.dump(), serial.names)
         machine.changed_stops.clear()
         machine.pace.keep_finished()
         return rows
@@ -296,7 +300,7 @@ class Tracker:
             rows[record.kind].append(json.loads(record.body))
         self.machine.load(state["machine"], rows["window"], rows["stop"], rows["interval"])
         self.machine.pace.load_bins(rows["bin"])
-        self.production.load(state["production"], rows["job"], rows["orphan"])
+        self.production.load(state["production"], rows["job"], rows["orphan"], rows["lot"])
         self.signals.load(state["signals"])
         if self._job_tag is not None:
             self._job_tag.load(state.get("job_number", ""))

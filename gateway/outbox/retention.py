@@ -43,8 +43,9 @@ def used_bytes(connection: sqlite3.Connection, path: Path) -> int:
 def prune(connection: sqlite3.Connection, path: Path, settings: JournalSettings, now: Instant, floor: int) -> Pruned:
     """Remove one slice: ledger rows up to `floor` (done for every uplink) older than the retention, and history older than its own.
 
-    Above `max_size` more goes, in this order: telemetry, ledger rows up to `floor` of any age, history older than the retention (what is
-    younger belongs to running jobs and shifts, and stays even when pending rows alone exceed the size).
+    Genealogy has a time of its own (`trace`). Above `max_size` more goes, in this order: telemetry, ledger rows up to `floor` of any age,
+    history older than the retention (what is younger belongs to running jobs and shifts, and stays even when pending rows alone exceed
+    the size), genealogy older than `history`.
     Raises sqlite3.Error with nothing removed.
     """
     over = used_bytes(connection, path) > settings.max_size
@@ -67,7 +68,8 @@ def prune(connection: sqlite3.Connection, path: Path, settings: JournalSettings,
 def _aged(connection: sqlite3.Connection, settings: JournalSettings, now: Instant, floor: int) -> Pruned:
     retired = now - int(settings.retention * SECOND)
     forgotten = now - int(settings.history * SECOND)
-    return Pruned(journal=_journal(connection, floor, retired), history=_history(connection, forgotten))
+    kept = now - int(settings.trace * SECOND)
+    return Pruned(journal=_journal(connection, floor, retired), history=_history(connection, forgotten) + _lots(connection, kept))
 
 
 def _over_size(connection: sqlite3.Connection, settings: JournalSettings, now: Instant, floor: int) -> Pruned:
@@ -79,7 +81,9 @@ def _over_size(connection: sqlite3.Connection, settings: JournalSettings, now: I
     journal = _journal(connection, floor, 1 << 62)
     if journal:
         return Pruned(journal=journal)
-    return Pruned(history=_history(connection, now - int(settings.retention * SECOND)))
+    history = _history(connection, now - int(settings.retention * SECOND))
+    # Where a lot came from is worth more than how the machine ran, and takes little room: it goes last.
+    return Pruned(history=history or _lots(connection, now - int(settings.history * SECOND)))
 
 
 def _journal(connection: sqlite3.Connection, floor: int, before: Instant) -> int:
@@ -87,9 +91,17 @@ def _journal(connection: sqlite3.Connection, floor: int, before: Instant) -> int
 
 
 def _history(connection: sqlite3.Connection, before: Instant) -> int:
-    records = "(SELECT rowid FROM records WHERE at < ? ORDER BY at LIMIT ?)"
+    records = "(SELECT rowid FROM records WHERE at < ? AND kind NOT IN ('lot', 'serial') ORDER BY at LIMIT ?)"
     answers = "(SELECT command_id FROM answers WHERE at < ? ORDER BY at LIMIT ?)"
     return (
         connection.execute(f"DELETE FROM records WHERE rowid IN {records}", (before, SLICE)).rowcount
         + connection.execute(f"DELETE FROM answers WHERE command_id IN {answers}", (before, SLICE)).rowcount
     )
+
+
+def _lots(connection: sqlite3.Connection, before: Instant) -> int:
+    """Genealogy, and the names by which it was found."""
+    oldest = "SELECT {} FROM records WHERE at < ? AND kind IN ('lot', 'serial') ORDER BY at LIMIT ?"
+    rows = f"({oldest.format('work_unit, kind, key')})"
+    connection.execute(f"DELETE FROM lot_names WHERE (work_unit, kind, key) IN {rows}", (before, SLICE))
+    return connection.execute(f"DELETE FROM records WHERE rowid IN ({oldest.format('rowid')})", (before, SLICE)).rowcount

@@ -18,8 +18,10 @@ from gateway.domain.entry import Entry
 from gateway.domain.instants import instant, moment
 from gateway.domain.job_order import Answer, Problem
 from gateway.domain.snapshot import Record, Snapshot
+from gateway.domain.trace import Trace, TraceUnreadable
 from gateway.outbox import retention
 from gateway.outbox.history import History
+from gateway.outbox.lots import LotHistory
 from gateway.outbox.session import Session, open_reader, open_writer
 from gateway.outbox.settings import JournalSettings
 from gateway.outbox.statedir import DAMAGED, DATABASE, is_damage, lock, prepare
@@ -297,6 +299,13 @@ class Store:
     async def history(self, ask: Callable[[History], T]) -> T:
         """What `ask` finds in the history; it runs in a thread of its own and holds up no commit and no delivery."""
         return await self._guarded(self._reports, lambda c: ask(History(c)))
+
+    async def trace(self, name: str) -> Trace:
+        """The genealogy of a lot, a serial number or an order. Raises TraceUnreadable."""
+        try:
+            return await self._guarded(self._reports, lambda c: LotHistory(c).trace(name))
+        except sqlite3.Error as error:
+            raise TraceUnreadable(str(error)) from error
 
     async def size(self) -> int:
         """Bytes in use on disk, log included."""

@@ -142,6 +142,9 @@ def _write_snapshots(connection: sqlite3.Connection, snapshots: dict[str, Snapsh
         "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
         [(s.work_unit, s.version, s.state) for s in snapshots.values()],
     )
+    names = [(*name, s.work_unit, r.kind, r.key) for s in snapshots.values() for r in s.records for name in r.names]
+    if names:
+        connection.executemany("INSERT OR IGNORE INTO lot_names VALUES (?, ?, ?, ?, ?)", names)
     records = [(s.work_unit, r.kind, r.key, instant(r.at), r.body) for s in snapshots.values() for r in s.records]
     if records:
         connection.executemany(

@@ -20,6 +20,8 @@ TYPE_WORDS: Mapping[str, Text] = {
     "job.progress": Text("Avancement", "Progress"),
     "material.consumed": Text("Consommation", "Consumption"),
     "quality.result": Text("Contrôle", "Check"),
+    "quality.cancelled": Text("Contrôle annulé", "Check cancelled"),
+    "quality.summary": Text("Bilan qualité", "Quality summary"),
     "alert.raised": Text("Alerte", "Alert"),
     "alert.cleared": Text("Fin d’alerte", "Alert over"),
     "promise.changed": Text("Promesse", "Promise"),

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from drivers.base import Clock
 from gateway.domain.report import Report
+from gateway.domain.trace import Trace
 from gateway.domain.view import JobView
 from gateway.domain.whatif import Answer, Question, Queue
 from gateway.status import screens
@@ -26,6 +27,7 @@ from gateway.status.report import Wording, cycle_rows
 from gateway.status.report_sheet import report_context
 from gateway.status.screens import Reader
 from gateway.status.sentences import SENTENCES, say
+from gateway.status.trace_words import trace_sections
 from gateway.status.whatif_page import whatif_context
 from gateway.status.whatif_words import whatif_words
 from gateway.status.words import words
@@ -108,6 +110,12 @@ class Pages:
         """One question to the queue of `unit`, answered."""
         context = whatif_context(unit, queue, question, answer, self._reader(self._board(), language))
         return self._environment.get_template("whatif.html").render(context)
+
+    def trace(self, found: Trace, language: str) -> str:
+        """Where a lot comes from and where it went."""
+        reader = self._reader(self._board(), language)
+        head, sections = trace_sections(found, language, reader.formats)
+        return self._environment.get_template("trace.html").render(w=reader.words, lang=language, head=head, sections=sections)
 
     def part(self, name: str, screen: Screen, language: str) -> Markup:
         board = self._board()

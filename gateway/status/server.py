@@ -26,6 +26,7 @@ from gateway.status.readings import Recordings
 from gateway.status.report import Archive
 from gateway.status.settings import Address
 from gateway.status.stream import Stream
+from gateway.status.trace_routes import Find, TraceRoutes
 from gateway.status.whatif import Planner
 from gateway.status.whatif_routes import WhatIfRoutes
 
@@ -74,7 +75,7 @@ class StatusServer:
 
     def __init__(
         self, listen: Address, board: Callable[[], Board | None], metrics: Metrics, clock: Clock, recordings: Recordings | None = None,
-        archive: Archive | None = None, planner: Planner | None = None,
+        archive: Archive | None = None, planner: Planner | None = None, trace: Find | None = None,
     ) -> None:  # fmt: skip
         self._listen = listen
         self._board = board
@@ -85,6 +86,7 @@ class StatusServer:
         self._recordings = recordings or Recordings(dict, frozenset(), clock, metrics)
         self._past = None if archive is None else PastRoutes(archive, self._pages, self._present, self._language, clock, metrics)
         self._whatif = None if planner is None else WhatIfRoutes(planner, self._pages, self._present, self._language, clock)
+        self._trace = None if trace is None else TraceRoutes(trace, self._pages, self._language, clock)
         self._runner: web.AppRunner | None = None
         self._port = listen.port
         self._names = _names(listen.host)
@@ -141,6 +143,8 @@ class StatusServer:
         add("/api/readings", self._recordings.serve)
         if self._past is not None:
             self._past.add_to(application.router)
+        if self._trace is not None:
+            self._trace.add_to(application.router)
         add("/metrics", self._scrape)
         add("/healthz", self._healthz)
         add("/readyz", self._readyz)

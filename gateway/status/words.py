@@ -270,6 +270,14 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "disk": ("Disque", "Disk"),
     # errors
     "not_found": ("Cette page n’existe pas.", "There is no such page."),
+    "trace_unknown": (
+        "Aucun lot, numéro de série ou OF de ce nom n’est connu : vérifier son nom (majuscules comprises).",
+        "No lot, serial number or order of this name is known: check its name (capitals count).",
+    ),
+    "trace_busy": ("La recherche est occupée : réessayer dans un instant.", "The search is busy: try again in a moment."),
+    "trace_unreadable": (
+        "Le journal ne peut pas être lu : prévenir la maintenance (disque).", "The journal cannot be read: tell maintenance (disk).",
+    ),
     "starting": ("La passerelle démarre.", "The gateway is starting."),
 }
 

@@ -58,12 +58,13 @@ class JobCommandMessage(Wire):
 
 
 class FactMessage(Wire):
-    """What every facts command has; `at` is when it was so, `by` who says it."""
+    """What every facts command has; `at` is when it was so, `by` who says it, `corrects` the command_id of a fact that it corrects."""
 
     command_id: Id
     at: Moment
     work_unit: UnitName | None = None
     by: Line | None = None
+    corrects: Id | None = None
 
     def noun(self) -> Fact:
         fields = {name.rstrip("_") + ("_" if name == "from_" else ""): getattr(self, name) for name in type(self).model_fields}
@@ -119,22 +120,77 @@ class DeclareRework(FactMessage):
 
 
 class LoadLot(FactMessage):
-    """A lot of material at the machine: consumption from `at` on is booked on it."""
+    """A lot of material at the machine: consumption from `at` on is booked on it. `queued`: it waits behind those that are loaded, and
+    is used when their quantities are used up."""
 
     command: Literal["LoadLot"]
     material_id: Id
     lot_id: Id
     quantity: NotNegative | None = None
     unit: UnitCode | None = None
+    queued: bool | None = None
+
+
+class UnloadLot(FactMessage):
+    """A lot is taken off; `quantity` is what is left of it and corrects what was booked by estimate."""
+
+    command: Literal["UnloadLot"]
+    material_id: Id
+    lot_id: Id
+    quantity: NotNegative | None = None
+    unit: UnitCode | None = None
+
+
+class DeclareConsumption(FactMessage):
+    """Material that a person weighed or counted; a negative quantity gives back what was booked. `use` Other: the material was scrap."""
+
+    command: Literal["DeclareConsumption"]
+    material_id: Id
+    quantity: Number
+    unit: UnitCode | None = None
+    lot_id: Id | None = None
+    job_order_id: Id | None = None
+    use: Literal["Consumed", "Other"] | None = None
+
+
+class StartLot(FactMessage):
+    """A new produced lot: pieces from now on are of it, until the next one or another order."""
+
+    command: Literal["StartLot"]
+    lot_id: Id
+
+
+class DeclareSerial(FactMessage):
+    """A piece with a number of its own, made at `at`."""
+
+    command: Literal["DeclareSerial"]
+    serial: Id
+    lot_id: Id | None = None
+    job_order_id: Id | None = None
 
 
 class RecordQuality(FactMessage):
-    """One measurement of a characteristic."""
+    """One measurement of a characteristic: of a piece (`serial`), of a lot (`lot_id`), else of a sample of what is made."""
 
     command: Literal["RecordQuality"]
     characteristic: Id
     value: Number
     lot_id: Id | None = None
+    serial: Id | None = None
+    job_order_id: Id | None = None
+
+
+class CancelQuality(FactMessage):
+    """A result that does not count: the one that the fact `corrects` brought, else the latest of `characteristic` up to `at`."""
+
+    command: Literal["CancelQuality"]
+    characteristic: Id | None = None
+
+    @after_model(mode="after")
+    def _something(self) -> Self:
+        if self.corrects is None and self.characteristic is None:
+            raise PydanticCustomError("missing", "`corrects` or `characteristic` is required")
+        return self
 
 
 class Reassign(FactMessage):
@@ -161,7 +217,12 @@ FACTS: dict[FactVerb, type[FactMessage]] = {
     FactVerb.DECLARE_SCRAP: DeclareScrap,
     FactVerb.DECLARE_REWORK: DeclareRework,
     FactVerb.LOAD_LOT: LoadLot,
+    FactVerb.UNLOAD_LOT: UnloadLot,
+    FactVerb.DECLARE_CONSUMPTION: DeclareConsumption,
+    FactVerb.START_LOT: StartLot,
+    FactVerb.DECLARE_SERIAL: DeclareSerial,
     FactVerb.RECORD_QUALITY: RecordQuality,
+    FactVerb.CANCEL_QUALITY: CancelQuality,
     FactVerb.REASSIGN: Reassign,
 }
 

@@ -58,6 +58,8 @@ def _type_schema(hint: Any) -> dict[str, Any]:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):
         return {"anyOf": [_type_schema(argument) for argument in arguments]}
+    if origin is tuple:
+        return {"type": "array", "items": _type_schema(arguments[0])}
     if origin is dict:
         return {"type": "object", "additionalProperties": _type_schema(arguments[1])}
     if origin is tuple:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic import model_validator as after_model
 from pydantic_core import PydanticCustomError
 
+from drivers.settings import Duration
 from gateway.domain.job_order import Customer, JobOrder, MaterialRequirement, QualityRequirement
+from gateway.domain.quality import OnFail
 from gateway.uplink.fields import Id, Line, Moment, NotNegative, Number, Positive, Priority, Properties, UnitCode
 
 Items = Field(default=(), max_length=500, strict=False)
@@ -47,6 +49,19 @@ class MaterialRequirementMessage(Wire):
         return MaterialRequirement(self.material_id, self.quantity_per or Decimal(0), self.unit or "C62", self.mode)
 
 
+class SamplingMessage(Wire):
+    """A sample is due after so many pieces produced, or so much required time (`30min`), since the last; what comes first counts."""
+
+    every_pieces: Annotated[int, Field(ge=1, le=10**9)] | None = None
+    every: Annotated[Duration, Field(gt=0)] | None = None
+
+    @after_model(mode="after")
+    def _something(self) -> Self:
+        if self.every_pieces is None and self.every is None:
+            raise PydanticCustomError("missing", "`every_pieces` or `every` is required")
+        return self
+
+
 class QualityRequirementMessage(Wire):
     characteristic: Id
     unit: UnitCode | None = None
@@ -54,6 +69,8 @@ class QualityRequirementMessage(Wire):
     target: Number | None = None
     upper: Number | None = None
     required_by: Id | None = None
+    sampling: SamplingMessage | None = None
+    on_fail: Annotated[OnFail, Field(strict=False)] | None = None
 
     @after_model(mode="after")
     def _limits(self) -> Self:
@@ -61,7 +78,12 @@ class QualityRequirementMessage(Wire):
         return self
 
     def noun(self) -> QualityRequirement:
-        return QualityRequirement(self.characteristic, self.unit, self.lower, self.target, self.upper, self.required_by)
+        sampling = self.sampling or SamplingMessage.model_construct()
+        every_s = None if sampling.every is None else Decimal(str(sampling.every))
+        return QualityRequirement(
+            self.characteristic, self.unit, self.lower, self.target, self.upper, self.required_by, sampling.every_pieces, every_s,
+            self.on_fail,
+        )  # fmt: skip
 
 
 class CustomerMessage(Wire):

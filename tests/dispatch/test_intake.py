@@ -107,7 +107,7 @@ async def test_a_command_is_answered_when_it_is_on_disk(tmp_path: Path) -> None:
         changed, answered = await d.events()
         assert changed["type"] == "lineside.job.changed.v1"
         assert (answered["type"], answered["subject"]) == ("lineside.command.answered.v1", "OF-1")
-        assert answered["data"] == {"command_id": "c1", "return_status": 1, "problem": None}
+        assert answered["data"] == {"command_id": "c1", "return_status": 1, "problem": None, "by": None, "corrects": None}
         assert await d.journal.store.known_answer("c1") == answer
         assert d.journal.commits() == 1
         assert d.counted("accepted") == 1
@@ -196,7 +196,8 @@ async def test_a_refused_command_says_why_and_keeps_its_answer(tmp_path: Path) -
         d.press.refuse = None
         assert await d.handle(store_order("c1")) == answer
         (answered,) = await d.events()
-        assert answered["data"] == {"command_id": "c1", "return_status": 8, "problem": {"code": "invalid_state", "text": "OF-1 is Ended"}}
+        problem = {"code": "invalid_state", "text": "OF-1 is Ended"}
+        assert answered["data"] == {"command_id": "c1", "return_status": 8, "problem": problem, "by": None, "corrects": None}
         assert d.counted("invalid_state") == 1
 
 

@@ -13,8 +13,6 @@ from gateway.domain.equipment import MeasuredMaterial
 from gateway.domain.job_order import MaterialRequirement
 from gateway.domain.material import (
     ConsumptionMode,
-    LoadedLot,
-    LotBook,
     MaterialBook,
     Measured,
     MeasuredConsumption,
@@ -22,6 +20,7 @@ from gateway.domain.material import (
     backflush,
     consumption_mode,
 )
+from gateway.domain.material_lots import LoadedLot, LotBook
 
 SHEET = MaterialRequirement("MP-TOLE-1.5", Decimal("0.8035"), "KGM")
 OIL = MaterialRequirement("OIL", Decimal("0.002"), "LTR")
@@ -179,7 +178,7 @@ def test_lots_are_ordered_by_time_of_loading_also_when_told_late() -> None:
     assert lots.load_lot("M", LoadedLot(400, "L1")) is None  # the rest of it comes back
     again = LotBook.load(json.loads(json.dumps(lots.dump())))
     assert again.dump() == lots.dump()
-    assert again.loaded() == {"M": LoadedLot(400, "L1")}
+    assert again.in_use(400) == [("M", "L1")]
     for n in range(20):
         lots.load_lot("M", LoadedLot(1000 + n, f"N{n}"))
     assert len(lots.dump()["M"]) == 8

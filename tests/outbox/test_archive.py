@@ -20,6 +20,7 @@ from gateway.outbox.archive import Archive
 from gateway.outbox.history import History
 from tests.app.remembered import play, save, site
 from tests.domain.post import CODES, T0, Post, unit
+from tests.outbox.journal import journal
 
 T = TypeVar("T")
 UNIT = "press-07"
@@ -131,3 +132,16 @@ async def test_a_day_is_as_long_as_the_clock_makes_it(tmp_path: Path, day: date,
     assert (report.line["total_s"], report.line["run_s"]) == (hours * 3600, hours * 3600)
     assert (report.to - report.from_).total_seconds() == hours * 3600
     assert report.line["closed"]
+
+
+async def test_the_running_gateway_answers_from_its_own_journal(tmp_path: Path) -> None:
+    """Through the store, in a thread of its own, while the recorder holds the journal."""
+    tracker = play(load(site(tmp_path)), UNIT)
+    async with journal(tmp_path / "state") as gateway:
+        gateway.snapshots.append(tracker.snapshot())
+        gateway.recorder.mark_dirty()
+        await gateway.settle()
+        running = Archive({UNIT: tracker.unit}, {UNIT: tracker}, gateway.store.history)
+        assert (await running.shift(UNIT, "last")).line["good"] == 836
+        hours = await running.windows(UNIT, "hour", datetime(2026, 11, 24, tzinfo=UTC), datetime(2026, 11, 25, tzinfo=UTC), 10)
+        assert len(hours) == 4

@@ -125,7 +125,7 @@ def lines_of(body: Mapping[str, Any]) -> Iterator[str]:
         + [
             [
                 f"{_RULES.get(plan['rule'], plan['rule'])}{' *' if plan['rule'] == body['best'] else ''}", str(plan["late_count"]),
-                _hours(plan["late_s"]), _hours(plan["gain_s"]), ", ".join(plan["jobs"]),
+                _lasting(plan["late_s"]), _lasting(plan["gain_s"]), ", ".join(plan["jobs"]),
             ]
             for plan in body["plans"]
         ]
@@ -140,10 +140,12 @@ def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _end(side: Mapping[str, Any]) -> str:
-    late = f", late by {_hours(side['late_s'])}" if side["late_s"] else ""
-    return f"{side['eta_likely'] or 'no date'} {side['verdict']}{late}"
+    how = f"late by {_lasting(side['late_s'])}" if side["late_s"] else side["verdict"]
+    return f"{side['eta_likely'] or 'no date'} {how}"
 
 
-def _hours(seconds: float) -> str:
+def _lasting(seconds: float) -> str:
+    if abs(seconds) < 60:
+        return f"{seconds:.0f} s" if seconds else "0"
     sign, minutes = ("-" if seconds < 0 else ""), abs(round(seconds / 60))
-    return f"{sign}{minutes // 60} h {minutes % 60:02d}"
+    return f"{sign}{minutes // 60} h {minutes % 60:02d}" if minutes >= 60 else f"{sign}{minutes} min"

@@ -223,11 +223,12 @@ def estimate_queue(now: Instant, works: Sequence[Work], calendar: Calendar, *, c
             promises.append(Promise(None, None, PromiseVerdict.UNKNOWN, basis))
             continue
         changeover = 0.0 if behind is None else changeover_between(behind, work.order, changeover_s)
-        if behind is not None:
+        by = latest.order if latest is not None and latest.arrival > work.arrival else None
+        if behind is not None and behind is not by:
             basis = f"after {behind.job_order_id}; {basis}"
-        if latest is not None and latest.arrival > work.arrival:
+        if by is not None:
             others = len(ahead) - bisect_right(ahead, work.arrival) - 1
-            basis = f"overtaken by {latest.order.job_order_id}{f' and {others} more' if others else ''}; {basis}"
+            basis = f"overtaken by {by.job_order_id}{f' and {others} more' if others else ''}; {basis}"
         insort(ahead, work.arrival)
         latest = work if latest is None or work.arrival > latest.arrival else latest
         if path.go(changeover + load.likely_s, load.margin_s):

@@ -15,7 +15,7 @@ _PHRASES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"ideal (?P<n>\S+) s/piece x (?P<n2>\S+) likely, x (?P<n3>\S+) safe: too little observed yet",
             "temps idéal {n} s × {n2} probable, × {n3} prudent, trop peu observé",
         ),
-        (r"overtaken by (?P<job>\S+) and (?P<n>\d+) more;", "dépassé par {job} et {n} autres ;"),
+        (r"overtaken by (?P<job>\S+) and (?P<n>\d+) more;", "dépassé par {job} et {n} de plus ;"),
         (r"overtaken by (?P<job>\S+);", "dépassé par {job} ;"),
         (r"after (?P<job>\S+);", "après {job} ;"),
         (r"(?P<job>\S+) before it has no end date", "{job}, avant lui, n’a pas de fin connue"),

@@ -55,9 +55,9 @@ def whatif_context(unit: UnitStatus, queue: Queue, question: Question, answer: A
     plans = [
         {
             "name": words[f"rule.{plan.rule}"], "jobs": [slot.order.job_order_id for slot in plan.slots[:_SHOWN]],
-            "more": max(len(plan.slots) - _SHOWN, 0), "late_count": plan.late_count, "late": formats.duration(plan.late_s),
+            "more": max(len(plan.slots) - _SHOWN, 0), "late_count": plan.late_count, "best": plan is answer.best,
+            "late": formats.duration(plan.late_s) if plan.late_s else "0",
             "gain": formats.duration(answer.base.late_s - plan.late_s) if plan.late_s < answer.base.late_s else "–",
-            "best": plan is answer.best,
         }
         for plan in (answer.base, *answer.others)
     ]  # fmt: skip

@@ -20,7 +20,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "back": ("Retour aux OF", "Back to the orders"),
     "job": ("OF", "Order"),
     "due": ("Dû", "Due"),
-    "now": ("Aujourd’hui", "As it stands"),
+    "now": ("Actuellement", "As it stands"),
     "then": ("Alors", "Then"),
     "running": ("en cours, reste sur la machine", "running, stays on the machine"),
     "ask_first": ("Et s’il passait en premier ?", "What if it went first?"),

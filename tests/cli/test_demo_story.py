@@ -56,7 +56,7 @@ def test_who_becomes_late_is_told_with_the_order_that_came_later() -> None:
     late = {"verdict": "late", "previous": "at_risk", "eta_likely": "2026-11-25T06:10:00Z"}
     told = tell(
         Story(),
-        event("promise.changed", subject="OF-2", basis="overtaken by OF-9; after OF-9; ideal 1.2 s/piece", **late),
+        event("promise.changed", subject="OF-2", basis="overtaken by OF-9; ideal 1.2 s/piece", **late),
         event("promise.changed", subject="OF-3", basis="overtaken by OF-9 and 1 more; after OF-2; ideal 1.2 s/piece", **late),
         event("promise.changed", subject="OF-4", basis="after OF-3; ideal 1.2 s/piece", **late),
     )

@@ -138,8 +138,7 @@ def test_the_basis_names_who_came_later_and_goes_first() -> None:
     works = [Work(JobOrder(f"OF-{n}"), Decimal(1000), STEADY, arrival=n) for n in (5, 4, 1, 6, 2)]
     said = [promise.basis.partition("1,000")[0] for promise in estimate_queue(NOW, works, always())]
     assert said == [
-        "", "overtaken by OF-5; after OF-5; ", "overtaken by OF-5 and 1 more; after OF-4; ", "after OF-1; ",
-        "overtaken by OF-6 and 2 more; after OF-6; ",
+        "", "overtaken by OF-5; ", "overtaken by OF-5 and 1 more; after OF-4; ", "after OF-1; ", "overtaken by OF-6 and 2 more; ",
     ]  # fmt: skip
 
 

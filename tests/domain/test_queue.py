@@ -69,7 +69,7 @@ def test_an_urgent_order_makes_another_late_and_the_promise_says_which() -> None
     post.wait(200)
     told = [event for event in post.events if isinstance(event, PromiseChanged) and event.job_order_id == "A"]
     assert [(event.previous, event.verdict) for event in told] == [("unknown", "on_time"), ("on_time", "late")]
-    assert told[-1].basis.startswith("overtaken by URGENT; after URGENT; ")
+    assert told[-1].basis.startswith("overtaken by URGENT; ideal ")
 
 
 def test_a_new_order_is_estimated_by_what_the_machine_knows_of_its_product() -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -18,7 +19,9 @@ import pytest
 from gateway.__main__ import main
 from gateway.app.planner import Planner
 from gateway.domain.job_order import JobOrder
+from gateway.status.board import Board
 from tests.domain.post import T0, Post, unit
+from tests.status import fake_board
 from tests.status.serving import Served, serving
 from tests.status.test_pages import read
 
@@ -63,7 +66,7 @@ async def test_what_becomes_late_if_one_order_goes_first() -> None:
         assert body["late_s"] == {"before": 0, "after": 4 * 3600}
         a = next(job for job in body["jobs"] if job["job_order_id"] == "A")
         assert (a["before"]["rank"], a["after"]["rank"], a["after"]["verdict"]) == (1, 2, "late")
-        assert a["after"]["basis"].startswith("overtaken by C; after C; ")
+        assert a["after"]["basis"].startswith("overtaken by C; ideal ")
         again = await ask(served, "/api/whatif?work_unit=press-07")
         assert [job["job_order_id"] for job in again["jobs"]] == ["R", "A", "B", "C"], "asking changes nothing"
 
@@ -147,6 +150,42 @@ async def test_the_page_shows_before_and_after(language: str, said: str) -> None
         assert "n’attend pas" in (await served.ask("/whatif/press-07?first=R&lang=fr")).body.decode()
 
 
+@pytest.mark.parametrize(
+    ("language", "said", "link"),
+    [
+        ("fr", "dépassé par OF-9 et 2 de plus ; après OF-8", "Et s’il passait en premier ?"),
+        ("en", "overtaken by OF-9", "What if it went first?"),
+    ],
+)
+async def test_the_page_of_orders_says_who_overtook_whom(language: str, said: str, link: str) -> None:
+    def late() -> Board:
+        shown = fake_board.board()
+        job = replace(shown.units[0].view.queue[0], verdict="late", basis="overtaken by OF-9 and 2 more; after OF-8; quantity reached")
+        view = replace(shown.units[0].view, queue=(job,))
+        return replace(shown, units=(replace(shown.units[0], view=view), *shown.units[1:]))
+
+    async with serving(late) as served:
+        html = (await served.ask(f"/orders?lang={language}")).body.decode()
+        text = " ".join(read(html).split()).replace("\u202f", " ").replace("\xa0", " ")
+        assert said in text
+        assert link in text
+        assert re.search(r'href="/whatif/press-07\?first=[A-Z0-9-]+&amp;lang=', html)
+
+
+def test_the_address_is_that_of_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tmp_path / "lineside.yaml"
+    example = (Path(__file__).parents[2] / "config" / "demo.yaml").read_text("utf-8")
+    for listen, said in (
+        ('"0.0.0.0:1"', "no gateway answers at http://127.0.0.1:1"), ('"[::1]:1"', "no gateway answers at http://[::1]:1"),
+        ('"127.0.0.1:0"', "give its URL instead"),
+    ):  # fmt: skip
+        config.write_text(re.sub(r"listen: [^,}]+", f"listen: {listen}", example), "utf-8")
+        assert main(["whatif", "-c", str(config)]) in (1, 2)
+        assert said in capsys.readouterr().err
+    assert main(["whatif", "127.0.0.1:1", "-c", str(config)]) == 2
+    assert "leave one of them out" in capsys.readouterr().err
+
+
 async def test_too_many_questions_at_once_are_told_to_come_back() -> None:
     async with plant(8) as served:
         answers = await asyncio.gather(*(served.ask("/api/whatif?work_unit=press-07") for _ in range(12)))
@@ -168,7 +207,7 @@ async def test_the_terminal_asks_the_running_gateway(tmp_path: Path, capsys: pyt
         assert code == 0
         assert "would become late: A, B" in said
         assert re.search(r"R \(running\) +2026-11-24T08:00:00Z", said)
-        assert re.search(r"as it stands \* +0 +0 h 00", said)
+        assert re.search(r"as it stands \* +0 +0 +0 ", said)
         code, said = await run("--priority", "C=9", "--calendar", str(calendar))
         assert (code, "would become late: C, A, B" in said) == (0, True)
         code, said = await run("--unit", "press-07", "--json")

@@ -163,8 +163,9 @@ class Poller:
             await self._clock.sleep(due - now)
 
     async def _listen(self, driver: Driver, subscribing: Subscribing) -> None:
-        # The driver's own watch says it better, so it gets the first word.
-        limit = max(self._silence_s, driver.read_limit_s(self._tags) if isinstance(driver, Paced) else 0.0) + 0.5
+        # The driver's own watch says it better, so it gets the first word. Some have none, and speak once an interval: an agent that is
+        # asked for its news, a server without subscriptions.
+        limit = max(self._silence_s, driver.read_limit_s(self._tags) if isinstance(driver, Paced) else 0.0) + self._interval_s + 0.5
         stream = subscribing.subscribe(self._tags)
         try:
             while True:

@@ -340,12 +340,28 @@ async def test_keep_alives_keep_what_is_good_fresh_and_nothing_else() -> None:
 async def test_a_stream_that_goes_silent_is_rebuilt() -> None:
     async with Rig(Pushing) as rig:
         rig.plc.hangs = True
-        await rig.clock.advance(4.5)
+        await rig.clock.advance(5)
         assert is_loss(rig.batches[-1])
         rig.plc.hangs = False
         await rig.clock.advance(6)
         assert not is_loss(rig.batches[-1])
         assert rig.poller.status.state is LinkState.CONNECTED
+
+
+class Asked(FakeDriver):
+    """Has nothing to say between two of its own looks, one an interval: an MTConnect agent, an OPC UA server without subscriptions."""
+
+    async def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
+        while True:
+            yield await self.read(tags)
+            await self.plc.clock.sleep(60)
+
+
+async def test_a_device_that_is_asked_rarely_is_not_silent_between_two_looks() -> None:
+    async with Rig(Asked, interval_s=60) as rig:
+        await rig.clock.advance(300)
+        assert rig.plc.opened == 1
+        assert not any(is_loss(batch) for batch in rig.batches)
 
 
 class Recording(Pushing):

@@ -225,7 +225,7 @@ class AnyDay(RuleBasedStateMachine):
                 assert known["progress"] == {what: getattr(job, what) for what in WHATS}
 
 
-@pytest.mark.parametrize("examples", [pytest.param(8, id="quick"), pytest.param(250, id="thorough", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("examples", [pytest.param(8, id="quick"), pytest.param(120, id="thorough", marks=pytest.mark.slow)])
 def test_events_alone_rebuild_the_ledger(examples: int) -> None:
     profile = settings(
         max_examples=examples, stateful_step_count=40, deadline=None, database=None, derandomize=True,

@@ -276,7 +276,8 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     ),
     "trace_busy": ("La recherche est occupée : réessayer dans un instant.", "The search is busy: try again in a moment."),
     "trace_unreadable": (
-        "Le journal ne peut pas être lu : prévenir la maintenance (disque).", "The journal cannot be read: tell maintenance (disk).",
+        "Le journal ne peut pas être lu : prévenir la maintenance (disque).",
+        "The journal cannot be read: tell maintenance (disk).",
     ),
     "starting": ("La passerelle démarre.", "The gateway is starting."),
 }

@@ -38,11 +38,11 @@ class QualityActions:
             if one.limits.on_fail in (OnFail.ALERT, OnFail.HOLD):
                 self._alert(one)
         for what in (OnFail.SCRAP, OnFail.REWORK):
-            wanted = next((one for one in failed if one.limits.on_fail is what and one.job.good >= 1), None)
+            wanted = next((one for one in failed if one.limits.on_fail == what and one.job.good >= 1), None)
             if wanted is not None:
                 self._mark(what.value, Decimal(1), wanted.job, wanted.at)
                 break
-        held = next((one for one in failed if one.limits.on_fail is OnFail.HOLD), None)
+        held = next((one for one in failed if one.limits.on_fail == OnFail.HOLD), None)
         if held is not None:
             self._hold(held)
 

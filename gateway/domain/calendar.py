@@ -8,13 +8,13 @@ that 22:00-06:00 lasts 7 h in spring and 9 h in autumn and neighbouring shifts a
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 from enum import StrEnum
 from operator import attrgetter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from gateway.domain.instants import SECOND, Instant, instant, moment
@@ -111,7 +111,10 @@ class Calendar:
         self._maintenance = tuple(sorted(self._stretch(start, end) for start, end in maintenance))
         self._days: dict[date, _Day] = {}
         self._begun: dict[date, tuple[tuple[Shift, tuple[Span, ...]], ...]] = {}
+        self._planned = tuple(maintenance)
         self._always = not (shifts or closed or maintenance)
+        self._before: Calendar | None = None
+        self._since: Instant = 0
         self._latest = Span(0, 0, SpanKind.CLOSED)
         self._latest_day: _Day | None = None
         self._latest_shift: Shift | None = None
@@ -120,6 +123,7 @@ class Calendar:
         """The same calendar with a memory of its own, for another thread."""
         other = copy(self)
         other._days, other._begun = {}, {}
+        other._before = None if self._before is None else self._before.copy()
         return other
 
     @property
@@ -136,6 +140,8 @@ class Calendar:
 
     def spans(self, start: Instant, end: Instant) -> list[Span]:
         """[start, end) as consecutive spans, neighbours of one kind merged; empty when end <= start."""
+        if self._before is not None and start < self._since:
+            return _joined(self._before.spans(start, min(end, self._since)), self.spans(self._since, end))
         if self._always:
             return [Span(start, end, SpanKind.REQUIRED)] if start < end else []
         result: list[Span] = []
@@ -148,6 +154,37 @@ class Calendar:
                 span = Span(result.pop().start, span.end, span.kind)
             result.append(span)
         return result
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """JSON-able; `defined` takes it back."""
+        return {
+            "zone": self._zone.key,
+            "shifts": [
+                [r.name, sorted(r.days), f"{r.from_:%H:%M}", f"{r.to:%H:%M}", [[f"{b.from_:%H:%M}", f"{b.to:%H:%M}"] for b in r.breaks]]
+                for r in self._rules
+            ],
+            "closed": [[first.isoformat(), last.isoformat()] for first, last in self._closed],
+            "maintenance": [[start.isoformat(), end.isoformat()] for start, end in self._planned],
+        }
+
+    @classmethod
+    def defined(cls, definition: Mapping[str, Any]) -> Calendar:
+        """The calendar that has this definition."""
+        clock = time.fromisoformat
+        return cls(
+            definition["zone"],
+            [
+                ShiftRule(name, frozenset(days), clock(a), clock(b), tuple(Break(clock(c), clock(d)) for c, d in breaks))
+                for name, days, a, b, breaks in definition["shifts"]
+            ],
+            [(date.fromisoformat(first), date.fromisoformat(last)) for first, last in definition["closed"]],
+            [(datetime.fromisoformat(start), datetime.fromisoformat(end)) for start, end in definition["maintenance"]],
+        )
+
+    def applies_from(self, since: Instant, before: Calendar) -> None:
+        """It was changed at `since`: spans of the time before stay those of the calendar `before`."""
+        self._before, self._since = before, since
 
     def kind_at(self, at: Instant) -> tuple[SpanKind, Instant]:
         """The kind at `at` and the instant (exclusive) until which it surely holds; O(1) for times inside the last answer."""
@@ -308,6 +345,13 @@ class Calendar:
             else:
                 high = middle
         return high
+
+
+def _joined(first: list[Span], then: list[Span]) -> list[Span]:
+    """Two rows of spans that meet."""
+    if first and then and first[-1].kind is then[0].kind:
+        return [*first[:-1], Span(first[-1].start, then[0].end, then[0].kind), *then[1:]]
+    return first + then
 
 
 def always(zone: str = "UTC") -> Calendar:

@@ -58,6 +58,8 @@ class Production:
         self._order_tag = leader.tag if leader is not None and leader.per_order else None
         if self._order_tag is not None:
             self.orders.on_start = self._order_started
+        # Most machines tell nothing beside their counters, and each reading asks.
+        self._told_beside = not (unit.product_tag is None and unit.ideal_tag is None and self._order_tag is None)
         self._rejects_counted = unit.counts.reject is not None
         delayed = {"scrap": unit.counts.reject, "rework": unit.counts.rework}
         self._delays = {what: counter.delay_pieces for what, counter in delayed.items() if counter is not None}
@@ -73,14 +75,8 @@ class Production:
 
     def take(self, inputs: Mapping[str, Input]) -> bool:
         """The inputs of one sample, counters first, then measurements; whether product or counters had news."""
-        tag = self._unit.product_tag
-        news = tag is not None and tag in inputs and self._take_product(inputs[tag])
-        speed = self._unit.ideal_tag
-        if speed is not None and speed.tag in inputs:
-            news |= self._take_ideal(inputs[speed.tag], speed)
+        news = self._told_beside and self._take_beside(inputs)
         now, orders = self._machine.now, self.orders
-        if self._change.since is not None and self._change.overdue(now):
-            self._give_back()
         made = self.counters.usual(inputs, now, orders.ideal_s, orders.cavities)
         if made is not None:
             self._go_on(made)
@@ -96,6 +92,16 @@ class Production:
         self.material.take(inputs)
         self.inspection.take(inputs)
         self.act_on_results()
+        return news
+
+    def _take_beside(self, inputs: Mapping[str, Input]) -> bool:
+        """What says how the counters are to be read, before they are; whether it had news."""
+        tag, speed = self._unit.product_tag, self._unit.ideal_tag
+        news = tag is not None and tag in inputs and self._take_product(inputs[tag])
+        if speed is not None and speed.tag in inputs:
+            news |= self._take_ideal(inputs[speed.tag], speed)
+        if self._change.overdue(self._machine.now):
+            self._give_back()
         return news
 
     def _take_product_lot(self, held: Input) -> bool:

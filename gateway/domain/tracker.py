@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from gateway.domain.calendar_memory import CalendarMemory
 from gateway.domain.drift_watch import DriftWatch
 from gateway.domain.equipment import StateFromCounts, StateFromOrder, WorkUnit
 from gateway.domain.events import Event, Text
@@ -64,6 +65,7 @@ class Tracker:
         self.drift = DriftWatch(self.signals, unit.time_zone)
         kind = {StateFromCounts: MachineByGap, StateFromOrder: MachineByOrder}.get(type(unit.state), MachineTime)
         self.machine: MachineTime = kind(unit, self._events.append, self.drift)
+        self._calendar = CalendarMemory(unit.calendar)
         self.production = Production(unit, self.machine, self.signals, self._events.append)
         self.production.orders.on_progress = OrderWatch(self.machine, self.signals).look
         self._facts = Facts(self.machine, self.production)
@@ -246,7 +248,7 @@ class Tracker:
         self.production.settle()
         state = {
             "machine": self.machine.dump(), "production": self.production.dump(), "signals": self.signals.dump(),
-            "drift": self.drift.dump(),
+            "drift": self.drift.dump(), "calendar": self._calendar.dump(),
             "job_number": self._job_tag.dump() if self._job_tag is not None else "",
             "inputs": {tag: [held.value, held.bad] for tag, held in self._inputs.items()},
         }  # fmt: skip
@@ -299,6 +301,8 @@ class Tracker:
         for record in records:
             rows[record.kind].append(json.loads(record.body))
         self.machine.load(state["machine"], rows["window"], rows["stop"], rows["interval"])
+        if "calendar" in state and self._calendar.load(state["calendar"], self.machine.now):
+            self.machine.windows.look_again(self.machine.now)
         self.machine.pace.load_bins(rows["bin"])
         self.production.load(state["production"], rows["job"], rows["orphan"], rows["lot"])
         self.signals.load(state["signals"])

@@ -60,6 +60,10 @@ class WindowBook:
             ends.append(next_shift)
         self.boundary = min(ends)
 
+    def look_again(self, at: Instant) -> None:
+        """The calendar has changed: a shift of the new one may be running, or begin before the next boundary."""
+        self.boundary = min(self.boundary, at)
+
     def _next_shift(self, at: Instant) -> Instant | None:
         """The start of a shift that begins within this hour; a later one is looked for at the next boundary."""
         for shift in self._calendar.shifts(at, at + _HOUR):

@@ -134,10 +134,10 @@ class Post:
         self.rows.update({(r.kind, r.key): r for r in snapshot.records})
         return snapshot, list(self.rows.values())
 
-    def restarted(self, *, lost: bool = True) -> Post:
-        """Another process that goes on from this one's memory."""
+    def restarted(self, *, lost: bool = True, onto: WorkUnit | None = None) -> Post:
+        """Another process that goes on from this one's memory, with the same configuration or another."""
         snapshot, rows = self.saved()
-        other = Post(self.unit)
+        other = Post(onto or self.unit)
         other.events = list(self.events)
         other.rows = dict(self.rows)
         other._commands = self._commands

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from zoneinfo import ZoneInfo
@@ -229,3 +230,16 @@ def test_spans_cover_without_gaps_and_agree_with_every_other_question(calendar: 
         assert reached is not None
         assert calendar.required(start, reached) == total
         assert reached <= end
+
+
+def test_a_calendar_is_defined_anew_from_its_definition() -> None:
+    full = Calendar(
+        "Europe/Paris",
+        [ShiftRule("night", frozenset({1, 7}), time(22), time(6), (Break(time(2), time(2, 20)),))],
+        [(date(2026, 12, 24), date(2027, 1, 1))],
+        [(datetime.fromisoformat("2026-11-23T23:00"), datetime.fromisoformat("2026-11-24T01:00"))],
+    )
+    other = Calendar.defined(json.loads(json.dumps(full.definition)))
+    start, end = instant(datetime(2026, 11, 1, tzinfo=UTC)), instant(datetime(2027, 1, 10, tzinfo=UTC))
+    assert other.definition == full.definition
+    assert other.spans(start, end) == full.spans(start, end)

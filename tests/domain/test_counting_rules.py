@@ -262,3 +262,47 @@ def test_order_then_product_then_machine_then_configuration() -> None:
     again = post.restarted(lost=False)
     again.order(10, "Stop", "OF-2")
     assert (again.tracker.production.orders.ideal, again.tracker.production.orders.ideal_from) == (5, "machine")
+
+
+# --- readings that come as they should not ---
+
+
+def test_readings_out_of_order_and_repeated_count_once_and_are_told() -> None:
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.read(100, parts=10)
+    post.read(100, parts=10)
+    post.read(90, parts=9)
+    assert post.tracker.late_samples == 1, "the metric samples_late"
+    assert [d["kind"] for d in post.data("counter.gap")] == ["glitch"], "9 pieces in no time are no reset"
+    post.read(110, parts=11)
+    assert post.counted()["produced"] == 11
+    assert post.end(110).window()["produced"] == 11
+
+
+def test_a_reading_of_the_year_2000_moves_no_time_back() -> None:
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.read(100, parts=10)
+    post.read(-800_000_000, parts=10)
+    line = post.end(200).window()
+    assert (line["run_s"], line["produced"], post.tracker.late_samples) == (200, 10, 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "12", "", None])
+def test_a_counter_that_is_no_number_is_lost_and_what_was_made_meanwhile_is_late(value: Any) -> None:
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.read(100, parts=value)
+    post.read(200, parts=20)
+    assert [(d["produced"], d["late"]) for d in post.data("quantity.counted")] == [(20, True)]
+    assert post.end(200).window()["degraded"] is True
+
+
+def test_two_counters_that_disagree_are_told_and_good_never_falls_below_zero() -> None:
+    post = Post(counts=Counts(total=Counter("parts"), reject=Counter("reject")))
+    post.read(0, running=1, parts=0, reject=0)
+    post.read(100, parts=5, reject=8)
+    line = post.end(100).window()
+    assert (line["produced"], line["good"], line["scrap"]) == (5, 0, 5)
+    assert alerts(post) == ["counter.disagree"]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from datetime import time
 from decimal import Decimal
 
 import pytest
 
+from gateway.domain.calendar import Break, Calendar, ShiftRule, always
 from gateway.domain.equipment import Counts, CycleRules
 from gateway.domain.snapshot import Snapshot
 from gateway.domain.tracker import Tracker
@@ -122,3 +124,36 @@ def test_the_hot_state_stays_small() -> None:
     snapshot, _ = post.saved()
     assert len(snapshot.state) < 20_000
     assert json.loads(snapshot.state)
+
+
+def shifts(break_to: time, zone: str = "UTC", name: str = "early") -> Calendar:
+    return Calendar(zone, [ShiftRule(name, frozenset(range(1, 8)), time(6), time(14), (Break(time(6, 20), break_to),))])
+
+
+def test_a_changed_calendar_applies_from_the_restart_on_and_never_to_closed_windows() -> None:
+    post = Post(calendar=shifts(time(6, 30)))
+    post.read(0, running=1, parts=0)
+    post.read(1500, running=0)
+    post.read(5400, running=1)
+    before = post.hour(0)
+    assert (before["planned_s"], before["stop_s"]) == (3000, 1800)
+    for calendar in (shifts(time(6, 50)), always()):
+        again = post.restarted(onto=unit(calendar=calendar))
+        assert again.fact(5500, "ExplainStop", 2000, reason="jam").accepted
+        after = again.hour(0)
+        assert (after["planned_s"], after["stop_s"], after["revision"]) == (3000, 1800, 2)
+        assert set(after["changed"]) == {"failure_s", "failure_count", "mtbf_s", "mttr_s"}
+        once_more = again.restarted(onto=unit(calendar=shifts(time(6, 40), name="day")))
+        assert once_more.fact(5600, "ExplainStop", 2000, reason="no_parts").accepted
+        assert once_more.hour(0)["planned_s"] == 3000
+
+
+def test_a_shift_that_the_new_calendar_has_begins_at_once() -> None:
+    post = Post(calendar=always())
+    post.read(0, running=1, parts=0)
+    post.read(600, running=1, parts=60)
+    again = post.restarted(onto=unit(calendar=shifts(time(6, 30))))
+    again.read(1000, running=1, parts=100)
+    assert again.window("shift", "early")["produced"] == 40
+    again.wait(4000)
+    assert again.hour(0)["planned_s"] == 3000, "ten minutes of the hour are a break by now"

@@ -38,6 +38,9 @@ class Metrics:
         self.past_unreadable = Counter(
             "lineside_past_unreadable_total", "Reports and lists of the past that the journal did not answer.", registry=r
         )
+        self.questions_unanswered = Counter(
+            "lineside_questions_unanswered_total", "Questions to the plan that came too many at once or took too long.", registry=r
+        )
         self.recording_gaps = Counter(
             "lineside_recording_gaps_total", "Gaps in recordings whose reader was too slow (`lineside record`).", registry=r
         )

@@ -141,7 +141,8 @@ class Queue:
 
     def offer(self, order: Work) -> Promise:
         """Of one order more, behind all others."""
-        return self._estimate([*self._at_work(), *self._waiting, *self._later, order])[-1]
+        ahead = [*self._at_work(), *self._waiting, *self._later]
+        return self._estimate([*ahead, replace(order, arrival=max((work.arrival for work in ahead), default=0))])[-1]
 
     def as_it_stands(self) -> Plan:
         return self.plan("present", self._waiting)

@@ -85,7 +85,7 @@ class StatusServer:
         self._stream = Stream(board, clock, revisions)
         self._recordings = recordings or Recordings(dict, frozenset(), clock, metrics)
         self._past = None if archive is None else PastRoutes(archive, self._pages, self._present, self._language, clock, metrics)
-        self._whatif = None if planner is None else WhatIfRoutes(planner, self._pages, self._present, self._language, clock)
+        self._whatif = None if planner is None else WhatIfRoutes(planner, self._pages, self._present, self._language, clock, metrics)
         self._trace = None if trace is None else TraceRoutes(trace, self._pages, self._language, clock)
         self._runner: web.AppRunner | None = None
         self._port = listen.port

@@ -13,6 +13,7 @@ from aiohttp import web
 from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.domain.whatif import Answer, Question, Queue
+from gateway.metrics import Metrics
 from gateway.status import api
 from gateway.status.answers import html, json
 from gateway.status.board import Board
@@ -50,12 +51,14 @@ class WhatIfRoutes:
 
     def __init__(
         self, planner: Planner, pages: Pages, present: Callable[[], Board], language: Callable[[web.Request], str], clock: Clock,
+        metrics: Metrics,
     ) -> None:  # fmt: skip
         self._planner = planner
         self._pages = pages
         self._present = present
         self._language = language
         self._clock = clock
+        self._metrics = metrics
         self._asking = 0
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -164,6 +167,7 @@ class WhatIfRoutes:
     async def _beside(self, question: Callable[[], T]) -> T:
         """Raises _Busy; a search that takes too long ends by itself a little later."""
         if self._asking >= ASKING:
+            self._metrics.questions_unanswered.inc()
             raise _Busy
         self._asking += 1
         searching = asyncio.get_running_loop().run_in_executor(None, question)
@@ -172,6 +176,7 @@ class WhatIfRoutes:
             async with self._clock.timeout(TIMEOUT_S):
                 return await asyncio.shield(searching)
         except TimeoutError as error:
+            self._metrics.questions_unanswered.inc()
             raise _Busy from error
 
     def _answered(self, _: object) -> None:

@@ -75,10 +75,12 @@ def test_an_urgent_order_makes_another_late_and_the_promise_says_which() -> None
 def test_a_new_order_is_estimated_by_what_the_machine_knows_of_its_product() -> None:
     post = Post()
     post.order(0, "StoreAndStart", order("R", product_id="P1", ideal_cycle_time_s=Decimal(20)))
+    post.order(0, "StoreAndStart", order("S"))
     orders = post.tracker.production.orders
     known, here = orders.new_order(JobOrder("", product_id="P1", quantity=HOUR))
     assert (known.ideal_s, here) == (20.0, True)
     unknown, here = orders.new_order(JobOrder("", product_id="P2", quantity=HOUR))
     assert (unknown.ideal_s, here) == (10.0, False)
     promise = orders.queue().offer(unknown)
-    assert promise.eta_likely == T0 + timedelta(hours=3), "2 h of R at 20 s a piece, then its own hour"
+    assert promise.eta_likely == T0 + timedelta(hours=4), "2 h of R at 20 s a piece, an hour of S, then its own hour"
+    assert promise.basis.startswith("after S; ideal "), "nobody overtook an order that nobody has placed yet"

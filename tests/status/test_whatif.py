@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,8 +19,12 @@ import pytest
 
 from gateway.__main__ import main
 from gateway.app.planner import Planner
+from gateway.domain.calendar import always
 from gateway.domain.job_order import JobOrder
+from gateway.domain.whatif import Answer as WhatIf
+from gateway.domain.whatif import Question, Queue
 from gateway.status.board import Board
+from gateway.status.whatif_routes import ASKING
 from tests.domain.post import T0, Post, unit
 from tests.status import fake_board
 from tests.status.serving import Served, serving
@@ -186,11 +191,44 @@ def test_the_address_is_that_of_the_configuration(tmp_path: Path, capsys: pytest
     assert "leave one of them out" in capsys.readouterr().err
 
 
+class Stuck(Planner):
+    """A plan whose answers wait until `go`."""
+
+    def __init__(self, of: Post) -> None:
+        super().__init__({"press-07": of.tracker, "packer-02": of.tracker}, "Europe/Paris")
+        self.go = threading.Event()
+        self.asked = 0
+
+    def queue(self, work_unit: str) -> Queue:
+        queue, go = super().queue(work_unit), self.go
+        self.asked += 1
+
+        class Waiting(Queue):
+            def ask(self, question: Question) -> WhatIf:
+                go.wait(10)
+                return queue.ask(question)
+
+        return Waiting(0, None, (), always())
+
+
 async def test_too_many_questions_at_once_are_told_to_come_back() -> None:
-    async with plant(8) as served:
-        answers = await asyncio.gather(*(served.ask("/api/whatif?work_unit=press-07") for _ in range(12)))
-        assert {answer.status for answer in answers} <= {200, 503}
-        assert (await ask(served, "/api/whatif?first=A"))["becomes_late"] == []
+    post = Post()
+    post.order(0, "StoreAndStart", order("R", 1, 2))
+    planner = Stuck(post)
+    async with serving(planner=planner) as served:
+        asked = [asyncio.create_task(served.ask("/api/whatif?work_unit=press-07")) for _ in range(ASKING)]
+        async with asyncio.timeout(20):
+            while planner.asked < ASKING:
+                await asyncio.sleep(0)
+        refused = await served.ask("/api/whatif?work_unit=press-07")
+        assert refused.status == 503
+        assert "too many questions" in str(refused.json()).lower()
+        page = await served.ask("/whatif/press-07?lang=fr")
+        assert (page.status, "Trop de questions" in page.body.decode()) == (503, True)
+        planner.go.set()
+        assert [answer.status for answer in await asyncio.gather(*asked)] == [200] * ASKING
+        assert (await served.ask("/api/whatif?work_unit=press-07")).status == 200
+        assert "lineside_questions_unanswered_total 2.0" in (await served.ask("/metrics")).body.decode()
 
 
 async def test_the_terminal_asks_the_running_gateway(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -407,5 +407,5 @@ class MachineTime:
         self.jobs.load(state["jobs"])
         item, mode, word, reason, fault = state["announced"]
         self._announced = (item, mode, word, reason, fault)
-        self.recent = sorted((s for s in map(load_stop, stops) if s.end is not None), key=lambda s: s.start)
+        self.recent = sorted((s for s in map(load_stop, stops) if s.end is not None and s.end > s.start), key=lambda s: s.start)
         self.timeline.load(timeline)

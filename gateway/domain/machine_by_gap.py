@@ -78,6 +78,9 @@ class MachineByGap(MachineTime):
         assert stand is not None
         self.stops.unbook(stand)
         self.stand, self.condition = None, RUNNING
-        self.changed_stops.pop(stand.start, None)
         self.settled = self.since = self._pace_from = stand.start
+        if stand.long:
+            # The journal may know it already: it is told there as one of no length, which nobody shows.
+            stand.end, stand.long, stand.reason, stand.parts = stand.start, False, None, []
+            self.changed_stops[stand.start] = stand
         self._announce()

@@ -107,7 +107,8 @@ class History:
     def stops(self, work_unit: str, start: Instant, end: Instant, limit: int = MOST) -> list[Standstill]:
         """Standstills that share time with [start, end), micro-stops included, oldest first."""
         found = [load_stop(body) for body in self._during(work_unit, "stop", start, end, limit)]
-        return [stop for stop in found if stop.end is None or stop.end > start]
+        # One of no length was taken back: pieces that came together showed that the machine had not stood.
+        return [stop for stop in found if stop.end is None or stop.end > max(start, stop.start)]
 
     def decided_stops(self, work_unit: str, start: Instant, end: Instant, limit: int) -> list[Standstill]:
         """`stops` without the micro-stops, so that a year's worth of those is not read into memory to find the others."""

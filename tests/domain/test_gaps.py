@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from decimal import Decimal
 from typing import Any
@@ -201,6 +202,19 @@ def test_pieces_that_come_together_show_that_nothing_stood() -> None:
     assert parts(line) == (900, 0, 0, 0)
     assert (line["stop_count"], line["micro_stop_count"], post.stops()) == (0, 0, [])
     assert post.states()[-1] == "running"
+
+
+def test_a_stop_that_was_none_is_taken_back_in_the_journal_too() -> None:
+    post = Post(counted_unit())
+    pieces(post, 0, 10, 20, 30)
+    post.wait(200)
+    post.saved()
+    post.read(330, parts=33)
+    _, rows = post.saved()
+    (row,) = (json.loads(row.body) for row in rows if row.kind == "stop")
+    assert (row["end"], row["long"], row["counted"]) == (row["start"], False, {})
+    again = post.restarted(lost=False).tracker.machine
+    assert (again.recent, again.stand) == ([], None)
 
 
 def test_a_stop_shorter_than_it_looked_is_booked_at_its_own_length() -> None:

@@ -162,6 +162,7 @@ def test_what_goes_on_at_the_beginning_belongs_to_it(tmp_path: Path) -> None:
         stop(at(4.8), at(5.2)),
         stop(at(6), at(6.1)),
         stop(at(7), at(7.01), None),
+        stop(at(8), at(8), None),
         stop(at(12.9), None),
         stop(at(13), at(13.1)),
     ]

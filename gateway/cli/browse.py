@@ -65,10 +65,11 @@ async def _browse(one: OneDevice, args: argparse.Namespace) -> None:
         _print_csv(found)
     else:
         print(f"{len(found)} value{'' if len(found) == 1 else 's'}", file=sys.stderr)
-    if isinstance(settings, ModbusSettings) and found:
+    if isinstance(settings, ModbusSettings):
         from drivers.modbus_probe import ranges_of
 
-        print(f"what answers: {', '.join(ranges_of(found))}", file=sys.stderr)
+        nothing = "nothing; name another range or table, and check unit_id"
+        print(f"what answers: {', '.join(ranges_of(found)) or nothing}", file=sys.stderr)
 
 
 async def _collect(batches: AsyncIterator[Sequence[Found]]) -> list[Found]:
@@ -92,5 +93,7 @@ def _print_csv(found: Sequence[Found]) -> None:
     tags = [one for one in found if one.tag]
     write_csv(sys.stdout, tag_names([one.path for one in tags]), [one.tag for one in tags])
     print(f"{len(tags)} tags", file=sys.stderr)
-    for remark, count in Counter(one.remark for one in found if not one.tag).most_common():
-        print(f"{count} left out: {remark}", file=sys.stderr)
+    left_out = [one for one in found if not one.tag]
+    for remark, count in Counter(one.remark for one in left_out).most_common():
+        first = next(one.path for one in left_out if one.remark == remark)
+        print(printable(f"{count} left out: {remark} ({first}{' and others' if count > 1 else ''})"), file=sys.stderr)

@@ -147,6 +147,10 @@ async def test_a_modbus_device_is_probed_pasted_and_read(tmp_path: Path, packer:
     assert listed[10] == ["holding", "100", "uint16", "rw", "1", "(0x0001)"]
     assert listed[11][4:] == ["4464", "(0x1170)"]
 
+    code, out, err = await line("browse", "holding:2000-2003")
+    assert (code, out) == (0, "")
+    assert err == "0 values\nwhat answers: nothing; name another range or table, and check unit_id\n"
+
     code, out, _ = await line("browse", "input:20-21", "--csv")
     assert out == "tag,input,type\ninput_20,20,uint16\ninput_21,21,uint16\n"
     line.paste(out, "input_20")

@@ -172,7 +172,15 @@ class Genealogy:
         if self.lot_of(job) == product_lot_id:
             return False
         self._started = product_lot_id, job.job_order_id if job is not None else None
+        self._row(job, product_lot_id)
         return True
+
+    def begin(self, job: Job | None) -> None:
+        """The present lot is being made, also before its first piece: what the machine does from now on is its own."""
+        product_lot = self.lot_of(job)
+        key = job.job_order_id if job is not None else None, product_lot
+        if key != (None, None) and key not in self._rows:
+            self._row(job, product_lot)
 
     def tag_says(self, product_lot_id: str | None) -> None:
         """The lot number at the machine changed. One that goes away leaves the order's own lot."""

@@ -113,6 +113,7 @@ class Production:
             return False
         self.close_books()
         self.genealogy.tag_says(number)
+        self.genealogy.begin(self.ledger.running)
         return True
 
     def close_books(self) -> None:
@@ -300,6 +301,7 @@ class Production:
         self.genealogy.end(job)
 
     def _job_dated(self, running: Job | None) -> None:
+        self.genealogy.begin(running)
         self.shortage.look(running)
         self.sampling.look(running)
         self.actions.look(running)

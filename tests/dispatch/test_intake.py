@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,24 @@ async def test_facts_go_to_their_work_unit(tmp_path: Path) -> None:
         assert (await d.handle(Fact(FactVerb.EXPLAIN_STOP, "f1", AT, reason="coil_change"))).accepted
         assert (await d.handle(Fact(FactVerb.LOAD_LOT, "f2", AT, work_unit="packer-02", lot_id="L1"), None, "erp")).accepted
         assert [unit for _, unit, _ in d.press.seen + d.packer.seen] == ["press-07", "packer-02"]
+
+
+async def test_a_fact_corrects_one_that_was_accepted(tmp_path: Path) -> None:
+    async with desk(tmp_path) as d:
+        assert (await d.handle(Fact(FactVerb.DECLARE_SCRAP, "f1", AT, quantity=Decimal(4)))).accepted
+        assert not (await d.handle(Fact(FactVerb.DECLARE_SCRAP, "f2", AT, work_unit="packer-02", quantity=Decimal(-9)))).accepted
+        seen = len(d.press.seen)
+        for corrects in ("f0", "f2"):
+            answer = await d.handle(Fact(FactVerb.DECLARE_SCRAP, f"of {corrects}", AT, quantity=Decimal(-4), corrects=corrects))
+            assert answer.problem is not None
+            assert answer.problem.code == "unknown_command"
+        assert len(d.press.seen) == seen
+        assert (await d.handle(Fact(FactVerb.DECLARE_SCRAP, "f3", AT, quantity=Decimal(-4), by="Ana", corrects="f1"))).accepted
+        audit = (await d.events())[-1]["data"]
+        assert isinstance(audit, dict)
+        assert (audit["by"], audit["corrects"]) == ("Ana", "f1")
+    async with desk(tmp_path) as d:
+        assert (await d.handle(Fact(FactVerb.DECLARE_SCRAP, "f4", AT, quantity=Decimal(1), corrects="f3"))).accepted, "after a restart too"
 
 
 async def test_a_batch_and_its_cursor_are_one_transaction(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from gateway.domain.events import Event, Text
 from gateway.domain.job_order import Answer, Fact, FactVerb, JobCommand, JobOrder, Verb
 from gateway.domain.sample import Input, Sample, SampleValue
 from gateway.domain.snapshot import Record, Snapshot
-from gateway.domain.tracker import Tracker
+from gateway.domain.tracker import RECORD_KINDS, Tracker
 
 T0 = datetime(2026, 11, 24, 6, 0, tzinfo=UTC)
 Line = dict[str, Any]
@@ -132,7 +132,7 @@ class Post:
         """A snapshot as the journal would have it, with all rows so far."""
         snapshot = self.tracker.snapshot()
         self.rows.update({(r.kind, r.key): r for r in snapshot.records})
-        return snapshot, list(self.rows.values())
+        return snapshot, [row for row in self.rows.values() if row.kind in RECORD_KINDS]
 
     def restarted(self, *, lost: bool = True, onto: WorkUnit | None = None) -> Post:
         """Another process that goes on from this one's memory, with the same configuration or another."""

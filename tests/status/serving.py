@@ -14,6 +14,7 @@ from gateway.status.board import Board
 from gateway.status.report import Archive
 from gateway.status.server import StatusServer
 from gateway.status.settings import Address
+from gateway.status.trace_routes import Find
 from gateway.status.whatif import Planner
 from tests.manual_clock import ManualClock
 from tests.status import fake_board
@@ -72,11 +73,12 @@ class Served:
 
 @asynccontextmanager
 async def serving(
-    board: Callable[[], Board | None] = fake_board.board, archive: Archive | None = None, planner: Planner | None = None
-) -> AsyncIterator[Served]:
+    board: Callable[[], Board | None] = fake_board.board, archive: Archive | None = None, planner: Planner | None = None,
+    trace: Find | None = None,
+) -> AsyncIterator[Served]:  # fmt: skip
     boards: list[Board | None] = [board()]
     clock, metrics = ManualClock(fake_board.NOW), Metrics()
-    server = StatusServer(Address("127.0.0.1", 0), lambda: boards[0], metrics, clock, archive=archive, planner=planner)
+    server = StatusServer(Address("127.0.0.1", 0), lambda: boards[0], metrics, clock, archive=archive, planner=planner, trace=trace)
     await server.start()
     served = Served(server, clock, metrics, boards)
     running = asyncio.create_task(server.run())

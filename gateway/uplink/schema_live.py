@@ -40,9 +40,41 @@ def _said(text: str, schema: Schema) -> Schema:
     return {**schema, "description": text}
 
 
+_WORDS = _object(fr=_TEXT, en=_TEXT)
+_DISK = {"enum": ["ok", "low", "full", "read_only"]}
+_HOURS_LEFT = _said("until the journal is full at the present rate; null while the rate says nothing", _NUMBER_OR_NULL)
+
+
+def _gateway() -> Schema:
+    return _object(
+        id=_TEXT, enterprise=_TEXT, site=_TEXT, language=_TEXT, time_zone=_TEXT, version=_TEXT, config_hash=_TEXT, started_at=_TIME
+    )
+
+
+def _link() -> Schema:
+    return _object(
+        name=_TEXT, kind={"enum": ["device", "uplink"]}, peer=_TEXT, state=_TEXT, since=_TIME_OR_NULL, last_good=_TIME_OR_NULL,
+        error=_TEXT_OR_NULL, attempt=_COUNT, next_try_at=_TIME_OR_NULL, remedy=_or_null(_WORDS), outages=_COUNT,
+        refused_tags=_said("tags that the device refuses", _list(_TEXT)),
+    )  # fmt: skip
+
+
+def _uplink() -> Schema:
+    return _object(
+        name=_TEXT, type=_TEXT, rows=_COUNT, bytes=_COUNT, oldest_at=_TIME_OR_NULL, parked=_COUNT, last_ack_at=_TIME_OR_NULL,
+        dropped=_COUNT, hours_left=_HOURS_LEFT,
+    )  # fmt: skip
+
+
+def _journal() -> Schema:
+    return _object(
+        bytes=_COUNT, cap_bytes=_COUNT, disk=_DISK, committing=_FLAG, last_commit_at=_TIME_OR_NULL, dropped=_COUNT,
+        hours_left=_HOURS_LEFT, epoch=_TEXT, sequence=_COUNT, error=_TEXT_OR_NULL,
+    )  # fmt: skip
+
+
 def live_schemas() -> dict[str, Schema]:
     """Definitions by name."""
-    words = _object(fr=_TEXT, en=_TEXT)
     return {
         "State": _object(
             work_unit=_TEXT, at=_TIME,
@@ -78,13 +110,14 @@ def live_schemas() -> dict[str, Schema]:
             ),
         ),
         "Health": _object(
-            at=_TIME, started_at=_TIME, gateway=_object(id=_TEXT, enterprise=_TEXT, site=_TEXT, version=_TEXT, config_hash=_TEXT),
-            links=_list(_object(name=_TEXT, kind={"enum": ["device", "uplink"]}, peer=_TEXT, state=_TEXT, since=_TIME_OR_NULL)),
-            uplinks=_list(_object(name=_TEXT, type=_TEXT, rows=_COUNT, bytes=_COUNT, oldest_at=_TIME_OR_NULL, parked=_COUNT)),
-            backlog=_object(rows=_COUNT, bytes=_COUNT, hours_left=_said("until the journal is full at the present rate", _NUMBER_OR_NULL)),
-            disk={"enum": ["ok", "low", "full", "read_only"]},
-            journal=_object(bytes=_COUNT, cap_bytes=_COUNT, committing=_FLAG, epoch=_TEXT, sequence=_COUNT),
-            alerts=_list(_object(alert=_TEXT, severity={"enum": ["info", "warning", "critical"]}, since=_TIME, text=words, remedy=words)),
-            tasks=_list(_object(name=_TEXT, running=_FLAG)), readings_per_s=_NUMBER_OR_NULL,
+            at=_TIME, started_at=_TIME, gateway=_gateway(), links=_list(_link()), uplinks=_list(_uplink()),
+            backlog=_object(rows=_COUNT, bytes=_COUNT, hours_left=_HOURS_LEFT), disk=_DISK, journal=_journal(),
+            alerts=_list(
+                _object(
+                    alert=_TEXT, severity={"enum": ["info", "warning", "critical"]}, since=_TIME, work_unit=_TEXT_OR_NULL, text=_WORDS,
+                    remedy=_WORDS, detail=_TEXT,
+                )
+            ),
+            tasks=_list(_object(name=_TEXT, running=_FLAG, last_progress_at=_TIME_OR_NULL)), readings_per_s=_NUMBER_OR_NULL,
         ),
     }  # fmt: skip

@@ -127,7 +127,7 @@ def _late(job: JobView, now: datetime, zone: str) -> Iterator[Notice]:
     eta = job.eta_safe if job.verdict == "at_risk" else job.eta_likely
     if promised is None or eta is None:
         return
-    values = {"job": job.order.job_order_id, "delay": eta - promised, "safe": job.eta_safe, "likely": job.eta_likely}
+    values = {"job": job.order.job_order_id, "delay": eta - promised, "safe": job.eta_safe, "likely": job.eta_likely, "basis": job.basis}
     said = say("order_at_risk" if job.verdict == "at_risk" else "order_late", zone, values)
     since = job.started_at or now
     yield _notice(f"order.{job.verdict}:{job.order.job_order_id}", "warning", said, since, now, zone, "/orders")

@@ -97,12 +97,12 @@ SENTENCES: Mapping[str, Sentence] = {
     "order_at_risk": Sentence(
         Text("{job} : risque de {delay} de retard.", "{job} may be {delay} late."),
         Text("Prévenir le chef d’équipe.", "Tell the team leader."),
-        "at_risk safe={safe}",
+        "at_risk safe={safe} {basis}",
     ),
     "order_late": Sentence(
         Text("{job} : {delay} de retard prévu.", "{job} will be {delay} late."),
         Text("Prévenir le chef d’équipe.", "Tell the team leader."),
-        "late likely={likely} safe={safe}",
+        "late likely={likely} safe={safe} {basis}",
     ),
     "uplink_silent": Sentence(
         Text("{uplink} muet depuis {age}, rien n’est perdu.", "{uplink} silent for {age}, nothing lost."),

@@ -101,7 +101,7 @@ def test_everything_that_a_unit_may_say(tmp_path: Path) -> None:
         "      - {material_id: steel, mode: measured, tag: weight}\n"
         "      - {material_id: caps, mode: measured, tag: strokes, direction: rising}\n"
         "    quality: [{characteristic: mass, tag: weight, lower: 11.98, target: 12, upper: 12.02}]\n"
-        "    dispatch: {end: at_quantity, next: auto}\n"
+        "    dispatch: {end: at_quantity, next: auto, changeover: 10min}\n"
         "    cost: {currency: EUR, per_hour: 90.5}\n"
     )
     unit = loaded(tmp_path, BASE.replace(UNIT_END, more)).work_units["m-1"]
@@ -115,7 +115,7 @@ def test_everything_that_a_unit_may_say(tmp_path: Path) -> None:
     )
     limits = unit.quality[0].limits
     assert (limits.unit, limits.lower, limits.target, limits.upper) == ("KGM", Decimal("11.98"), Decimal(12), Decimal("12.02"))
-    assert unit.dispatch == Dispatch("at_quantity", "auto")
+    assert unit.dispatch == Dispatch("at_quantity", "auto", 600.0)
     assert unit.cost == Cost("EUR", Decimal("90.5"))
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from gateway.domain.counters import Number, number
-from gateway.domain.equipment import IdealTag, WorkUnit
+from gateway.domain.counters import Number
+from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, Quantity, QuantityCounted
 from gateway.domain.findings import CounterFindings
 from gateway.domain.genealogy import Genealogy
@@ -18,15 +18,14 @@ from gateway.domain.job import Job, load_job
 from gateway.domain.ledger import Ledger
 from gateway.domain.machine import MachineTime
 from gateway.domain.material_use import MaterialUse
-from gateway.domain.order_change import OrderChange
 from gateway.domain.orders import ZERO, Orders
-from gateway.domain.pieces import Counted, Fresh, Mark, Origin, Orphan, Pace, PieceCounters, PieceLots
+from gateway.domain.pieces import Counted, Fresh, Mark, Origin, Orphan, PieceCounters, PieceLots
 from gateway.domain.quality_actions import QualityActions
 from gateway.domain.sample import Input, number_of
 from gateway.domain.sampling_due import SamplingDue
 from gateway.domain.shortage import Shortage
 from gateway.domain.signals import Signals
-from gateway.domain.state import code_of
+from gateway.domain.what_runs import WhatRuns
 from gateway.domain.windows import add_pieces, mark_pieces
 
 _ORPHANS = 20_000
@@ -53,19 +52,14 @@ class Production:
         self.orders.on_over, self.orders.on_dated = self._job_over, self._job_dated
         self.inspection.measured = self._measured
         self.counters = PieceCounters(unit.counts)
-        self._change = OrderChange()
-        leader = self.counters.readers.get(self.counters.leading or "")
-        self._order_tag = leader.tag if leader is not None and leader.per_order else None
-        if self._order_tag is not None:
-            self.orders.on_start = self._order_started
-        # Most machines tell nothing beside their counters, and each reading asks.
-        self._told_beside = not (unit.product_tag is None and unit.ideal_tag is None and self._order_tag is None)
         self._rejects_counted = unit.counts.reject is not None
         delayed = {"scrap": unit.counts.reject, "rework": unit.counts.rework}
         self._delays = {what: counter.delay_pieces for what, counter in delayed.items() if counter is not None}
         self._findings = CounterFindings(unit.name, signals, emit)
+        self._runs = WhatRuns(
+            unit, machine, self.orders, self.ledger, self.counters, self._findings, settle=self.settle, reassign=self.reassign
+        )
         self._lots = PieceLots()
-        self._recipes = {code_of(p.recipe): p.product_id for p in unit.products.values() if p.recipe is not None}
         self._fresh: Fresh | None = None
         self._orphans: deque[Orphan] = deque(maxlen=_ORPHANS)
         self._changed_orphans: list[Orphan] = []
@@ -75,14 +69,14 @@ class Production:
 
     def take(self, inputs: Mapping[str, Input]) -> bool:
         """The inputs of one sample, counters first, then measurements; whether product or counters had news."""
-        news = self._told_beside and self._take_beside(inputs)
+        news = self._runs.told and self._runs.take(inputs)
         now, orders = self._machine.now, self.orders
         made = self.counters.usual(inputs, now, orders.ideal_s, orders.cavities)
         if made is not None:
             self._go_on(made)
             news |= made > 0
         else:
-            counted = self.counters.read(inputs, now, orders.ideal_s, orders.cavities, self._paces())
+            counted = self.counters.read(inputs, now, orders.ideal_s, orders.cavities, self._runs.paces())
             if counted is not None:
                 self.settle()
                 self._count(counted)
@@ -92,16 +86,6 @@ class Production:
         self.material.take(inputs)
         self.inspection.take(inputs)
         self.act_on_results()
-        return news
-
-    def _take_beside(self, inputs: Mapping[str, Input]) -> bool:
-        """What says how the counters are to be read, before they are; whether it had news."""
-        tag, speed = self._unit.product_tag, self._unit.ideal_tag
-        news = tag is not None and tag in inputs and self._take_product(inputs[tag])
-        if speed is not None and speed.tag in inputs:
-            news |= self._take_ideal(inputs[speed.tag], speed)
-        if self._change.overdue(self._machine.now):
-            self._give_back()
         return news
 
     def _take_product_lot(self, held: Input) -> bool:
@@ -122,62 +106,10 @@ class Production:
         if self.ledger.running is not None:
             self.material.backflush(self.ledger.running)
 
-    def _take_product(self, held: Input) -> bool:
-        product_id = self.orders.product_id if held.bad else self._recipes.get(code_of(held.value))
-        if product_id == self.orders.product_id:
-            return False
-        self.settle()
-        self.orders.product_id = product_id
-        self.orders.set_ideal()
-        return True
-
-    def _take_ideal(self, held: Input, speed: IdealTag) -> bool:
-        """The machine's own ideal time, if it is one: none of 0, of a bad reading or of text."""
-        told = None if held.bad else number(held.value)
-        usable = told is not None and told > 0
-        ideal = None if told is None or not usable else 60 / Decimal(told) if speed.per_minute else Decimal(told)
-        if not held.bad:
-            self._findings.ideal(speed.tag, held.value, self._machine.now, usable=usable)
-        if ideal == self.orders.machine_ideal:
-            return False
-        self.settle()
-        self.orders.machine_ideal = ideal
-        self.orders.set_ideal()
-        return True
-
-    def _paces(self) -> Mapping[str, Pace]:
-        """What each product with a counter of its own should take."""
-        job = self.ledger.running
-        ideals = {product_id: self.orders.ideal_for(job, product_id) for product_id in self._unit.counts.by_product}
-        return {product_id: (None if ideal is None else float(ideal), cavities) for product_id, (ideal, cavities) in ideals.items()}
-
-    def _owner(self, product_id: str | None) -> Job | None:
-        """The running order, if a piece that is counted now is one of its own."""
-        job = self.ledger.running
-        if job is None or self._change.since is not None:
-            return None
-        return job if product_id is None or job.order.product_id in (None, product_id) else None
-
-    def _order_started(self, job: Job) -> None:
-        waiting = self._change.started(self.counters.leading_raw)
-        if waiting is not None:
-            self.settle()
-            self.reassign(job, waiting, self._machine.now + 1)
-
-    def _give_back(self) -> None:
-        """Pieces that waited for a next order that did not come belong to the one that still runs."""
-        job, waited = self.ledger.running, self._change.since
-        if job is None or waited is None:
-            return
-        self._change.give_up()
-        self.settle()
-        self.reassign(job, waited, self._machine.now + 1)
-        self._findings.no_next_order(self._order_tag or "", job.job_order_id, self._machine.now)
-
     def _go_on(self, made: int) -> None:
         """The usual sample: `made` good pieces of what is running. They wait in `_fresh` until somebody looks at windows or lots."""
         machine = self._machine
-        job = self.ledger.running if self._change.since is None else None
+        job = self.ledger.running if self._runs.change.since is None else None
         now, still_since = machine.now, machine.still_since() if made else None
         while_stopped = still_since is not None and still_since < self._read_at
         machine.piece(made, judge=True)
@@ -225,8 +157,7 @@ class Production:
             reader = next(r for r in self.counters.readers.values() if r.tag == tag)
             shown = reader.suspect if count.kind == "glitch" else reader.raw
             self._findings.gap(tag, count, shown, now, machine.job, expected=reader.per_order)
-            if count.kind == "reset" and tag == self._order_tag:
-                self._change.reset(now, running=machine.job is not None)
+            self._runs.note(tag, count)
         if counted.by_product:
             self.orders.count_by_product([(product_id, pieces) for product_id, pieces, _ in counted.by_product])
         # A glitch, its confirmation or a reset leaves open what was made in between, so that gap is not judged.
@@ -247,7 +178,7 @@ class Production:
     def _book(self, counted: Counted, *, while_stopped: bool) -> None:
         """New pieces (all good at first), then marks on the pieces that rejects and rework belong to."""
         shares = [
-            (self._owner(product_id), product_id, pieces, raw)
+            (self._runs.owner(product_id), product_id, pieces, raw)
             for product_id, pieces, raw in counted.by_product or ((None, counted.produced, counted.counter),)
         ]
         origins: list[Origin] = [(job.job_order_id if job else None, self.genealogy.lot_of(job)) for job, *_ in shares]
@@ -460,7 +391,7 @@ class Production:
             "inspection": self.inspection.dump(), "orders": self.orders.dump(), "read_at": self._read_at,
             "genealogy": self.genealogy.dump(), "results": self.inspection.dump_results(), "shortage": self.shortage.dump(),
             "sampling": self.sampling.dump(), "actions": self.actions.dump(),
-            "order_change": self._change.dump(),
+            "order_change": self._runs.change.dump(),
         }  # fmt: skip
 
     def load(
@@ -479,5 +410,5 @@ class Production:
         self.sampling.load(state.get("sampling", {}))
         self.actions.load(state.get("actions", {}))
         self._read_at = state["read_at"]
-        self._change.load(state.get("order_change", [None, False]))
+        self._runs.change.load(state.get("order_change", [None, False]))
         self.orders.load(state["orders"])

@@ -229,7 +229,7 @@ def test_seconds_are_taken_as_they_are() -> None:
     assert post.tracker.production.orders.ideal == Decimal("2.5")
 
 
-@pytest.mark.parametrize("value", [0, -3, 0.0, float("nan"), float("inf"), "fast"])
+@pytest.mark.parametrize("value", [0, -3, 0.0, 1e-310, 1e300, 10**400, float("nan"), float("inf"), "fast"])
 def test_what_is_no_speed_gives_no_ideal_time_and_is_told(value: Any) -> None:
     post = fed()
     post.read(0, running=1, parts=0, speed=value)

@@ -188,6 +188,7 @@ def test_retained_is_refused_with_its_command_id() -> None:
     ("fields", "expected"),
     [
         ({"command": "ExplainStop", "reason": "coil_change", "by": "Marie"}, {"reason": "coil_change", "by": "Marie"}),
+        ({"command": "DeclareState", "state": "setup"}, {"state": "setup"}),
         ({"command": "DeclareProduction", "job_order_id": "OF-1", "good": 10, "scrap": -2}, {"good": 10, "scrap": -2}),
         ({"command": "DeclareScrap", "job_order_id": "OF-1", "quantity": -3, "reason": "burr"}, {"quantity": -3}),
         ({"command": "DeclareRework", "job_order_id": "OF-1", "quantity": 3}, {"quantity": 3, "reason": None}),

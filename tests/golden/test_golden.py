@@ -98,6 +98,12 @@ def test_published_examples_say_where_they_are_from() -> None:
             assert (case / "NOTICE").exists(), case.name
 
 
+def test_the_table_names_every_folder() -> None:
+    """Who adds a rule adds its line to README.md, so that a rule without a folder is seen."""
+    page = (HERE / "README.md").read_text()
+    assert [name for name in IDS if f"`{name.removeprefix('umh-')}`" not in page] == []
+
+
 @pytest.mark.parametrize("case", CASES, ids=IDS)
 def test_case(case: Path, capsys: pytest.CaptureFixture[str]) -> None:
     expected = expected_of(case)

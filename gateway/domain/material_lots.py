@@ -56,11 +56,13 @@ class LotBook:
         present = self._present(material_id, lot.at)
         if lot.lot_id in ([one.lot_id for one in present] if lot.queued else [self.lot_at(material_id, lot.at)]):
             return Problem("lot_already_loaded", f"lot {lot.lot_id} of {material_id} is already loaded")
-        if lot.queued and len(present) >= _WAITING:
-            return Problem("queue_full", f"{_WAITING} lots of {material_id} are loaded already")
+        if lot.queued and len(self._in_line(material_id, lot.at)) >= _WAITING:
+            return Problem("queue_full", f"{_WAITING} lots of {material_id} wait already")
         loads = self._loads.setdefault(material_id, [])
         insort(loads, lot, key=lambda load: load.at)
-        del loads[: -max(_LOADS_KEPT, len(self._present(material_id, loads[-1].at)))]
+        needed = self._in_line(material_id, loads[-1].at)
+        first = next((place for place, load in enumerate(loads) if any(load is one for one in needed)), len(loads))
+        del loads[: max(min(first, len(loads) - _LOADS_KEPT), 0)]
         self.revision += 1
         return None
 

@@ -127,7 +127,7 @@ class MaterialUse:
         quantity, at = fact.quantity, instant(fact.at)
         if quantity is None or not quantity or not quantity.is_finite():
             return Problem("quantity_invalid", "quantity is 0, missing or no number")
-        problem = self._unknown(material_id) or self._misfit(material_id, fact.unit)
+        problem = self._unknown(material_id) or self._misfit(material_id, fact.unit, job)
         if problem is not None:
             return problem
         unit = self.unit_of(material_id, job) or fact.unit
@@ -135,8 +135,12 @@ class MaterialUse:
             return Problem("missing_field", f"unit: is required, nobody says in what {material_id} is counted")
         booked = convert(quantity, fact.unit or unit, unit)
         assert booked is not None
-        if job.materials.total(material_id, unit) + booked < 0:
-            return Problem("total_negative", f"{job.job_order_id} has consumed {job.materials.total(material_id, unit)} {unit}")
+        total = job.materials.total(material_id, unit)
+        if fact.lot_id is not None:
+            total = min(total, job.materials.of_lot(material_id, fact.lot_id, unit))
+        if booked < 0 and total + booked < 0:
+            of_lot = f" of lot {fact.lot_id}" if fact.lot_id is not None else ""
+            return Problem("total_negative", f"{job.job_order_id} has consumed {total} {unit}{of_lot}")
         parts: list[tuple[str | None, Decimal]] = [(fact.lot_id, booked)]
         if fact.lot_id is not None:
             self.lots.take_from(material_id, fact.lot_id, booked, unit, at)
@@ -191,8 +195,8 @@ class MaterialUse:
             return None
         return Problem("unknown_material", f"{self._unit.name} needs no {material_id}; known are {', '.join([*known][:20])}")
 
-    def _misfit(self, material_id: str, unit: str | None) -> Problem | None:
-        own = self.unit_of(material_id)
+    def _misfit(self, material_id: str, unit: str | None, job: Job | None = None) -> Problem | None:
+        own = self.unit_of(material_id, job)
         if unit is None or own is None or convert(_ZERO, unit, own) is not None:
             return None
         return Problem("unknown_unit", f"{material_id} is counted in {own}, {unit} cannot be converted to it")

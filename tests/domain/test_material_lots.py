@@ -85,6 +85,32 @@ def test_lots_that_wait_are_used_first_in_first_out_and_a_booking_is_split() -> 
         assert used(one)[-1] == ("B3", D(4), "backflush")
 
 
+def test_lots_that_are_used_up_wait_no_longer_and_fill_no_memory() -> None:
+    post = running(BOLTS)
+    for number in range(120):
+        second = 100 * number
+        assert post.fact(second + 1, "LoadLot", material_id="bolt", lot_id=f"B{number}", quantity=D(40), queued=True).accepted, number
+        make(post, second + 80, 10 * (number + 1))
+    assert {lot: sum(q for one, q, _ in used(post) if one == lot) for lot, _, _ in used(post)} == {f"B{n}": 40 for n in range(120)}
+    assert len(post.tracker.production.material.dump()["lots"]["bolt"]) < 12
+    answers = [post.fact(12_000 + n, "LoadLot", material_id="bolt", lot_id=f"C{n}", quantity=D(40), queued=True) for n in range(60)]
+    assert [answer.accepted for answer in answers].count(False) == 10
+    assert answers[-1].problem is not None
+    assert answers[-1].problem.code == "queue_full"
+
+
+def test_a_consumption_is_declared_in_a_unit_of_its_own_order() -> None:
+    post = running(SHEET)
+    post.order(5, "StoreAndStart", JobOrder("OF-2", material_requirements=(MaterialRequirement("sheet", D(2), "MTR"),)))
+    post.order(10, "Stop")
+    post.order(11, "Start", "OF-2")
+    wrong = post.fact(20, "DeclareConsumption", material_id="sheet", quantity=D(1), unit="MTR", job_order_id="OF-1")
+    assert wrong.problem is not None
+    assert wrong.problem.code == "unknown_unit"
+    assert post.fact(21, "DeclareConsumption", material_id="sheet", quantity=D(1), unit="KGM", job_order_id="OF-1").accepted
+    assert post.data("material.consumed")[-1]["quantity"] == 1000
+
+
 def test_a_load_takes_the_place_of_all_that_were_there() -> None:
     post = running(BOLTS)
     for second, lot, queued in ((1, "B1", False), (2, "B2", True), (3, "B3", False)):
@@ -153,6 +179,7 @@ def test_a_measured_material_is_booked_in_the_orders_unit() -> None:
         ("DeclareConsumption", {"material_id": "bolt", "quantity": D(0)}, "quantity_invalid"),
         ("DeclareConsumption", {"material_id": "bolt", "quantity": D("Infinity")}, "quantity_invalid"),
         ("DeclareConsumption", {"material_id": "bolt", "quantity": D(-81)}, "total_negative"),
+        ("DeclareConsumption", {"material_id": "bolt", "quantity": D(-1), "lot_id": "B9"}, "total_negative"),
         ("DeclareConsumption", {"material_id": "bolt", "quantity": D(1), "unit": "LTR"}, "unknown_unit"),
         ("DeclareConsumption", {"material_id": "bolt", "quantity": D(1), "job_order_id": "OF-9"}, "unknown_order"),
     ],

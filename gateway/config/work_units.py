@@ -81,6 +81,7 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         reasons=_reasons(name, draft),
         products=_products(name, draft),
         time_zone=gateway.time_zone,
+        read_every_s=_read_every(unit, draft),
     )
 
 
@@ -145,6 +146,13 @@ def _counts(unit: WorkUnitSettings, draft: Draft) -> Counts:
     by_product = {product_id: counter(CounterSettings(tag=tag)) for product_id, tag in unit.counts.by_product().items()}
     one = {name: counter(settings) for name, settings in unit.counts.counters().items()}
     return Counts(one.get("total"), by_product, one.get("good"), one.get("reject"), one.get("rework"), one.get("cycles"))
+
+
+def _read_every(unit: WorkUnitSettings, draft: Draft) -> float | None:
+    counters = unit.counts.counters()
+    leading = next((counters[name].tag for name in ("total", "cycles", "good") if name in counters), None)
+    leading = leading or next(iter(unit.counts.by_product().values()), None)
+    return None if leading is None else _device_of(leading, unit, draft)[0].interval
 
 
 def _materials(unit: WorkUnitSettings, draft: Draft) -> tuple[MeasuredMaterial, ...]:

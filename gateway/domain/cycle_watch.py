@@ -25,7 +25,7 @@ class CycleWatch:
 
     def ended(self, at: Instant, run_us: int, pieces: int, job: str | None, per_cycle: int) -> None:
         """A gap has ended: `pieces` of `job`, `per_cycle` a cycle, took `run_us` microseconds of running time."""
-        self._drift.cycle(at, run_us, pieces)
+        self._drift.cycle(at, run_us, pieces, per_cycle)
         if at >= self._until:
             self.settle()
             self._present, self._until = self._windows.present(at, job)

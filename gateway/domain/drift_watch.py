@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from gateway.domain.beat import Beat
 from gateway.domain.drift import Chart, Model, Shift
 from gateway.domain.events import Text
 from gateway.domain.instants import SECOND, Instant, moment
@@ -61,9 +62,10 @@ def measured(characteristic: str) -> Figure:
 class DriftWatch:
     """`product` says whose charts are fed from now on; the other methods take observations in order of time."""
 
-    def __init__(self, signals: Signals, time_zone: str) -> None:
+    def __init__(self, signals: Signals, time_zone: str, read_every_s: float | None = None) -> None:
         self._signals = signals
         self._zone = ZoneInfo(time_zone)
+        self._beat = Beat(read_every_s)
         self._product = ""
         self._charts: dict[str, dict[str, Chart]] = {"": {}}
         self._run_us = 0
@@ -83,15 +85,17 @@ class DriftWatch:
         while len(self._charts) > PRODUCTS_KEPT:
             del self._charts[next(iter(self._charts))]
         self._run_us = 0
+        self._beat.forget()
 
-    def cycle(self, at: Instant, run_us: int, pieces: int) -> None:
+    def cycle(self, at: Instant, run_us: int, pieces: int, per_cycle: int = 1) -> None:
         """A gap has ended: `pieces` took `run_us` microseconds of running time."""
         self._run_us += run_us
         stops = self._charts[self._product].get("micro_stops")
         if stops is not None and stops.quiet(self._run_us / SECOND):
             run_s, self._run_us = self._run_us / SECOND, 0
             self._observe("micro_stops", "events", MICRO_STOPS, at, 0.0, run_s)
-        self._observe("cycle_time", "cycle", CYCLE_TIME, at, run_us / pieces / SECOND)
+        for when, cycle_s in self._beat.gap(at, run_us, pieces, per_cycle):
+            self._observe("cycle_time", "cycle", CYCLE_TIME, when, cycle_s)
 
     def micro_stop(self, at: Instant) -> None:
         """A standstill has ended that nobody explained and that stayed under the threshold."""
@@ -138,12 +142,14 @@ class DriftWatch:
 
     def dump(self) -> dict[str, Any]:
         return {
-            "product": self._product, "run_us": self._run_us,
+            "product": self._product, "run_us": self._run_us, "beat": self._beat.dump(),
             "charts": {key: {name: chart.dump() for name, chart in charts.items()} for key, charts in self._charts.items()},
         }  # fmt: skip
 
     def load(self, state: dict[str, Any]) -> None:
         self._product, self._run_us = state["product"], state["run_us"]
+        if "beat" in state:
+            self._beat.load(state["beat"])
         self._charts = {
             key: {name: Chart.load(chart) for name, chart in charts.items()} for key, charts in state["charts"].items()
         }  # fmt: skip

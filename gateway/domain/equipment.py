@@ -248,6 +248,8 @@ class WorkUnit:
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     products: Mapping[str, Product] = field(default_factory=dict)
     time_zone: str = "UTC"
+    read_every_s: float | None = None
+    """How often the device of the counter that makes pieces is read or sampled; None: each count comes by itself."""
 
     @property
     def path(self) -> str:

@@ -62,7 +62,7 @@ class Tracker:
         self.unit = unit
         self._events: list[Event] = []
         self.signals = Signals(unit.name, self._events.append)
-        self.drift = DriftWatch(self.signals, unit.time_zone)
+        self.drift = DriftWatch(self.signals, unit.time_zone, unit.read_every_s)
         kind = {StateFromCounts: MachineByGap, StateFromOrder: MachineByOrder}.get(type(unit.state), MachineTime)
         self.machine: MachineTime = kind(unit, self._events.append, self.drift)
         self._calendar = CalendarMemory(unit.calendar)

@@ -117,12 +117,52 @@ def test_a_characteristic_that_wanders_either_way() -> None:
         assert any(chart.observe(T0 + n, draw.gauss(12.0 + shift, 0.01)) for n in range(100))
 
 
+def polled(watch: DriftWatch, draw: random.Random, cycle_s: float, cycles: int, start_s: float, poll_s: float = 1.0) -> float:
+    """A machine whose counter is read every `poll_s`, as the tracker feeds its gaps; the time of the last piece read."""
+    made, due, last, read = 0, start_s + cycle_s, start_s, start_s
+    while made < cycles:
+        read += poll_s
+        pieces = 0
+        while due <= read:
+            due += draw.gauss(cycle_s, cycle_s * JITTER)
+            pieces += 1
+        if pieces:
+            watch.cycle(T0 + round((read + draw.uniform(0, 0.02)) * SECOND), round((read - last) * SECOND), pieces)
+            made, last = made + pieces, read
+    return last
+
+
+@pytest.mark.parametrize("cycle_s", [0.06, 0.2, 0.45, 0.9, 1.02, 1.12, 1.9, 10.0])
+def test_a_slow_down_is_seen_through_a_poll_of_one_second(cycle_s: float) -> None:
+    """Whatever cycle and poll have to do with each other: within 400 cycles, and nothing before."""
+    for seed in range(5):
+        told, draw = Told(read_every_s=1.0), random.Random(seed)
+        end = polled(told.watch, draw, cycle_s, 4000, 0)
+        assert told.events == []
+        if seed % 2:
+            again = Told(read_every_s=1.0)
+            again.watch.load(json.loads(json.dumps(told.watch.dump())))
+            told = again
+        polled(told.watch, draw, cycle_s * 1.05, 400, end)
+        assert [type(event) for event in told.events] == [AlertRaised]
+
+
+def test_cycles_with_a_time_of_their_own_are_not_joined() -> None:
+    told, draw = Told(read_every_s=1.0), random.Random(5)
+    at = 0.0
+    for n in range(260):
+        cycle_s = draw.gauss(USUAL_S * (1.05 if n >= 200 else 1.0), USUAL_S * JITTER)
+        at += cycle_s
+        told.watch.cycle(T0 + round(at * SECOND), round(cycle_s * SECOND), 1)
+    assert [type(event) for event in told.events] == [AlertRaised], "within sixty cycles, whatever the interval of the configuration"
+
+
 class Told:
     """A watch, and what it raised and cleared."""
 
-    def __init__(self) -> None:
+    def __init__(self, read_every_s: float | None = None) -> None:
         self.events: list[Event] = []
-        self.watch = DriftWatch(Signals("press", self.events.append), "Europe/Paris")
+        self.watch = DriftWatch(Signals("press", self.events.append), "Europe/Paris", read_every_s)
 
     def run(self, count: int, cycle_s: float, *, start: int = 0, seed: int = 1) -> None:
         draw = random.Random(seed)

@@ -26,7 +26,8 @@ PROGRESS_EVERY = 10 * SECOND
 """Progress and consumption are told at once, then at most this often while pieces come; the end of a job tells the rest."""
 PROMISE_EVERY = 30 * SECOND
 MANY = 50
-"""Open orders beyond which dates are not estimated anew for each single command."""
+"""Open orders beyond which dates are estimated anew every PROMISE_EVERY and within a second of commands, not with each command and each
+progress: every date that moves is a row to write."""
 _LEARNERS = 20
 """Products whose rate is remembered; the snapshot carries them all."""
 _NO_DATE = {
@@ -214,7 +215,8 @@ class Orders:
             if job is not None:
                 self._material.backflush(job)
                 self._progress(job, pending.get(job_id) or machine.windows.job(job_id))
-        self.promise()
+        if self._ledger.open_count <= MANY:
+            self.promise()
 
     def _progress(self, job: Job, window: Window | None) -> None:
         now, order, unit = self._machine.now, job.order, self._unit

@@ -26,3 +26,9 @@ def test_a_plan_of_many_orders_is_estimated_once_within_a_second(monkeypatch: py
     assert len(estimated) == MANY + 1
     assert last.promise is not None
     assert last.promise.eta_likely is not None
+    for second in range(3, 30):
+        post.read(second, parts=second)
+    assert post.data("job.progress")
+    assert len(estimated) == MANY + 1, "pieces alone do not date every order anew"
+    post.wait(40)
+    assert len(estimated) == MANY + 2

@@ -35,6 +35,10 @@ Client = AsyncModbusTcpClient | AsyncModbusSerialClient
 # The clock handed in bounds every request; the library's own timer shall never be the first.
 _LIBRARY_TIMEOUT_S = 3600.0
 
+# Many devices hang up on whoever has not asked for a while (their idle time-out). After so long at rest nothing was lost by it: the next
+# request opens the line again, and if it cannot, that is the outage.
+RESTED_S = 2.0
+
 _BITS = tuple(tuple(bool(byte >> bit & 1) for bit in range(8)) for byte in range(256))
 
 
@@ -104,7 +108,7 @@ class Refusal(Exception):
 
 
 class Wire:
-    """One connection of a line. `dropped` is called when the other side closes it while nobody waits for a reply."""
+    """One connection of a line. `dropped` is called when the other side closes it while nobody waits for a reply, unless it was at rest."""
 
     def __init__(self, address: Address, clock: Clock, dropped: Callable[[], None]) -> None:
         self._address = address
@@ -112,6 +116,7 @@ class Wire:
         self._dropped = dropped
         self._client: Client | None = None
         self._quiet_until = 0.0
+        self._used_at = clock.monotonic()
         self._received = b""
         self._asking = False
         self._stray = False
@@ -144,6 +149,7 @@ class Wire:
             if reached and isinstance(client, AsyncModbusSerialClient):
                 # pyserial's lock holds off only those who lock as well; this holds off everybody but root.
                 fcntl.ioctl(client.ctx.transport.sync_serial.fileno(), termios.TIOCEXCL)  # type: ignore[attr-defined]
+            self._used_at = self._clock.monotonic()
         except TimeoutError:
             pass
         except (OSError, ValueError, termios.error) as error:
@@ -193,7 +199,7 @@ class Wire:
         waiting = client.ctx.response_future
         if self._asking and not waiting.done():
             waiting.set_exception(ConnectionResetError("connection lost"))
-        else:
+        elif self._clock.monotonic() - self._used_at < RESTED_S:
             self._dropped()
 
     async def ask(self, asker: Asker, function: int, address: int, count: int, values: Sequence[int] | None, limit_s: float) -> ModbusPDU:
@@ -227,7 +233,8 @@ class Wire:
             raise self._unanswered(asker.peer, f"function {function} at {address}, {error}") from error
         finally:
             self._asking = False
-            self._quiet_until = self._clock.monotonic() + asker.pause_s
+            self._used_at = self._clock.monotonic()
+            self._quiet_until = self._used_at + asker.pause_s
             if not trusted:
                 # A cancelled request too: its reply may still come, and would be taken for that of the next one.
                 self.close()

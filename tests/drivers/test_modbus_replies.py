@@ -42,9 +42,11 @@ class Server:
         self.answers: list[Answer] = [right]
         self.requests: list[bytes] = []
         self.connections = 0
+        self.writer: asyncio.StreamWriter | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writer = writer
         try:
             while True:
                 header = await reader.readexactly(7)
@@ -128,6 +130,32 @@ async def test_a_reply_that_does_not_fit_is_told_apart_from_none(server: tuple[S
         driver = await connected(port)
         with pytest.raises(error):
             await driver.read(["parts"])
+
+
+class LaterClock(SystemClock):
+    ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self.ahead_s
+
+
+@pytest.mark.parametrize(("rested_s", "is_outage"), [(0.0, True), (30.0, False)])
+async def test_a_device_that_hangs_up_at_rest_is_asked_again(server: tuple[Server, int], rested_s: float, is_outage: bool) -> None:
+    found, port = server
+    clock = LaterClock()
+    driver = await connected(port, clock=clock)
+    await driver.read(["parts"])
+    clock.ahead_s = rested_s
+    assert found.writer is not None
+    found.writer.close()
+    await asyncio.sleep(0.05)
+    if is_outage:
+        with pytest.raises(LinkError, match="closed the connection"):
+            await driver.read(["parts"])
+    else:
+        assert [reading.value for reading in await driver.read(["parts"])] == [65538]
+    assert (found.connections, len(found.requests)) == ((1, 1) if is_outage else (2, 2))
+    await driver.close()
 
 
 async def test_why_nobody_can_be_reached_is_told() -> None:

@@ -296,15 +296,17 @@ def roll_up(lines: Sequence[Line], **head: Any) -> dict[str, Any]:
     return _with_ratios(total)
 
 
-def combine(*, time: Line, ideal: Line, good: Line, scrap: Sequence[Line], cost: Cost | None, **head: Any) -> dict[str, Any]:
+def combine(
+    *, time: Line, ideal: Line, good: Line, scrap: Sequence[Line], cost: Cost | None, usual_s: Decimal | None = None, **head: Any
+) -> dict[str, Any]:
     """The line of a production line that is judged by one machine's times and another's pieces.
 
     `time`: whose times count; `ideal`: whose ideal time per piece; `good`: where the good pieces are counted; `scrap`: all machines that
-    scrap. A piece that is scrapped anywhere was produced.
+    scrap. A piece that is scrapped anywhere was produced. `usual_s`: the ideal time per piece where that machine made none in this window.
     """
     scrapped = sum((line["scrap"] for line in scrap), Decimal(0))
     produced = good["good"] + good["rework"] + scrapped
-    per_piece = _divide(ideal["net_s"], ideal["produced"])
+    per_piece = _divide(ideal["net_s"], ideal["produced"]) if ideal["produced"] else None if usual_s is None else float(usual_s)
 
     def worth(pieces: Decimal) -> Number:
         return 0.0 if not pieces else None if per_piece is None else per_piece * float(pieces)

@@ -11,6 +11,9 @@ from gateway.domain.instants import SECOND, Instant, moment
 SHOWN_FOR = 900 * SECOND
 """A finding that has no end of its own (a reset) stays on the page for a quarter of an hour."""
 
+MOST_TOLD = 100
+"""A tag with more unknown codes than that holds no code at all."""
+
 
 class Signals:
     """The alerts of one work unit that stand, with the instant at which each clears itself (None: by `clear` only)."""
@@ -36,8 +39,8 @@ class Signals:
             )  # fmt: skip
 
     def raise_once(self, key: str, severity: str, text: Text, remedy: Text, at: Instant, *, detail: str = "") -> None:
-        """One alert per key for good, however often it comes back."""
-        if key not in self._told:
+        """One alert per key for good, however often it comes back; of the first `MOST_TOLD` keys: the snapshot carries them all."""
+        if key not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(key)
             self.raise_(key, severity, text, remedy, at, detail=detail, until=at + SHOWN_FOR)
 

@@ -91,6 +91,7 @@ class WorkCenter:
             good=lines[rule.good_from or rule.time_from],
             scrap=[lines[unit] for unit in rule.scrap_from or self.units],
             cost=self.units[rule.time_from].cost,
+            usual_s=self.units[rule.ideal_from or rule.time_from].ideal_cycle_time_s,
             **head,
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.domain.equipment import Cost, Counts, CycleRules, OeeRules, Signal, StateFromBits, StateFromMachinery, StateFromPackML
+from gateway.domain.signals import MOST_TOLD
 from tests.domain.post import CODES, Post, parts
 
 AVAILABILITY = OeeRules(micro_stop_bucket="availability")
@@ -317,3 +318,11 @@ def test_pieces_of_a_restart_in_doubt_are_not_slow() -> None:
     for number in range(2, 10):
         post.read(100 + 10 * (number - 1) - 5, parts=number)
     assert post.end(200).window()["slow_s"] == 0
+
+
+def test_a_tag_that_holds_no_codes_at_all_does_not_fill_the_memory() -> None:
+    post = coded()
+    for n in range(300):
+        post.read(n, state=1000 + n)
+    assert len(post.data("alert.raised")) == MOST_TOLD
+    assert post.end().window()["unknown_s"] == 299

@@ -96,6 +96,14 @@ def test_times_of_one_machine_and_pieces_of_others() -> None:
     assert line["losses"]["scrap"] == 15 * 20
 
 
+def test_an_hour_without_a_piece_of_the_ideal_machine_is_judged_by_its_usual_ideal_time() -> None:
+    a, b, idle = machine("a", 100), machine("b", 200, 20), machine("idle", 0, ideal=12)
+    (told,) = fed(center(a, b, idle, rule=LineRule(time_from="a", ideal_from="idle", good_from="b")), a, b, idle)
+    line = told.data()
+    assert (line["net_s"], line["useful_s"], line["oee"]) == (200 * 12, 180 * 12, 0.6)
+    assert sum(line["losses"].values()) == pytest.approx(line["planned_s"] - line["useful_s"])
+
+
 def test_open_windows_add_up_only_over_the_same_hours() -> None:
     a, b = Post(replace(unit(), name="a")), Post(replace(unit(), name="b"))
     for post in (a, b):

@@ -62,13 +62,11 @@ def test_the_line_is_the_sum_of_its_machines(days: list[tuple[WorkUnit, list[Ste
             assert line["oee"] * line["planned_s"] == pytest.approx(
                 sum(m["oee"] * m["planned_s"] for m in members if m["planned_s"]), abs=1e-6
             )
+    assert_a_sum_of_sums_is_the_sum([one.post.window() for one in machines.values()])
 
 
-@property_(days=days)
-def test_it_is_the_same_whether_summed_at_once_or_line_by_line(days: list[tuple[WorkUnit, list[Step]]]) -> None:
-    """The site from its machines = the site from its lines: a sum of sums."""
-    machines, _, _ = told(days)
-    lines = [one.post.window() for one in machines.values()]
+def assert_a_sum_of_sums_is_the_sum(lines: list[Line]) -> None:
+    """The site from its machines = the site from its lines."""
     window = lines[0]["window"]
     whole, first, rest = (roll_up(some, window=window) for some in (lines, lines[:1], lines[1:]))
     in_steps = roll_up([rest, first], window=window)

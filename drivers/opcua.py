@@ -190,8 +190,12 @@ class OpcUaDriver:
                 try:
                     results = await self._session.services.read(_reading([self._nodes[tag] for tag in chunk], self._stamps))
                 except UaStatusCodeError as error:
-                    if error.code not in TOO_MUCH or len(chunk) == 1:
+                    if error.code not in TOO_MUCH:
                         raise
+                    if len(chunk) == 1:
+                        # This one alone does not fit into an answer: the others go on.
+                        values[chunk[0]] = ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(error.code)))
+                        continue
                     self._bounds = replace(self._bounds, per_read=len(chunk) // 2)
                     continue
             if len(results) != len(chunk):

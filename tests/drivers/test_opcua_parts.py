@@ -303,6 +303,26 @@ async def test_a_server_that_takes_less_than_it_says_is_asked_for_less(shop: Wor
     await shop.reset()
 
 
+async def test_a_value_that_fits_into_no_answer_is_bad_alone(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = UaSession.read
+
+    async def read_small(self: UaSession, parameters: Any) -> Any:
+        if any(wanted.NodeId.Identifier == "weight" for wanted in parameters.NodesToRead):
+            raise UaStatusCodeError(StatusCodes.BadResponseTooLarge)
+        return await read(self, parameters)
+
+    driver = shop.driver(tags={"parts": named("parts"), "weight": named("weight"), "lot": named("lot")}, mode="poll")
+    await driver.connect()
+    try:
+        monkeypatch.setattr(UaSession, "read", read_small)
+        for _ in range(2):
+            found = await driver.read(["parts", "weight", "lot"])
+            assert [reading.quality for reading in found] == [Quality.GOOD, Quality.BAD, Quality.GOOD]
+            assert found[1].detail == "BadResponseTooLarge"
+    finally:
+        await driver.close()
+
+
 async def test_a_write_keeps_to_what_the_configuration_says(shop: Workshop) -> None:
     tags = {
         "parts": named("parts", writable=True, type="uint16"), "weight": named("weight", writable=True, valid=[0, 20]),

@@ -32,6 +32,11 @@ class Beat:
         self._joins = None if self._every_us else False
         self._run_us = self._pieces = 0
 
+    @property
+    def none(self) -> bool:
+        """It is known that gaps end at any time: each is a cycle time by itself."""
+        return self._joins is False
+
     def gap(self, at: Instant, run_us: int, pieces: int, per_cycle: int) -> Iterator[tuple[Instant, float]]:
         """One more gap; the cycle times (seconds per piece) that can be told now, each with its instant."""
         if self._joins is None and run_us < POLLS * self._every_us:

@@ -94,6 +94,9 @@ class DriftWatch:
         if stops is not None and stops.quiet(self._run_us / SECOND):
             run_s, self._run_us = self._run_us / SECOND, 0
             self._observe("micro_stops", "events", MICRO_STOPS, at, 0.0, run_s)
+        if self._beat.none:
+            self._observe("cycle_time", "cycle", CYCLE_TIME, at, run_us / pieces / SECOND)
+            return
         for when, cycle_s in self._beat.gap(at, run_us, pieces, per_cycle):
             self._observe("cycle_time", "cycle", CYCLE_TIME, when, cycle_s)
 

@@ -103,8 +103,8 @@ def parse_address(text: str) -> Address:
 
 
 def parse_range(text: str) -> tuple[str, int, int]:
-    """`holding 40-49` or `input 7` -> (table, first, last). Raises ValueError."""
-    match = re.fullmatch(r"\s*(holding|input|coil|discrete)\s+(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", text)
+    """`holding 40-49`, `holding:40-49` as `lineside browse` has it, or `input 7` -> (table, first, last). Raises ValueError."""
+    match = re.fullmatch(r"\s*(holding|input|coil|discrete)(?:\s*:\s*|\s+)(\d{1,5})(?:\s*-\s*(\d{1,5}))?\s*", text)
     low, high = (int(match[2]), int(match[3] or match[2])) if match else (1, 0)
     if match is None or not low <= high <= 65535:
         raise ValueError(f"{text!r} is no range of registers; write for example holding 40-49")

@@ -271,6 +271,12 @@ def test_an_opcua_address_without_a_port_means_4840(written: str, meant: str) ->
     assert ANY.validate_python(opcua(url=written)).url == meant
 
 
+def test_a_forbidden_range_may_be_written_as_browse_prints_and_takes_it() -> None:
+    assert ANY.validate_python(modbus(forbidden=["holding 40-49", "holding:40-49", "input:7"])).limits.forbidden == (
+        ("holding", 40, 49), ("holding", 40, 49), ("input", 7, 7),
+    )  # fmt: skip
+
+
 def test_protocol_stacks_are_loaded_before_the_first_link_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded: list[object] = []
     for name in ("modbus", "opcua"):

@@ -75,6 +75,7 @@ def check_references(draft: Draft) -> None:
     _check_reasons(draft)
     _check_products(draft)
     _check_work_centers(draft)
+    _check_currency(draft)
     for name, calendar in draft.calendars.items():
         for contradiction in calendar.contradictions():
             draft.blame(("calendars", name, "shifts"), f"{contradiction}; correct the times", "calendar contradiction", value="")
@@ -216,3 +217,13 @@ def _check_work_centers(draft: Draft) -> None:
                     if unit not in members:
                         text = f"no work unit of this name is in `{name}`{nearest(unit, members)}"
                         draft.blame(("work_centers", name, field), text, f"not a key of `work_units` with work_center {name}")
+
+
+def _check_currency(draft: Draft) -> None:
+    """Lines, areas and the site add up what their machines lose."""
+    told = [(name, unit.cost.currency) for name, unit in draft.work_units.items() if unit.cost is not None]
+    for name, currency in told[1:]:
+        first, usual = told[0]
+        if currency != usual:
+            text = f"`{first}` has {usual}, and a site has one currency; convert to {usual}"
+            draft.blame(("work_units", name, "cost", "currency"), text, "money of several machines is added up")

@@ -75,6 +75,8 @@ class OpcUaDriver:
         self._structures = Structures(settings.url)
         self._stamps = ua.TimestampsToReturn.Source
         self._refused: dict[str, str] = {}
+        self._too_large: dict[str, tuple[float, ua.DataValue]] = {}
+        """Tags whose value fits into no answer: until when they are not asked again, and what the server said."""
         self._monitored: dict[str, ua.NodeId] = {}
         """Of the subscriber: tags that are looked after (by an item, or polled where the server wants none), and the node meant."""
         self._troubled_at = self._surveyed_at = -math.inf
@@ -182,25 +184,30 @@ class OpcUaDriver:
         return readings
 
     async def _read_tags(self, tags: Sequence[str]) -> list[Reading]:
-        known = [tag for tag in tags if tag in self._nodes]
-        values: dict[str, ua.DataValue] = {}
-        while len(values) < len(known):
-            chunk = known[len(values) : len(values) + self._bounds.per_read]
+        # Another read, or a look for nodes that moved, may come between two requests: these ids are the ones that count here.
+        now, bounds = self._clock.monotonic(), self._bounds
+        values = {tag: data for tag, (until, data) in self._too_large.items() if now < until}
+        nodes = {tag: self._nodes[tag] for tag in tags if tag in self._nodes and tag not in values}
+        known, done = list(nodes), 0
+        while done < len(known):
+            chunk = known[done : done + self._bounds.per_read]
             async with self._session.guard(self._settings.timeout):
                 try:
-                    results = await self._session.services.read(_reading([self._nodes[tag] for tag in chunk], self._stamps))
+                    results = await self._session.services.read(_reading([nodes[tag] for tag in chunk], self._stamps))
                 except UaStatusCodeError as error:
                     if error.code not in TOO_MUCH:
                         raise
-                    if len(chunk) == 1:
-                        # This one alone does not fit into an answer: the others go on.
-                        values[chunk[0]] = ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(error.code)))
+                    if len(chunk) > 1:
+                        self._bounds = replace(self._bounds, per_read=len(chunk) // 2)
                         continue
-                    self._bounds = replace(self._bounds, per_read=len(chunk) // 2)
-                    continue
+                    # This one alone does not fit into an answer: the others go on, as many in a request as before.
+                    results = [ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(error.code)))]
+                    self._too_large[chunk[0]] = (now + REFUSED_RETRY_S, results[0])
+                    self._bounds = bounds
             if len(results) != len(chunk):
                 raise remedies.untrustworthy(self._settings.peer, f"{len(results)} values for {len(chunk)} nodes")
             values.update(zip(chunk, results, strict=True))
+            done += len(chunk)
         received_at = self._clock.now()
         corrected = self._device_clock.corrected
         return [

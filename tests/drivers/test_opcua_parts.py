@@ -306,7 +306,10 @@ async def test_a_server_that_takes_less_than_it_says_is_asked_for_less(shop: Wor
 async def test_a_value_that_fits_into_no_answer_is_bad_alone(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
     read = UaSession.read
 
+    asked: list[int] = []
+
     async def read_small(self: UaSession, parameters: Any) -> Any:
+        asked.append(len(parameters.NodesToRead))
         if any(wanted.NodeId.Identifier == "weight" for wanted in parameters.NodesToRead):
             raise UaStatusCodeError(StatusCodes.BadResponseTooLarge)
         return await read(self, parameters)
@@ -319,6 +322,9 @@ async def test_a_value_that_fits_into_no_answer_is_bad_alone(shop: Workshop, mon
             found = await driver.read(["parts", "weight", "lot"])
             assert [reading.quality for reading in found] == [Quality.GOOD, Quality.BAD, Quality.GOOD]
             assert found[1].detail == "BadResponseTooLarge"
+            told = list(asked)
+            asked.clear()
+        assert told == [2], "the one that fits nowhere rests, and the others share a request again"
     finally:
         await driver.close()
 

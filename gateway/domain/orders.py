@@ -111,10 +111,10 @@ class Orders:
         self.ideal, self.ideal_from, self.cavities = self._ideal_for(self._ledger.running, self.counted)
         self.ideal_s = None if self.ideal is None else float(self.ideal)
         self._machine.set_ideal(self.ideal_s, self.cavities)
-        # What another product, or the same one at another ideal time, usually takes is learned apart.
-        self._machine.drift.product(
-            f"{self.counted or self.product_of(self._ledger.running) or ''}|{self.ideal_s or ''}", self._machine.now
-        )
+        # What another product, or the same one at another ideal time, usually takes is learned apart; two digits of that time, since a
+        # machine that tells its own may tell it with noise.
+        pace = "" if self.ideal_s is None else f"{self.ideal_s:.2g}"
+        self._machine.drift.product(f"{self.counted or self.product_of(self._ledger.running) or ''}|{pace}", self._machine.now)
 
     def count_by_product(self, made: Sequence[tuple[str, Decimal]]) -> None:
         """The products' own counters moved together: the machine is judged by what these pieces should take."""

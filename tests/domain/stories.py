@@ -32,6 +32,11 @@ PRODUCTS = {
     "A": Product("A", recipe=1, ideal_cycle_time_s=Decimal(8)),
     "B": Product("B", recipe=2, ideal_cycle_time_s=Decimal(15), pieces_per_cycle=2),
 }
+COUNTS = [
+    Counts(total=Counter("parts", 16), reject=Counter("reject"), rework=Counter("rework")),
+    Counts(total=Counter("parts", 16, per_order=True), reject=Counter("reject", delay_pieces=7), rework=Counter("rework")),
+    Counts(by_product={"A": Counter("parts", 16)}, reject=Counter("reject"), rework=Counter("rework")),
+]
 
 DELAYS = st.one_of(st.integers(1, 30), st.integers(1, 30), st.integers(1, 200), st.integers(1, 2000))
 STATES = st.sampled_from([0, 0, 0, 1, 2, 4, 6, 8, 50, 51, 52, 53, 99])
@@ -96,12 +101,12 @@ counting: st.SearchStrategy[list[Step]] = st.one_of(
     st.lists(st.tuples(st.integers(5, 200), READ), min_size=1, max_size=40), st.builds(_reads, SEEDS, LONG)
 )
 units: st.SearchStrategy[WorkUnit] = st.builds(
-    lambda by_gap, cycles, oee, dispatch, calendar: unit(
-        state=StateFromCounts() if by_gap else CODES,
-        counts=Counts(total=Counter("parts", 16), reject=Counter("reject"), rework=Counter("rework")),
+    lambda by_gap, counts, cycles, oee, dispatch, calendar: unit(
+        state=StateFromCounts() if by_gap else CODES, counts=counts,
         cycles=cycles, oee=oee, dispatch=dispatch, product_tag="recipe", products=PRODUCTS, calendar=calendar, time_zone="Europe/Paris",
     ),
     st.booleans(),
+    st.sampled_from(COUNTS),
     st.sampled_from([CycleRules(), CycleRules(ignore_under_s=20), CycleRules(min_run_s=40), CycleRules(ignore_under_s=15, min_run_s=150)]),
     st.sampled_from([OeeRules(), OeeRules("availability"), OeeRules(no_order_bucket="unloaded")]),
     st.sampled_from([Dispatch(), Dispatch("at_quantity", "auto")]),

@@ -37,6 +37,9 @@ async def test_two_minutes_at_five_times_the_speed_end_equal_and_say_who_was_ove
     assert f"overtaken by {shown['urgent']}" in shown["page"]
     assert [event["data"]["verdict"] for event in shown["erp"]][-1] == "late"
     assert shown["erp"][-1]["data"]["basis"].startswith(f"overtaken by {shown['urgent']}")
+    late = next(job for job in shown["whatif"]["jobs"] if job["job_order_id"] == shown["order"])
+    assert late["before"]["late_s"] > 0
+    assert [plan["rule"] for plan in shown["whatif"]["plans"]] == ["present", "earliest_due_date", "critical_ratio", "least_late"]
 
 
 async def _elsewhere(folder: Path, output: str, order: str) -> dict[str, Any]:
@@ -54,5 +57,7 @@ async def _elsewhere(folder: Path, output: str, order: str) -> dict[str, Any]:
             if told and told[-1]["data"]["verdict"] == "late":
                 break
             await asyncio.sleep(0.5)
+        async with http.get(f"{page[1]}/api/whatif?work_unit=press-07") as answer:
+            whatif = await answer.json()
         async with http.get(f"{page[1]}/orders?lang=en") as answer:
-            return {"urgent": urgent[1], "erp": told, "page": await answer.text()}
+            return {"urgent": urgent[1], "order": order, "erp": told, "page": await answer.text(), "whatif": whatif}

@@ -90,7 +90,7 @@ def _drawn_read(random: Random) -> tuple[Any, ...]:
 
 
 SEEDS = st.integers(0, 2**32 - 1)
-LONG = st.integers(0, 40).map(lambda fewer: 50 - fewer)
+LONG = st.integers(0, 20).map(lambda fewer: 30 - fewer)
 """Drawn from the far end: small numbers are drawn more often."""
 steps: st.SearchStrategy[list[Step]] = st.one_of(
     st.lists(st.tuples(DELAYS, st.one_of(READ, READ, READ, READ, ORDER, FACT, WAIT, LOST)), min_size=1, max_size=100),

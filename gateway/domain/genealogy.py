@@ -231,6 +231,7 @@ class Genealogy:
             self._forget(next(iter(self._rows)))
         if job is not None and row.source is not job.order:
             row.source, row.order = job.order, _ordered(job)
+        row.closed = row.closed or (job is not None and job.is_over)
         self._changed[row.key] = row
         lots = self._lots()
         if row.loads_seen != lots.revision and (job is None or not job.is_over):

@@ -286,27 +286,39 @@ class Production:
     def declare(self, job: Job, good: Decimal, scrap: Decimal, at: Instant) -> None:
         """Pieces that a person counted; negative quantities take back an earlier declaration."""
         origin = job.job_order_id, self.genealogy.lot_at(job, at)
+        told: dict[Origin, dict[str, Decimal]] = {origin: {"good": ZERO, "scrap": ZERO}}
         for what, quantity in (("good", good), ("scrap", scrap)):
             if quantity > 0:
                 self._make(origin, job, quantity, at, late=False)
                 if what == "scrap":
                     self._mark(what, self._lots.mark(what, quantity, job.job_order_id, prefer=self._windows_at(at, job)))
+                told[origin][what] += quantity
             elif quantity < 0:
-                self._take_back(job, what, -quantity, at)
-        self._tell(origin, good + scrap, {"scrap": scrap})
+                for other, taken in self._take_back(job, what, -quantity, at).items():
+                    told.setdefault(other, {"good": ZERO, "scrap": ZERO})[what] -= taken
+        for whose, made in told.items():
+            if made["good"] or made["scrap"]:
+                self._tell(whose, made["good"] + made["scrap"], {"scrap": made["scrap"]})
         self.orders.at_quantity()
 
-    def _take_back(self, job: Job, what: str, quantity: Decimal, at: Instant) -> None:
+    def _take_back(self, job: Job, what: str, quantity: Decimal, at: Instant) -> dict[Origin, Decimal]:
+        """How many pieces were never made, by the lot that they were counted in."""
         marks = self._lots.withdraw(what, quantity, job.job_order_id, prefer=self._windows_at(at, job))
         undone = [(self._machine.windows.by_key(m.lot.windows), m.quantity, m.lot.ideal_s) for m in marks]
-        rest = quantity - sum((m.quantity for m in marks), ZERO)
+        found: dict[Origin, Decimal] = {}
+        for mark in marks:
+            found[mark.lot.origin] = found.get(mark.lot.origin, ZERO) + mark.quantity
+        rest = quantity - sum(found.values(), ZERO)
         if rest:
             undone.append((self._own_window(job), rest, self.orders.ideal_for(job)[0]))
+            oldest: Origin = job.job_order_id, self.genealogy.lot_at(job, at)
+            found[oldest] = found.get(oldest, ZERO) + rest
         for windows, taken, ideal in undone:
             if what == "scrap":
                 mark_pieces(windows, -taken, what, ideal)
             add_pieces(windows, -taken, ideal, late=False, ordered=True)
             self._machine.windows.changed(windows)
+        return found
 
     def _own_window(self, job: Job) -> list[Any]:
         own = self._machine.windows.job(job.job_order_id)
@@ -384,6 +396,8 @@ class Production:
         """Nobody will ask which records changed up to now."""
         self._changed_orphans.clear()
         self.ledger.take_touched()
+        self.genealogy.take_changed()
+        self.genealogy.take_serials()
 
     def dump(self) -> dict[str, Any]:
         return {

@@ -244,6 +244,37 @@ def test_a_journal_of_the_version_before_is_brought_to_this_one(tmp_path: Path) 
     assert [(m["lot_id"], m["quantity"]) for m in found["made"][0]["materials"]] == [("S2", D(5))]
 
 
+def test_pieces_that_a_person_takes_back_leave_the_lots_that_they_were_counted_in(tmp_path: Path) -> None:
+    post = Post(unit(name="press-07"))
+    post.read(0, running=1, parts=0)
+    post.order(0, "StoreAndStart", JobOrder("OF-1", lot_id="LOT-1"))
+    post.read(100, parts=10)
+    post.fact(110, "StartLot", lot_id="LOT-2")
+    post.read(200, parts=15)
+    assert post.fact(210, "DeclareProduction", good=D(-12)).accepted
+    assert {d["product_lot_id"]: d["produced"] for d in post.data("quantity.counted")[-2:]} == {"LOT-2": -5, "LOT-1": -7}
+    with closing(open_writer(tmp_path / DATABASE)) as connection:
+        migrate(connection)
+        saved(connection, post)
+    assert [traced(tmp_path, name).made[0].row.produced for name in ("LOT-1", "LOT-2")] == [3, 0]
+
+
+def test_what_is_told_late_of_an_order_that_is_over_stays_no_longer_than_the_rest() -> None:
+    post = press()
+    post.order(700, "Stop")
+    post.saved()
+    again = post.restarted(lost=False)
+    assert again.fact(800, "DeclareScrap", about=150, job_order_id="OF-1", quantity=D(1)).accepted
+    snapshot, _ = again.saved()
+    assert [row.at.year for row in snapshot.records if row.kind == "lot"] == [2026]
+
+
+def test_without_a_journal_nothing_waits_to_be_written() -> None:
+    post = press()
+    post.tracker.forget_records()
+    assert [row.kind for row in post.tracker.snapshot().records if row.kind in ("lot", "serial")] == []
+
+
 # --- the command -----------------------------------------------------------------------------------------------------
 
 

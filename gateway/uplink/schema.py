@@ -62,8 +62,6 @@ def _type_schema(hint: Any) -> dict[str, Any]:
         return {"type": "array", "items": _type_schema(arguments[0])}
     if origin is dict:
         return {"type": "object", "additionalProperties": _type_schema(arguments[1])}
-    if origin is tuple:
-        return {"type": "array", "items": _type_schema(arguments[0])}
     raise TypeError(f"no JSON form for {hint}")
 
 

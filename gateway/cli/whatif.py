@@ -78,7 +78,7 @@ def question(args: argparse.Namespace) -> list[tuple[str, str]]:
     asked = [(name, value) for name, value in (("work_unit", args.unit), ("first", args.first)) if value is not None]
     for text in args.priority:
         job, equals, number = text.rpartition("=")
-        if not equals or not job:
+        if not equals or not job or not number.removeprefix("-").isdecimal():
             raise CommandError(f"--priority {text}: it names no order and number; write JOB=N, for example OF-48213-0020=90")
         asked.append(("priority", f"{job}:{number}"))
     if args.calendar is not None:

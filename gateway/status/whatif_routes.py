@@ -143,13 +143,13 @@ class WhatIfRoutes:
             return named
         jobs = [*([question.first] if question.first else []), *(question.priorities or {})]
         if not jobs and len(names) != 1:
-            raise _Refused(f"say which work unit: work_unit={' or '.join(names)}")
+            raise _Refused(f"say which work unit (work_unit=, or --unit): {' or '.join(names)}")
         found = units_with({name: self._planner.queue(name) for name in names}, jobs)
         if len(found) == 1:
             return found[0]
         if not found:
             raise _Refused(f"{' and '.join(jobs)}: no work unit has it released and waiting", 404)
-        raise _Refused(f"{' and '.join(jobs)} waits on several work units; say which: work_unit={' or '.join(found)}")
+        raise _Refused(f"{' and '.join(jobs)} waits on several work units; say which (work_unit=, or --unit): {' or '.join(found)}")
 
     async def _ask(self, work_unit: str, question: Question) -> tuple[Queue, Answer]:
         """Raises _Refused for a job that does not wait there, and _Busy."""

@@ -175,6 +175,7 @@ async def test_the_page_of_orders_says_who_overtook_whom(language: str, said: st
         assert said in text
         assert link in text
         assert re.search(r'href="/whatif/press-07\?first=[A-Z0-9-]+&amp;lang=', html)
+        assert re.search(r'href="/trace/OF-[0-9-]+\?lang=', html), "an order that has begun leads to its lots"
 
 
 def test_the_address_is_that_of_the_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -253,8 +254,9 @@ async def test_the_terminal_asks_the_running_gateway(tmp_path: Path, capsys: pyt
         for wrong, problem in (
             (("--first", "Z"), "no work unit has it"),
             (("--priority", "C"), "write JOB=N"),
+            (("--priority", "C=high"), "write JOB=N"),
             (("--calendar", str(tmp_path / "none.yaml")), "cannot be read"),
-            ((), "say which work unit"),
+            ((), "or --unit): press-07"),
         ):
             code, said = await run(*wrong)
             assert (code, problem in said) == (2, True), said

@@ -103,6 +103,8 @@ class QuantityCounted(Event):
     reassigned: bool = False
     product_lot_id: str | None = None
     product_id: str | None = None
+    reason: str | None = None
+    """Why a person declared scrap or rework, in that person's words."""
 
     def data(self) -> dict[str, Any]:
         """Spelled out, because there is one for every piece: a third of what looking the fields up costs."""
@@ -110,7 +112,7 @@ class QuantityCounted(Event):
             "produced": self.produced, "good": self.good, "scrap": self.scrap, "rework": self.rework, "counter": self.counter,
             "late": self.late, "since": self.since, "while_stopped": self.while_stopped, "reassigned": self.reassigned,
             "product_lot_id": self.product_lot_id,
-            "product_id": self.product_id,
+            "product_id": self.product_id, "reason": self.reason,
         }  # fmt: skip
 
 
@@ -191,11 +193,13 @@ class QualityResult(Event):
     product_lot_id: str | None = None
     serial: str | None = None
     by: str | None = None
+    measured_at: datetime
+    """When it was measured; earlier than the event where a person told it late."""
 
 
 @dataclass(kw_only=True, slots=True)
 class QualityCancelled(Event):
-    """A `quality.result` that was told earlier does not count; `measured_at` is the time of that event."""
+    """A `quality.result` that was told earlier does not count; `measured_at` is that of the result."""
 
     type: ClassVar[str] = "quality.cancelled"
     characteristic: str

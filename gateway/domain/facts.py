@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from gateway.domain.equipment import STATE_NAMES
-from gateway.domain.instants import Instant, instant, moment
+from gateway.domain.instants import SECOND, Instant, instant, moment
 from gateway.domain.job import Job
 from gateway.domain.job_order import Answer, Fact, FactVerb, JobState, Problem, ReturnStatus
 from gateway.domain.machine import MachineTime
@@ -16,6 +17,8 @@ from gateway.domain.problems import return_status
 from gateway.domain.production import Production
 from gateway.domain.windows import KEEP
 
+AHEAD = 5 * SECOND
+"""A fact of so little later than now is one of now, told by somebody whose clock is fast."""
 _NOT_BEGUN = (JobState.NOT_ALLOWED_TO_START, JobState.ALLOWED_TO_START)
 
 
@@ -42,6 +45,9 @@ class Facts:
         }
 
     def apply(self, fact: Fact) -> Answer:
+        ahead = instant(fact.at) - self._machine.now
+        if 0 < ahead <= AHEAD:
+            fact = replace(fact, at=moment(self._machine.now))
         problem = self._out_of_reach(fact.at) or self._handlers[fact.command](fact)
         if problem is None:
             return Answer(fact.command_id, ReturnStatus.SUCCESS)
@@ -116,7 +122,7 @@ class Facts:
         already = job.scrap if what == "scrap" else job.rework
         if job.good - quantity < 0 or already + quantity < 0:
             return Problem("total_negative", f"{job.job_order_id} has {job.good} good and {already} {what}")
-        self._production.mark(what, quantity, job, instant(fact.at))
+        self._production.mark(what, quantity, job, instant(fact.at), fact.reason)
         return None
 
     def _load_lot(self, fact: Fact) -> Problem | None:

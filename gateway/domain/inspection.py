@@ -117,23 +117,23 @@ class Inspection:
         product_lot = self._product_lot(job, at, lot_id)
         book = self._genealogy.quality_of(job, product_lot)
         if book is not None:
-            book.add(limits, value, verdict, now)
+            book.add(limits, value, verdict, at)
         self._results.append(
-            Result(fact.command_id if fact is not None else None, now, characteristic, value, verdict.value,
+            Result(fact.command_id if fact is not None else None, at, characteristic, value, verdict.value,
                    job.job_order_id if job is not None else None, product_lot)
         )  # fmt: skip
-        self.last[key] = LastQuality(characteristic, value, moment(now), verdict.value, limits)
+        self.last[key] = LastQuality(characteristic, value, moment(at), verdict.value, limits)
         self._emit(
             QualityResult(
                 work_unit=self._unit.name, at=moment(now), job_order_id=job.job_order_id if job else None, characteristic=characteristic,
                 value=value, unit=limits.unit, lower=limits.lower, target=limits.target, upper=limits.upper, result=verdict.value,
                 required_by=limits.required_by, lot_id=lot_id or (job.order.lot_id if job else None), product_lot_id=product_lot,
-                serial=fact.serial if fact is not None else None, by=fact.by if fact is not None else None,
+                serial=fact.serial if fact is not None else None, by=fact.by if fact is not None else None, measured_at=moment(at),
             )
         )  # fmt: skip
         if job is not None:
             job.count_result(verdict)
-            job.quality.add(limits, value, verdict, now)
+            job.quality.add(limits, value, verdict, at)
             self._ledger.touch(job)
             self.measured(job, characteristic, verdict is QualityVerdict.PASS)
             if verdict is QualityVerdict.FAIL and limits.on_fail is not None:

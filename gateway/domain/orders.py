@@ -243,11 +243,12 @@ class Orders:
 
     def _learner(self, job: Job) -> RateLearner:
         key = job.order.product_id or job.job_order_id
-        if key not in self._learners:
-            if len(self._learners) >= _LEARNERS:
-                del self._learners[next(iter(self._learners))]
-            self._learners[key] = RateLearner(self._unit.calendar)
-        return self._learners[key]
+        # The one used last stands last, so that the one not made for longest is forgotten.
+        learner = self._learners.pop(key, None) or RateLearner(self._unit.calendar)
+        self._learners[key] = learner
+        if len(self._learners) > _LEARNERS:
+            del self._learners[next(iter(self._learners))]
+        return learner
 
     def _work(self, job: Job) -> Work:
         ideal, _ = self.ideal_for(job)

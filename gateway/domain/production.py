@@ -268,7 +268,7 @@ class Production:
     def _windows_at(self, at: Instant, job: Job) -> set[str]:
         return {w.key for w in self._machine.windows.at(at, job.job_order_id) if w.kind != "job"}
 
-    def mark(self, what: str, quantity: Decimal, job: Job, at: Instant) -> None:
+    def mark(self, what: str, quantity: Decimal, job: Job, at: Instant, reason: str | None = None) -> None:
         """A person's declaration of scrap or rework made around `at`; negative corrects an earlier one."""
         found = self._mark(what, self._lots.mark(what, quantity, job.job_order_id, prefer=self._windows_at(at, job)))
         rest = quantity - sum(found.values(), ZERO)
@@ -280,7 +280,7 @@ class Production:
             oldest: Origin = job.job_order_id, self.genealogy.lot_at(job, at)
             found[oldest] = found.get(oldest, ZERO) + rest
         for origin, marked in found.items():
-            self._tell(origin, ZERO, {what: marked})
+            self._tell(origin, ZERO, {what: marked}, reason=reason)
         self.orders.at_quantity()
 
     def declare(self, job: Job, good: Decimal, scrap: Decimal, at: Instant) -> None:
@@ -365,6 +365,7 @@ class Production:
     def _tell(
         self, origin: Origin, produced: Decimal, marked: Mapping[str, Decimal], *, counted: Counted | None = None,
         counter: Number | None = None, product_id: str | None = None, while_stopped: bool = False, reassigned: bool = False,
+        reason: str | None = None,
     ) -> None:  # fmt: skip
         scrap, rework = marked.get("scrap", ZERO), marked.get("rework", ZERO)
         good = produced - scrap - rework
@@ -375,8 +376,7 @@ class Production:
                 work_unit=self._unit.name, at=moment(self._machine.now), job_order_id=job_id, produced=produced, good=good, scrap=scrap,
                 rework=rework, counter=counter, late=counted is not None and counted.late,
                 since=None if since is None else moment(since), while_stopped=while_stopped, reassigned=reassigned,
-                product_lot_id=product_lot,
-                product_id=product_id,
+                product_lot_id=product_lot, product_id=product_id, reason=reason,
             )
         )  # fmt: skip
         job = self.ledger.get(job_id) if job_id else None

@@ -38,6 +38,7 @@ def test_scrap_is_booked_where_the_piece_was_made() -> None:
     assert post.fact(7400, "DeclareScrap", 3000, job_order_id="OF-1", quantity=D(4), reason="scratch").accepted
     assert total(post) == (20, 16, 4, 0)
     assert [(post.hour(n)["scrap"], post.hour(n)["produced"]) for n in (0, 1)] == [(4, 10), (0, 20)]
+    assert post.data("quantity.counted")[-1]["reason"] == "scratch"
     assert post.hour(0)["revision"] == before + 1
     assert post.window("job", "OF-1")["scrap"] == 4
     assert post.counted()["produced"] == 30, "produced never changes"
@@ -189,3 +190,15 @@ def test_a_waiting_order_becomes_late_while_nothing_runs() -> None:
     post.wait(1200)
     verdicts = [d["verdict"] for e in post.events if e.type == "promise.changed" and e.job_order_id == "OF-2" for d in [e.data()]]
     assert verdicts[-1] == "late"
+
+
+@pytest.mark.parametrize(("ahead", "accepted"), [(4, True), (6, False)])
+def test_a_clock_that_is_a_little_fast_loses_no_fact(ahead: int, accepted: bool) -> None:
+    post = a_day()
+    assert post.fact(7400, "DeclareScrap", 7400 + ahead, job_order_id="OF-1", quantity=D(1)).accepted is accepted
+
+
+def test_a_measurement_told_late_carries_its_own_time() -> None:
+    post = a_day(quality=(MeasuredCharacteristic("gauge", QualityRequirement("bore", "MMT", D(11), D(12), D(13))),))
+    assert post.fact(7400, "RecordQuality", 3000, characteristic="bore", value=D(12), job_order_id="OF-1").accepted
+    assert post.data("quality.result")[-1]["measured_at"] == at(3000)

@@ -44,6 +44,10 @@ class Day:
     messages: list[tuple[str, bytes]]
     copy: list[Event]
     """What the example consumer wrote."""
+    trace: dict[str, Any]
+    """What is known of the coil that was loaded."""
+    plans: dict[str, Any]
+    """Which order of the press's queue loses least."""
 
     def on(self, pattern: str) -> list[Any]:
         return [json.loads(body) for topic, body in self.messages if re.fullmatch(f"{BASE}/{pattern}", topic) and body]
@@ -114,11 +118,13 @@ async def day(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Day]:
             await line.settle()
             await eventually(lambda: _holds_all(line, file), 40)
             heard += [(message.topic, message.payload) for message in mes.messages]
+        _, trace = await line.ask_page("/api/trace/COIL-77")
+        _, plans = await line.ask_page("/api/whatif?work_unit=press-07")
         erp = (await line.get("/erp/events"))["events"]
         sent = (await line.get("/erp/commands"))["commands"]
         journal = journal_events(line.state_dir)
         orders = {command["job_order"]["job_order_id"]: command["job_order"] for command in sent}
-        yield Day(journal, erp, orders, heard, copied(file))
+        yield Day(journal, erp, orders, heard, copied(file), trace, plans)
 
 
 async def _holds_all(line: Line, file: Path) -> bool:
@@ -217,6 +223,19 @@ async def test_what_losses_cost_reaches_erp_and_team_leader(day: Day) -> None:
     assert any(body["loss_cost"] is not None for body in day.on(f"{UNITS['press-07']}/kpi/(shift|hour)"))
     closed = [event["data"] for event in of_type(day.erp, "window.closed", "press-07")]
     assert all("loss_cost" in data for data in closed)
+
+
+async def test_which_order_loses_least_is_told_to_the_team_leader(day: Day) -> None:
+    """line -> ERP, team leader: the queue as it stands and in other orders, each with its lateness; the running daemon answers."""
+    assert {"present", "earliest_due_date"} <= {plan["rule"] for plan in day.plans["plans"]}
+    assert day.plans["best"] in {plan["rule"] for plan in day.plans["plans"]}
+
+
+async def test_a_complaint_that_names_a_lot_is_answered(day: Day) -> None:
+    """line -> CRM: the coil that was loaded leads to the order it went into."""
+    used = json.dumps(day.trace)
+    assert "COIL-77" in used
+    assert "OF-URGENT" in used
 
 
 async def test_raw_values_reach_the_historian(day: Day) -> None:

@@ -91,8 +91,8 @@ class Poller:
         self._drained = drained
         self._silence_s = silence_limit(interval_s)
         self._lost_told = False
-        self._usable = True
-        """Some tag has a value that can be used, as far as the last batches say."""
+        self._without_value: set[str] = set()
+        """Tags that were bad when they came last on this connection."""
         self._connections = 0
         self._good, self._uncertain, self._bad = (metrics.readings.labels(name, quality.value) for quality in Quality)
         self._polls = metrics.polls.labels(name)
@@ -199,11 +199,11 @@ class Poller:
             self._connections += 1
             if self._connections > 1:
                 self._metrics.reconnects.labels(self.name).inc()
-            self._usable = True
+            self._without_value.clear()
         if readings:
             self._count(readings)
         # A keep-alive says that what was good still is; a device whose every tag is bad has nothing good to tell.
-        if self._usable:
+        if not self._tags or len(self._without_value) < len(self._tags):
             self._link.good()
         refused = self._refusing.refused if self._refusing is not None else {}
         concerns = self._watching.concerns if self._watching is not None else {}
@@ -226,9 +226,10 @@ class Poller:
             bad = others.count(Quality.BAD)
             self._bad.inc(bad)
             self._uncertain.inc(len(others) - bad)
-            self._usable = bad < len(readings) or (self._usable and bad < len(self._tags))
-        else:
-            self._usable = True
+        if others or self._without_value:
+            bad_tags = {reading.tag for reading in readings if reading.quality is Quality.BAD}
+            self._without_value.difference_update(reading.tag for reading in readings)
+            self._without_value |= bad_tags
 
     def _count_incidents(self, incidents: Mapping[str, int]) -> None:
         for kind, count in incidents.items():

@@ -321,7 +321,7 @@ class BadPushed(FakeDriver):
         await clock.sleep(1)
         yield []
         await clock.sleep(1)
-        yield [Reading(tag, None, Quality.BAD, None, clock.now(), "BadNotConnected") for tag in tags]
+        yield [Reading(tag, None, Quality.BAD, None, clock.now(), "BadNotConnected") for tag in tags if tag != "state"]
         while True:
             await clock.sleep(1)
             yield []

@@ -55,9 +55,10 @@ def span(recording: Path) -> tuple[datetime, datetime]:
 
 
 def essence(events: list[Event], unit: str, begin: datetime, end: datetime) -> list[tuple[str, dict[str, Any]]]:
-    """What the unit told in between; a stop that had begun before is another one in the recording."""
+    """What the unit told in between; a stop that had begun before is another one in the recording, which also has no orders, and no lots
+    of theirs."""
     return [
-        (event["time"], event["data"])
+        (event["time"], {name: value for name, value in event["data"].items() if name != "product_lot_id"})
         for kind in KINDS
         for event in of_type(events, kind, unit)
         if begin < datetime.fromisoformat(event["time"]) <= end and begin < datetime.fromisoformat(event["data"].get("from", event["time"]))

@@ -107,6 +107,7 @@ _WORDS: Mapping[str, tuple[str, str]] = {
     "limits": ("limites", "limits"),
     "conform": ("conforme", "within limits"),
     "not_conform": ("hors limites", "out of limits"),
+    "check": ("contrôle", "check"),
     "checks": ("contrôles", "checks"),
     "failed": ("non conformes", "failed"),
     "order": ("OF", "Order"),

@@ -50,6 +50,7 @@ async def test_an_event_becomes_a_cloud_event_that_is_published_after_its_commit
                 "reassigned": False,
                 "product_lot_id": None,
                 "product_id": None,
+                "reason": None,
             },
         }
         assert json.loads(second.body)["source"] == "/acme/lyon/_gateway/line-pc-07"

@@ -171,6 +171,9 @@ class Facts:
         if isinstance(job, Problem):
             return job
         genealogy, at = self._production.genealogy, instant(fact.at)
+        if fact.lot_id is not None and not genealogy.knows(job, fact.lot_id):
+            whose = "without an order" if job is None else f"of {job.job_order_id}"
+            return Problem("unknown_lot", f"{self._machine.unit.name} made no lot {fact.lot_id} {whose} of late")
         lot = fact.lot_id or (genealogy.lot_of(None) if job is None else genealogy.lot_at(job, at))
         if job is None and lot is None:
             return Problem("no_order", f"no order is running on {self._machine.unit.name}, and neither order nor lot is named")

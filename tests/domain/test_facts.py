@@ -202,3 +202,13 @@ def test_a_measurement_told_late_carries_its_own_time() -> None:
     post = a_day(quality=(MeasuredCharacteristic("gauge", QualityRequirement("bore", "MMT", D(11), D(12), D(13))),))
     assert post.fact(7400, "RecordQuality", 3000, characteristic="bore", value=D(12), job_order_id="OF-1").accepted
     assert post.data("quality.result")[-1]["measured_at"] == at(3000)
+
+
+def test_a_serial_number_belongs_to_a_lot_that_was_made() -> None:
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.order(0, "StoreAndStart", JobOrder("OF-1", lot_id="LOT-1"))
+    post.read(100, parts=5)
+    refused = post.fact(110, "DeclareSerial", serial="SN-1", lot_id="LOT-9")
+    assert (refused.problem and refused.problem.code) == "unknown_lot"
+    assert post.fact(110, "DeclareSerial", serial="SN-1", lot_id="LOT-1").accepted

@@ -12,6 +12,7 @@ from simulators.loopback import HOST
 
 GET_ENDPOINTS = 428
 """Numeric id of GetEndpointsRequest in the binary encoding (OPC 10000-6, Annex A)."""
+CLOSE_S = 5.0
 _NONE = b"http://opcfoundation.org/UA/SecurityPolicy#None"
 
 
@@ -54,9 +55,13 @@ class Wire:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for task in list(self._tasks):
+        # The client has hung up, so they end by themselves; cut in the moment of connecting they would leave a socket behind.
+        tasks = list(self._tasks)
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_S)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def said(self) -> bytes:
@@ -87,6 +92,7 @@ class Wire:
                 await asyncio.gather(*ways, return_exceptions=True)
         for side in sides:
             side.close()
+        for side in sides:
             with contextlib.suppress(OSError):
                 await side.wait_closed()
 

@@ -29,12 +29,13 @@ FLAGS = (
     "--disable-sync",
 )
 LOADED = "document.readyState == 'complete' && !!document.getElementById('stale')"
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="needs chromium: apt-get install chromium")]
+MISSING = "these tests need a browser: apt-get install chromium"
+pytestmark = pytest.mark.slow
 
 
 async def dumped(url: str, profile: Path) -> tuple[str, str]:
     """The document as the browser made it, and what it complained of."""
-    assert BROWSER is not None
+    assert BROWSER is not None, MISSING
     process = await asyncio.create_subprocess_exec(
         BROWSER,
         *FLAGS,
@@ -97,7 +98,7 @@ class Tab:
 
 @asynccontextmanager
 async def tab(url: str, profile: Path) -> AsyncIterator[Tab]:
-    assert BROWSER is not None
+    assert BROWSER is not None, MISSING
     process = await asyncio.create_subprocess_exec(
         BROWSER,
         *FLAGS,

@@ -23,7 +23,7 @@ from gateway.status.past_routes import WAITING
 from tests.app.remembered import play, remembered, save, site
 from tests.status.fake_units import END, START, at, job, kpi, press
 from tests.status.serving import Answer, Served, serving
-from tests.status.test_chromium import BROWSER, FLAGS
+from tests.status.test_chromium import BROWSER, FLAGS, MISSING
 from tests.status.test_pages import read
 
 T = TypeVar("T")
@@ -259,9 +259,8 @@ async def test_what_the_sheet_has_no_room_for_is_said() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(BROWSER is None, reason="needs chromium: apt-get install chromium")
 async def test_the_sheet_is_printed_on_one_page(tmp_path: Path) -> None:
-    assert BROWSER is not None
+    assert BROWSER is not None, MISSING
     async with serving(archive=Full()) as served:
         url, sheet = f"http://{served.host}/report/press-07/last?lang=en", tmp_path / "sheet.pdf"
         flags = (*FLAGS, "--timeout=3000", f"--user-data-dir={tmp_path / 'profile'}", f"--print-to-pdf={sheet}", "--no-pdf-header-footer")

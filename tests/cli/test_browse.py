@@ -20,7 +20,7 @@ from gateway.cli.tag_list import tag_names
 from gateway.config import load
 from tests.drivers.devices import Device, ModbusDevice, MTConnectDevice, OpcUaDevice
 from tests.drivers.secured_plc import SecuredDevice
-from tests.peers import peer
+from tests.peers import listening, peer
 
 
 @pytest.fixture(autouse=True)
@@ -205,11 +205,7 @@ async def test_a_server_of_other_hands_is_listed(
         *peer("opcua_server.js", str(port), str(tmp_path / "pki"), "7"), stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
     try:
-        assert process.stdout is not None
-        async with asyncio.timeout(100):
-            # Its library talks as well.
-            while b"listening" not in (told := await process.stdout.readline()):
-                assert told, "the server ended"
+        await listening(process)
         line = Line(tmp_path, capsys, opcua(port))
         code, out, err = await line("browse")
         assert code == 0, err

@@ -16,7 +16,7 @@ from drivers.opcua_security import POLICIES
 from drivers.opcua_settings import OpcUaSettings
 from gateway.clock import SystemClock
 from simulators.loopback import HOST, free_port
-from tests.peers import FOLDER, peer
+from tests.peers import FOLDER, listening, peer
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -57,9 +57,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Peer
         *peer("opcua_server.js", str(found.port), str(found.folder / "npm")),
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL, cwd=FOLDER,
     )  # fmt: skip
-    assert process.stdout is not None
-    async with asyncio.timeout(60):
-        assert await process.stdout.readline(), "node-opcua did not start"
+    await listening(process)
     yield found
     process.kill()
     await process.communicate()

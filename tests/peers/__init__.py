@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from pathlib import Path
 
@@ -20,3 +21,11 @@ def peer(script: str, *arguments: str, folder: Path = FOLDER) -> list[str]:
     if not (folder / "node_modules").is_dir():
         raise MissingPeerError(f"the peers are not installed in {folder}: `make peers` installs them with npm ci")
     return [node, str(folder / script), *arguments]
+
+
+async def listening(process: asyncio.subprocess.Process, limit_s: float = 100.0) -> None:
+    """Until the peer says that it listens; its libraries print remarks of their own before that. Raises TimeoutError, AssertionError."""
+    assert process.stdout is not None
+    async with asyncio.timeout(limit_s):
+        while b"listening" not in (told := await process.stdout.readline()):
+            assert told, "the peer ended"

@@ -42,6 +42,8 @@ class Journal(Protocol):
     async def committed(self) -> None: ...
 
 
+Cursor = str | None | Callable[[Sequence[Answer]], str | None]
+"""How far an uplink's orders have been taken, or what tells it once they are answered."""
 Key = tuple[str, bool]
 """A command_id, and whether the message was retained: what a broker repeats at each connection is no repeat of the command itself."""
 
@@ -92,15 +94,17 @@ class Intake:
         await self._durable()
         return answer
 
-    async def handle_batch(self, items: Sequence[Inbound], *, uplink: str, cursor: str | None) -> list[Answer]:
-        """Take the orders of one poll; the cursor (None: it has not moved) is stored in the transaction of the orders it brought."""
+    async def handle_batch(self, items: Sequence[Inbound], *, uplink: str, cursor: Cursor) -> list[Answer]:
+        """Take the orders of one poll; the cursor (None: it has not moved) is stored in the transaction of the orders it brought. One
+        that depends on the answers is made from them: a function that must not await."""
         async with self._turn:
             await self._look_up(items)
             # From here to the cursor nothing awaits: that is what makes it one transaction.
             received_at = self._clock.now()
             answers = [self._take(inbound, uplink, None, received_at) for inbound in items]
-            if cursor is not None:
-                self._journal.record_order_cursor(uplink, cursor)
+            moved = cursor(answers) if callable(cursor) else cursor
+            if moved is not None:
+                self._journal.record_order_cursor(uplink, moved)
         await self._durable()
         return answers
 

@@ -205,6 +205,11 @@ class Recorder:
         self._pending.exceptions[uplink, position] = None
         self._touch()
 
+    def record_account(self, uplink: str, job_order_id: str, body: bytes | None) -> None:
+        """What the ledger has come to for a job order of an ERP (None: forget it); on disk with, or before, every cursor told later."""
+        self._pending.accounts[uplink, job_order_id] = body
+        self._note()
+
     def mark(self, uplink: str, consumer: str, epoch: str, sequence: int) -> None:
         """`consumer` of `uplink` has everything of `epoch` up to `sequence`."""
         self._pending.marks[uplink, consumer, epoch] = ConsumerMark(uplink, consumer, epoch, sequence, self._clock.now())

@@ -288,6 +288,11 @@ class Store:
         row = await self._guarded(self._reader, lambda c: c.execute(sql, (uplink,)).fetchone())
         return row[0] if row else None
 
+    async def erp_accounts(self, uplink: str) -> dict[str, bytes]:
+        """Job order -> its account at the ERP `uplink`."""
+        sql = "SELECT job_order_id, body FROM erp_accounts WHERE uplink = ?"
+        return await self._guarded(self._reader, lambda c: dict(c.execute(sql, (uplink,)).fetchall()))
+
     async def snapshots(self) -> dict[str, Snapshot]:
         """The latest of each work unit; its records are read with `records`."""
         return await self._guarded(self._reader, lambda c: History(c).snapshots())

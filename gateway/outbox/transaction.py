@@ -55,6 +55,8 @@ class Batch:
     snapshots: dict[str, Snapshot] = field(default_factory=dict)
     answers: list[tuple[Answer, datetime]] = field(default_factory=list)
     order_cursors: dict[str, str] = field(default_factory=dict)
+    accounts: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
+    """(uplink, job order) -> the account of an ERP; None removes it."""
     cursors: dict[str, int] = field(default_factory=dict)
     exceptions: dict[tuple[str, int], RowException | None] = field(default_factory=dict)
     """None removes the exception."""
@@ -69,6 +71,7 @@ class Batch:
             or self.snapshots
             or self.answers
             or self.order_cursors
+            or self.accounts
             or self.cursors
             or self.exceptions
             or self.marks
@@ -122,6 +125,8 @@ def _write_all(connection: sqlite3.Connection, batch: Batch, total_bytes: int, r
         )
     if batch.order_cursors:
         connection.executemany("INSERT OR REPLACE INTO order_cursors VALUES (?, ?)", list(batch.order_cursors.items()))
+    if batch.accounts:
+        _write_accounts(connection, batch.accounts)
     _write_deliveries(connection, batch)
     return Written(total_bytes, *_write_telemetry(connection, batch))
 
@@ -150,6 +155,14 @@ def _write_snapshots(connection: sqlite3.Connection, snapshots: dict[str, Snapsh
         connection.executemany(
             "INSERT INTO records VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, body = excluded.body", records
         )
+
+
+def _write_accounts(connection: sqlite3.Connection, accounts: dict[tuple[str, str], bytes | None]) -> None:
+    connection.executemany("DELETE FROM erp_accounts WHERE uplink = ? AND job_order_id = ?", [k for k, b in accounts.items() if b is None])
+    connection.executemany(
+        "INSERT INTO erp_accounts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
+        [(*key, body) for key, body in accounts.items() if body is not None],
+    )
 
 
 def _write_deliveries(connection: sqlite3.Connection, batch: Batch) -> None:

@@ -33,7 +33,8 @@ class Receipt:
 
     `accepted`: the peer took it. `parked` (-> reason): refused for good. `refused` (-> reason): refused as things stand, a few
     tries are worth it. `unrouted`: accepted, but the peer had nobody to hand it to (MQTT reason 0x10).
-    `retry_after_s`: the peer is busy, nothing more for so long (0: it did not say how long).
+    `retry_after_s`: the peer is busy, nothing more for so long (0: it did not say how long). `withheld`: a dry run, the batch was shown and
+    not sent; what follows it may come, and all of it is kept.
     """
 
     accepted: frozenset[int] = frozenset()
@@ -41,6 +42,7 @@ class Receipt:
     refused: Mapping[int, str] = field(default_factory=dict)
     unrouted: frozenset[int] = frozenset()
     retry_after_s: float | None = None
+    withheld: bool = False
 
 
 class Uplink(Protocol):

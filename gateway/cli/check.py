@@ -133,8 +133,11 @@ def cautions(config: Config) -> Iterator[str]:
     for name, uplink in config.uplinks.items():
         if uplink.plain_text():
             yield f"{name}: secrets and data cross the network in plain text; a permanent alert says so"
-        if isinstance(uplink, HttpSettings) and uplink.token is None:
-            yield f"{name}: no token: the ERP is asked without one"
+        if isinstance(uplink, HttpSettings):
+            if uplink.token is None and uplink.oauth2 is None and (uplink.tls is None or uplink.tls.certificate is None):
+                yield f"{name}: no token: the ERP is asked without one"
+            if uplink.dry_run:
+                yield f"{name}: dry_run: nothing is sent to the ERP, the service's log says what would be"
     if not _is_loopback(config.gateway.address[0]):
         yield f"the page at {config.gateway.listen} is open to the network; it is read-only"
     yield from foreign_drivers()

@@ -20,8 +20,10 @@ from gateway.clock import SystemClock
 from gateway.config import Config, SecretError, read_secret
 from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings
 from gateway.seams import UplinkError
+from gateway.uplink.erp.http_trial import HttpProbe
+from gateway.uplink.erp.port import ErpPort, Right
 from gateway.uplink.settings import HttpSettings, MqttSettings, peer_of
-from gateway.uplink.trial import try_broker, try_erp
+from gateway.uplink.trial import try_broker
 
 _DEVICE_TIMEOUT_S = 20.0
 """A secured OPC UA connection with hundreds of tags takes seconds on a small PLC."""
@@ -115,15 +117,15 @@ def judged(name: str, peer: str, readings: Sequence[Reading]) -> Trial:
 def _uplink(name: str, settings: AnyUplinkSettings, config: Config) -> list[Coroutine[Any, Any, Trial]]:
     """A trial for each address."""
     if isinstance(settings, HttpSettings):
-        return [_guarded(name, peer_of(settings), _erp(name, settings, config))]
+        return [_guarded(name, peer_of(settings), _http(settings, config))]
     return [_guarded(name, f"MQTT {address[0]}:{address[1]}", _broker(name, settings, address, config)) for address in settings.addresses()]
 
 
-async def _guarded(name: str, peer: str, trial: Coroutine[Any, Any, tuple[str, tuple[str, ...]]]) -> Trial:
-    """`trial` tells what it found and what was refused."""
+async def _guarded(name: str, peer: str, trial: Coroutine[Any, Any, tuple[str, tuple[str, ...], bool]]) -> Trial:
+    """`trial` tells what it found, what there is to say of it, and whether the link works."""
     try:
         async with SystemClock().timeout(_UPLINK_TIMEOUT_S):
-            told, refused = await trial
+            told, details, works = await trial
     except TimeoutError:
         return Trial(name, peer, False, "no answer; check the address, the network and its firewall", ("expert: timed out",))
     except UplinkError as error:
@@ -131,21 +133,42 @@ async def _guarded(name: str, peer: str, trial: Coroutine[Any, Any, tuple[str, t
         return Trial(name, peer, False, told, (f"expert: {error}",))
     except SecretError as error:
         return Trial(name, peer, False, str(error), (f"expert: {error.expert}",))
-    return Trial(name, peer, not refused, told, refused)
+    return Trial(name, peer, works, told, details)
 
 
-async def _erp(name: str, settings: HttpSettings, config: Config) -> tuple[str, tuple[str, ...]]:
-    told = await try_erp(name, settings, gateway_id=config.gateway.id, clock=SystemClock(), secrets=read_secret)
-    return told, ()
+async def _http(settings: HttpSettings, config: Config) -> tuple[str, tuple[str, ...], bool]:
+    trial = await HttpProbe(settings, gateway_id=config.gateway.id, clock=SystemClock(), secrets=read_secret).rights()
+    told, missing = rights_told(trial.rights)
+    count = None if trial.schedule is None else len(trial.schedule.items)
+    orders = "" if count is None else f"{count} order{'' if count == 1 else 's'} there; "
+    return f"{orders}{told}", (*missing, *trial.untried), not missing
 
 
-async def _broker(name: str, settings: MqttSettings, address: tuple[str, int, bool], config: Config) -> tuple[str, tuple[str, ...]]:
+async def _port(port: ErpPort) -> tuple[str, tuple[str, ...], bool]:
+    """An ERP behind the port: each right of its user by itself."""
+    await port.connect()
+    try:
+        told, missing = rights_told(await port.rights())
+    finally:
+        await port.disconnect()
+    return told, missing, not missing
+
+
+def rights_told(rights: Sequence[Right]) -> tuple[str, tuple[str, ...]]:
+    """One line on all of them, and one for each that is missing."""
+    missing = tuple(f"missing: {right.name}: {right.words}" for right in rights if not right.is_there)
+    names = ", ".join(right.name for right in rights if right.is_there)
+    if missing:
+        return f"{len(missing)} of {len(rights)} rights missing; grant them to this user in the ERP", missing
+    return f"all rights there ({names})", ()
+
+
+async def _broker(name: str, settings: MqttSettings, address: tuple[str, int, bool], config: Config) -> tuple[str, tuple[str, ...], bool]:
     refused = await try_broker(
         settings, address, client_id=f"{config.gateway.id}-{name}-check", topics=make_topics(config, settings.root), clock=SystemClock(),
         secrets=read_secret,
     )  # fmt: skip
     if not refused:
-        return "user accepted, orders may be received", ()
-    return "user accepted, but not all orders may be received", tuple(
-        f"{topic}: the broker refuses this subscription; grant the gateway the right to read it" for topic in refused
-    )
+        return "user accepted, orders may be received", (), True
+    refusals = tuple(f"{topic}: the broker refuses this subscription; grant the gateway the right to read it" for topic in refused)
+    return "user accepted, but not all orders may be received", refusals, False

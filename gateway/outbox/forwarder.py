@@ -69,6 +69,8 @@ class Forwarder:
         self._holds = Holds()
         self._again: int | None = None
         """A replay: the row behind which it goes on."""
+        self._withholds = False
+        """The uplink makes a dry run: it is shown every row and takes none."""
         self._not_before = 0.0
         self._busy = Backoff(1.0, _BUSY_CAP_S)
         self._wake = asyncio.Event()
@@ -111,7 +113,7 @@ class Forwarder:
         try:
             async with self._clock.timeout(timeout_s):
                 while self._handover.position < self._reader.last_position:
-                    if not self._link.is_up:
+                    if not self._link.is_up or self._withholds:
                         return False
                     await self._clock.sleep(0.05)
         except TimeoutError:
@@ -280,6 +282,9 @@ class Forwarder:
         # A consumer may have acknowledged the first of them before the last is on its way.
         self._highest = max(self._highest, batch[-1].position)
         receipt = await self._uplink.deliver(batch)
+        self._withholds = receipt.withheld
+        if receipt.withheld:
+            return True
         now = self._clock.monotonic()
         self._quarantine.heard(receipt, now)
         by_position = {entry.position: entry for entry in batch}

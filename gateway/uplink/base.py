@@ -98,3 +98,16 @@ def warn_plain_text(alerts: AlertBoard, uplink: str, peer: str) -> None:
         Text(f"La liaison {uplink} vers {peer} n'est pas chiffrée.", f"The uplink {uplink} to {peer} is not encrypted."),
         Text("Passer à mqtts:// ou https:// et retirer `insecure`.", "Change to mqtts:// or https:// and remove `insecure`."),
     )
+
+
+def warn_dry_run(alerts: AlertBoard, uplink: str, peer: str) -> None:
+    """The permanent alert of an ERP that is not told anything yet."""
+    alerts.raise_(
+        f"uplink.dry_run:{uplink}",
+        "info",
+        Text(f"Essai à blanc : la liaison {uplink} n'écrit rien dans {peer}.", f"Dry run: the uplink {uplink} writes nothing to {peer}."),
+        Text(
+            "Lire dans le journal du service ce qui serait écrit, puis retirer `dry_run` : ce qui est dû sera envoyé.",
+            "Read in the service's log what would be written, then remove `dry_run`: what is owed will be sent.",
+        ),
+    )

@@ -107,17 +107,40 @@ class MqttSettings(Settings):
         return any(not tls and not is_loopback(host) for host, _, tls in self.addresses())
 
 
+class OAuth2(Settings):
+    """An access token from an identity provider, by client credentials (RFC 6749, 4.4).
+
+    `method`: how the provider wants id and secret, in the words of RFC 7591: in the Authorization header, as the standard has it, or in
+    the form. `tls`: where the provider's authority or our certificate is another than the ERP's.
+    """
+
+    token_url: str
+    client_id: str = Field(min_length=1, max_length=1000)
+    client_secret: Secret
+    scope: str | None = Field(default=None, min_length=1, max_length=1000)
+    method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    tls: Tls | None = None
+
+    def address(self) -> tuple[str, int, bool]:
+        """Host, port and whether TLS is used. Raises FieldError."""
+        parts, host, port = _address(self.token_url, _HTTP_PORTS, "oauth2", "token_url")
+        return host, port, parts.scheme == "https"
+
+
 class HttpSettings(Settings):
     """One ERP, iPaaS or integration bus that speaks the HTTP exchange; `interval`: how often it is asked for orders.
 
-    `priority_order`: how the ERP counts; inside, the higher number comes first (OPC 10031-4).
+    `priority_order`: how the ERP counts; inside, the higher number comes first (OPC 10031-4). `dry_run`: events are logged in place of
+    being sent, and kept.
     """
 
     type: Literal["http"]
     url: str
     token: Secret | None = None
+    oauth2: OAuth2 | None = None
     interval: Duration = Field(default=5.0, gt=0.0, le=86400.0)
     priority_order: Literal["highest_first", "lowest_first"] = "highest_first"
+    dry_run: bool = False
     insecure: bool = False
     """Plain text beyond this machine: accepted, with a permanent alert."""
     tls: Tls | None = None
@@ -133,15 +156,26 @@ class HttpSettings(Settings):
             raise FieldError("is used by an https:// address only; use https:// or leave `tls` out", "tls")
         return self
 
+    @model_validator(mode="after")
+    def _one_token(self) -> Self:
+        if self.oauth2 is None:
+            return self
+        if self.token is not None:
+            raise FieldError("is a second way to the same token; keep `token` or `oauth2`", "oauth2")
+        host, _, tls = self.oauth2.address()
+        if not tls and not is_loopback(host) and not self.insecure:
+            raise FieldError("would send the secret in plain text; use https:// or say `insecure: true`", "oauth2", "token_url")
+        return self
+
     def address(self) -> tuple[str, int, bool]:
         """Host, port and whether TLS is used."""
         parts, host, port = _address(self.url, _HTTP_PORTS, "url")
         return host, port, parts.scheme == "https"
 
     def plain_text(self) -> bool:
-        """Whether token and data leave this machine unencrypted."""
-        host, _, tls = self.address()
-        return not tls and not is_loopback(host)
+        """Whether token, secret or data leave this machine unencrypted."""
+        ways = [self.address(), *([self.oauth2.address()] if self.oauth2 else [])]
+        return any(not tls and not is_loopback(host) for host, _, tls in ways)
 
 
 UPLINKS: dict[str, type[Settings]] = {"mqtt": MqttSettings, "http": HttpSettings}

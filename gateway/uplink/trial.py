@@ -1,28 +1,12 @@
-"""One try of an uplink, for `lineside check --connect`: the uplink's own way in, and nothing left behind at the peer."""
+"""One try of a broker, for `lineside check --connect`: the uplink's own way in, and nothing left behind at the peer."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from drivers.base import Clock
-from gateway.domain.events import Text
-from gateway.domain.inbound import Inbound
-from gateway.metrics import Metrics
 from gateway.uplink.base import SecretReader, tls_context
-from gateway.uplink.erp.http import HttpUplink
 from gateway.uplink.mqtt_connection import V5, V311, Access, Connection, VersionRefused
-from gateway.uplink.settings import HttpSettings, MqttSettings
+from gateway.uplink.settings import MqttSettings
 from gateway.uplink.topics import Topics
-
-
-class _NoAlerts:
-    """What goes wrong in a trial is its result."""
-
-    def raise_(self, key: str, severity: str, text: Text, remedy: Text, *, work_unit: str | None = None, detail: str = "") -> None:
-        return
-
-    def clear(self, key: str) -> None:
-        return
 
 
 async def log_in(
@@ -67,21 +51,3 @@ async def try_broker(
         return await connection.subscribe(list(topics.inbound()))
     finally:
         await connection.close()
-
-
-async def _no_orders(items: Sequence[Inbound], *, uplink: str, cursor: str | None) -> None:
-    return
-
-
-async def _no_cursor(_uplink: str) -> str | None:
-    return None
-
-
-async def try_erp(name: str, settings: HttpSettings, *, gateway_id: str, clock: Clock, secrets: SecretReader) -> str:
-    """Ask the ERP for orders once, from the beginning, and take none. Returns what it answered. Raises UplinkError."""
-
-    uplink = HttpUplink(
-        name, settings, gateway_id=gateway_id, clock=clock, metrics=Metrics(), secrets=secrets, alerts=_NoAlerts(), on_orders=_no_orders,
-        order_cursor=_no_cursor,
-    )  # fmt: skip
-    return await uplink.try_once()

@@ -118,7 +118,7 @@ async def test_an_erp_is_asked_for_orders_once_with_the_token(tmp_path: Path, er
     erp.orders = [{"command": "Store"}]
     (trial,) = await tried(tmp_path, f"{{erp: {{type: http, url: '{erp.url}', token: {{file: secret}}}}}}")
     assert trial.works
-    assert trial.told == "work-schedule was answered 200 with 1 order"
+    assert trial.told == "1 order there; all rights there (GET work-schedule, POST work-performance)"
     assert erp.polls == [{"gateway": "gw"}]
     assert erp.posts == []
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 import pytest
 from aiohttp import web
@@ -14,6 +15,7 @@ from gateway.domain.entry import Entry
 from gateway.domain.job_order import JobCommand
 from gateway.seams import Receipt, UplinkError
 from gateway.uplink.erp.http import HttpUplink
+from gateway.uplink.erp.http_request import retry_after_s
 from tests.uplink.brokers import until
 from tests.uplink.conftest import LeapingClock, http_uplink
 from tests.uplink.doubles import EPOCH, GATEWAY, Alerts, Ledger, entry
@@ -234,11 +236,12 @@ async def test_an_erp_that_serves_nothing_is_a_lost_link(erp: Erp, status: int) 
         assert (await uplink.deliver(rows(1, 3))).accepted == {1, 2, 3}, "events flow although there are no orders"
 
 
-async def test_retry_after_may_be_a_date(erp: Erp) -> None:
-    uplink = http_uplink(erp.url)
-    assert uplink._retry_after("Wed, 25 Nov 2026 06:00:00 GMT") is not None
-    assert uplink._retry_after("soon") is None
-    assert uplink._retry_after(str(10**9)) == 3600.0
+async def test_retry_after_may_be_a_date() -> None:
+    now = datetime(2026, 11, 25, 5, 59, 30, tzinfo=UTC)
+    assert retry_after_s("Wed, 25 Nov 2026 06:00:00 GMT", now) == 30.0
+    assert retry_after_s("Wed, 25 Nov 2026 05:00:00 GMT", now) == 0.0
+    assert retry_after_s("soon", now) is None
+    assert retry_after_s(str(10**9), now) == 3600.0
 
 
 @pytest.mark.parametrize(

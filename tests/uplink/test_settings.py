@@ -13,6 +13,8 @@ ADAPTER: TypeAdapter[MqttSettings | HttpSettings] = TypeAdapter(UplinkSettings)
 MQTT: dict[str, Any] = {"type": "mqtt", "urls": ["mqtts://broker-1:8883", "mqtts://broker-2"]}
 HTTP: dict[str, Any] = {"type": "http", "url": "https://erp.acme.lan/lineside"}
 
+OAUTH2: dict[str, Any] = {"token_url": "https://id.acme.lan/token", "client_id": "line-pc-07", "client_secret": {"credential": "erp"}}
+
 
 def test_the_example_of_the_documentation_loads() -> None:
     plant = ADAPTER.validate_python(
@@ -65,6 +67,11 @@ def test_protocol_as_yaml_reads_it(written: object, read: str) -> None:
         ({**HTTP, "interval": "5"}, "unit"),
         ({**HTTP, "priority_order": "random"}, "lowest_first"),
         ({**HTTP, "token": "inline"}, "never written in the file"),
+        ({**HTTP, "oauth2": {**OAUTH2, "client_secret": "inline"}}, "never written in the file"),
+        ({**HTTP, "oauth2": {**OAUTH2, "token_url": "http://id.acme.lan/token"}}, "plain text"),
+        ({**HTTP, "oauth2": {**OAUTH2, "token_url": "id.acme.lan"}}, "https://"),
+        ({**HTTP, "oauth2": {**OAUTH2, "method": "none"}}, "client_secret_post"),
+        ({**HTTP, "oauth2": OAUTH2, "token": {"credential": "erp"}}, "keep `token` or `oauth2`"),
         ({"type": "fax"}, "fax"),
     ],
 )
@@ -79,4 +86,6 @@ def test_plain_text_is_for_loopback_or_by_consent() -> None:
     assert MqttSettings(type="mqtt", urls=("mqtt://broker-1",), insecure=True).plain_text()
     assert HttpSettings(type="http", url="http://erp.acme.lan", insecure=True).plain_text()
     assert not HttpSettings(type="http", url="http://127.0.0.1:8069/x").plain_text()
+    assert HttpSettings.model_validate({**HTTP, "oauth2": {**OAUTH2, "token_url": "http://id.acme.lan/t"}, "insecure": True}).plain_text()
+    assert not HttpSettings.model_validate({**HTTP, "oauth2": OAUTH2}).plain_text()
     assert not is_loopback("127.0.0.1.evil.example")

@@ -17,6 +17,9 @@ RUN_STAMP := $(VENV)/.run-$(call content,requirements/run.txt pyproject.toml)
 DEV_STAMP := $(VENV)/.dev-$(call content,requirements/dev.txt pyproject.toml)
 PEERS := tests/peers
 PEERS_STAMP := $(PEERS)/node_modules/.peers-$(call content,$(PEERS)/package-lock.json)
+TRYTON := tests/erp_tryton
+TRYTON_VENV := .venv-tryton
+TRYTON_STAMP := $(TRYTON_VENV)/.tryton-$(call content,$(TRYTON)/requirements.txt)
 CYCLES ?= 300
 SERVER ?= asyncua
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
@@ -25,7 +28,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua chaos-modbus scale peers schema lock
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus scale peers tryton schema lock lock-tryton
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -43,11 +46,11 @@ check: $(DEV_STAMP) ## format, lint, types, layers and fast tests, under 30 s
 	$(BIN)/lint-imports
 	$(PYTEST) -m "not slow and not system" -n $(WORKERS) --timeout 60
 
-test: $(DEV_STAMP) $(PEERS_STAMP) ## every test but the long whole-daemon runs
+test: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## every test but the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(PYTEST) -m "not system" -n $(WORKERS) --dist loadfile --timeout 600
 
-system: $(DEV_STAMP) $(PEERS_STAMP) ## the long whole-daemon runs
+system: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(PYTEST) -m system --timeout 1800
 
@@ -70,6 +73,8 @@ scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a
 
 peers: $(PEERS_STAMP) ## the servers of other hands that the tests speak to, from npm
 
+tryton: $(TRYTON_STAMP) ## the ERP server that the tests drive, in a virtual environment of its own
+
 schema: $(RUN_STAMP) ## write the published schemas again
 	$(BIN)/lineside schema config > config/lineside.schema.json.new
 	mv config/lineside.schema.json.new config/lineside.schema.json
@@ -84,10 +89,24 @@ lock: requirements/lock.in ## compile the lock files again from pyproject.toml
 	    --output-file requirements/$${set%%:*}.txt pyproject.toml requirements/build.in || exit 1; \
 	done
 
+lock-tryton: requirements/lock.in ## compile the lock file of the Tryton server again
+	@requirements/debian.sh venv
+	$(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet -r requirements/lock.in
+	CUSTOM_COMPILE_COMMAND="make lock-tryton" $(VENV)-lock/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --allow-unsafe \
+	  --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --output-file $(TRYTON)/requirements.txt $(TRYTON)/requirements.in
+
 # No install script of a package runs: none of these needs one.
 $(PEERS_STAMP): $(PEERS)/package-lock.json
 	@requirements/debian.sh peers
 	npm ci --prefix $(PEERS) --ignore-scripts --loglevel error
+	@touch $@
+
+# Tryton is under the GPL: its own virtual environment, its own process, never imported by the project.
+$(TRYTON_STAMP): $(TRYTON)/requirements.txt
+	@PYTHON=$(PYTHON) requirements/debian.sh venv
+	$(PYTHON) -m venv $(TRYTON_VENV)
+	$(TRYTON_VENV)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes --only-binary :all: -r $<
 	@touch $@
 
 $(BIN)/python:

@@ -1,0 +1,171 @@
+"""The real Tryton server as a process of its own, over SQLite or PostgreSQL. Its code is never imported here.
+
+The data base of the tests is made once (a minute) and kept beside Tryton's virtual environment, under the content of what made it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from simulators.loopback import HOST, free_port
+from tests.erp_tryton import client
+from tests.erp_tryton import seed as seeding
+from tests.system.line import die_with_parent
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME = ROOT / ".venv-tryton"
+LOCK = Path(__file__).with_name("requirements.txt")
+MODULES = ("production_work", "production_routing", "quality", "stock_lot", "sale_supply_production")
+DATABASE = "lineside"
+_START_S = 60.0
+
+
+class MissingTrytonError(Exception):
+    """Tryton is not installed; says what to do. A test then fails: it never skips."""
+
+
+class Tryton:
+    """One server. `start` after `kill` comes back on the same port with its books."""
+
+    def __init__(self, folder: Path, database_uri: str) -> None:
+        self.port = free_port()
+        self.url = f"http://{HOST}:{self.port}"
+        self._folder = folder
+        self._log = folder / "trytond.log"
+        self._configuration = folder / "trytond.conf"
+        self._process: subprocess.Popen[bytes] | None = None
+        folder.mkdir(parents=True, exist_ok=True)
+        self._configuration.write_text(
+            f"[database]\nuri = {database_uri}\npath = {folder}\n[web]\nlisten = {HOST}:{self.port}\n[session]\nmax_age = 86400\ntimeout = 86400\n"
+        )
+
+    def update(self, *modules: str) -> None:
+        """Make the tables of an empty data base."""
+        password = self._folder / "password"
+        password.write_text(seeding.ADMINISTRATOR[1])
+        command = [_program("trytond-admin"), "-c", str(self._configuration), "-d", DATABASE, "-u", *modules]
+        command += ["--activate-dependencies", "-l", "en", "--email", "nobody@example.org"]
+        with self._log.open("ab") as log:
+            environment = {**os.environ, "TRYTONPASSFILE": str(password)}
+            subprocess.run(command, check=True, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment, timeout=600)
+
+    def start(self) -> None:
+        """Returns when it answers."""
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [_program("trytond"), "-c", str(self._configuration), "-d", DATABASE],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        deadline = time.monotonic() + _START_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"trytond does not answer:\n{self.log()}")
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """SIGKILL to its whole group; it may be gone already."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def seat(self, user: tuple[str, str]) -> client.Seat:
+        return client.Seat(self.url, DATABASE, *user)
+
+    def log(self) -> str:
+        return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-40:]) if self._log.exists() else ""
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/{DATABASE}/rpc/", timeout=5):
+                return True
+        except urllib.error.HTTPError as error:
+            error.close()
+            return error.code < 500
+        except OSError:
+            return False
+
+
+def _program(name: str) -> str:
+    program = HOME / "bin" / name
+    if not program.exists():
+        raise MissingTrytonError("Tryton is not installed for the tests: run `make tryton`")
+    return str(program)
+
+
+def template() -> Path:
+    """The folder of a seeded SQLite data base, made where it is not there yet; several test processes may ask at once."""
+    return _made("sqlite", _make_sqlite)
+
+
+def _made(kind: str, make: Callable[[Path], None]) -> Path:
+    folder = HOME / "base" / f"{kind}-{_content()}"
+    _program("trytond")
+    folder.parent.mkdir(exist_ok=True)
+    with (folder.parent / f"{kind}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            make(folder)
+            (folder / "made").touch()
+    return folder
+
+
+def _content() -> str:
+    """Of all that decides what is in the data base."""
+    digest = hashlib.sha256()
+    for file in (LOCK, Path(__file__), Path(seeding.__file__), Path(client.__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _make_sqlite(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    (folder / f"{DATABASE}.sqlite").touch()
+    _fill(Tryton(folder, "sqlite://"))
+
+
+def _fill(server: Tryton) -> None:
+    server.update(*MODULES)
+    server.start()
+    try:
+        seeding.seed(server.seat(seeding.ADMINISTRATOR))
+    finally:
+        server.kill()
+
+
+@contextmanager
+def on_sqlite(folder: Path) -> Iterator[Tryton]:
+    """A running server with a data base of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(template() / f"{DATABASE}.sqlite", folder / f"{DATABASE}.sqlite")
+    with _running(Tryton(folder, "sqlite://")) as server:
+        yield server
+
+
+@contextmanager
+def _running(server: Tryton) -> Iterator[Tryton]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
+
+
+if __name__ == "__main__":
+    print(template())

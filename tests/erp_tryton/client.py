@@ -1,4 +1,4 @@
-"""A planner's seat at the Tryton server of the tests: JSON-RPC by hand, apart from the adapter's own client, so that one judges the other."""
+"""A planner's seat at the Tryton server of the tests: JSON-RPC by hand, apart from the adapter's client, so that one judges the other."""
 
 from __future__ import annotations
 

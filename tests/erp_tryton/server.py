@@ -11,7 +11,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import urllib.error
 import urllib.request
@@ -47,9 +46,9 @@ class Tryton:
         self._configuration = folder / "trytond.conf"
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        self._configuration.write_text(
-            f"[database]\nuri = {database_uri}\npath = {folder}\n[web]\nlisten = {HOST}:{self.port}\n[session]\nmax_age = 86400\ntimeout = 86400\n"
-        )
+        lines = ["[database]", f"uri = {database_uri}", f"path = {folder}", "[web]", f"listen = {HOST}:{self.port}"]
+        lines += ["[session]", "max_age = 86400", "timeout = 86400", ""]
+        self._configuration.write_text("\n".join(lines))
 
     def update(self, *modules: str) -> None:
         """Make the tables of an empty data base."""

@@ -44,15 +44,16 @@ check: $(DEV_STAMP) ## format, lint, types, layers and fast tests, under 30 s
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(PYTEST) -m "not slow and not system" -n $(WORKERS) --timeout 60
+	$(PYTEST) -m "not slow and not system" -n $(WORKERS) --dist worksteal --timeout 60
 
 test: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## every test but the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
-	$(PYTEST) -m "not system" -n $(WORKERS) --dist loadfile --timeout 600
+	$(PYTEST) -m "not system" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 600
 
 system: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
-	$(PYTEST) -m system --timeout 1800
+	$(PYTEST) -m thorough -n $(WORKERS) --dist worksteal --timeout 1800
+	$(PYTEST) -m "system and not thorough" --timeout 1800
 
 bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journal; per replayed reading, with memory
 	@PYTHON=$(BIN)/python requirements/debian.sh test

@@ -9,7 +9,6 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -25,6 +24,7 @@ from gateway.metrics import Metrics
 from simulators.ledger_copy import LedgerCopy, parse_json, short_type
 from tests.domain.post import Post, at
 from tests.domain.stories import STATES, units
+from tests.effort import efforts
 from tests.manual_clock import ManualClock
 
 WHATS = ("produced", "good", "scrap", "rework")
@@ -225,10 +225,7 @@ class AnyDay(RuleBasedStateMachine):
                 assert known["progress"] == {what: getattr(job, what) for what in WHATS}
 
 
-@pytest.mark.parametrize("examples", [pytest.param(8, id="quick"), pytest.param(120, id="thorough", marks=pytest.mark.slow)])
+@efforts("examples", 4, 40, 120)
 def test_events_alone_rebuild_the_ledger(examples: int) -> None:
-    profile = settings(
-        max_examples=examples, stateful_step_count=40, deadline=None, database=None, derandomize=True,
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
+    profile = settings(max_examples=examples, stateful_step_count=40, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(AnyDay, settings=profile)

@@ -9,13 +9,13 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.calendar import Break, Calendar, ShiftRule
 from gateway.domain.equipment import Counter, Counts, CycleRules, Dispatch, OeeRules, Product, StateFromCounts, WorkUnit
 from tests.domain.post import CODES, Post, at, unit
+from tests.effort import efforts
 
 Check = Callable[..., None]
 Step = tuple[int, tuple[Any, ...]]
@@ -175,18 +175,14 @@ def other_bucket(of: WorkUnit) -> WorkUnit:
 
 
 def property_(**strategies: Any) -> Callable[[Check], Check]:
-    """A quick and a thorough run of the same check."""
+    """The same check on 20, 200 and 2,000 random days."""
 
     def wrap(check: Check) -> Check:
         def run(examples: int) -> Check:
-            profile = settings(
-                max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck), database=None, derandomize=True
-            )
+            profile = settings(max_examples=examples, suppress_health_check=list(HealthCheck))
             return profile(given(**strategies)(check))
 
-        quick, thorough = run(40), run(2000)
-
-        @pytest.mark.parametrize("run", [pytest.param(quick, id="quick"), pytest.param(thorough, id="thorough", marks=pytest.mark.slow)])
+        @efforts("run", run(20), run(200), run(2000))
         def test(run: Check) -> None:
             run()
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from gateway.domain.job import Job, WriteState, dump_job, load_job
 from gateway.domain.job_order import Customer, JobCommand, JobOrder, JobState, MaterialRequirement, QualityRequirement, Verb
@@ -21,6 +21,7 @@ from gateway.domain.material import ConsumptionMode
 from gateway.domain.problems import PROBLEMS
 from gateway.domain.promise import Promise, PromiseVerdict
 from gateway.domain.quality import QualityVerdict
+from tests.effort import efforts
 
 T0 = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
 NAS, ATS, RUN, INT, END, ABO = JobState
@@ -446,5 +447,6 @@ class AnySequenceOfCommands(RuleBasedStateMachine):
             assert all(job.remaining is None or job.remaining > 0 for job in running)
 
 
-AnySequenceOfCommands.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestAnySequenceOfCommands = AnySequenceOfCommands.TestCase
+@efforts("examples", 20, 100, 1000)
+def test_any_sequence_of_commands(examples: int) -> None:
+    run_state_machine_as_test(AnySequenceOfCommands, settings=settings(max_examples=examples, stateful_step_count=40))

@@ -1,4 +1,4 @@
-"""What must hold whatever happens. Some random days each in the fast suite, two thousand in the slow one."""
+"""What must hold whatever happens. Some random days each in the fast suite, two thousand in the long one."""
 
 from __future__ import annotations
 

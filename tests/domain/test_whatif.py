@@ -18,6 +18,7 @@ from gateway.domain.promise import LIKELY_FACTOR, Work
 from gateway.domain.whatif import EXACT_UP_TO, Plan, Question, Queue
 from tests.domain.post import T0
 from tests.domain.stories import SHIFTS
+from tests.effort import efforts
 
 NOW = instant(T0)
 
@@ -100,7 +101,7 @@ def random_queue(draw: random.Random) -> Queue:
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("count", [pytest.param(20, id="quick"), pytest.param(500, id="thorough", marks=pytest.mark.slow)])
+@efforts("count", 20, 100, 500)
 def test_the_search_equals_brute_force(count: int) -> None:
     for seed in range(count):
         of = random_queue(random.Random(seed))

@@ -7,12 +7,10 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.slow
 
-
-@pytest.mark.parametrize("broker", ["mosquitto", "amqtt"])
+@pytest.mark.parametrize("broker", [pytest.param("amqtt", marks=pytest.mark.slow), pytest.param("mosquitto", marks=pytest.mark.system)])
 async def test_the_demo_ends_by_itself_with_an_equal_reconciliation_and_an_order_finished(broker: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gateway", "demo", "--speed", "8", "--for", "60", "--broker", broker, "--state-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "gateway", "demo", "--speed", "12", "--for", "40", "--broker", broker, "--state-dir", str(tmp_path)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     async with asyncio.timeout(150):
         output = (await process.communicate())[0].decode()

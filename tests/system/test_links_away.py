@@ -1,4 +1,4 @@
-"""Links that go away for a minute. The outages run side by side, each on a line of its own, for most of a minute is waiting."""
+"""Links that go away, for a minute in the long run. The outages run side by side, each on a line of its own, for most of it is waiting."""
 
 from __future__ import annotations
 
@@ -11,26 +11,22 @@ import pytest
 
 from tests.system.line import UNITS, Event, Line, assert_equal_everywhere, eventually, of_type, units_with_late_pieces, whole_line
 
-pytestmark = pytest.mark.slow
-
-AWAY_S = 60.0
-
-Outage = Callable[[Path], Coroutine[None, None, None]]
+Outage = Callable[[Path, float], Coroutine[None, None, None]]
 
 
-async def broker_away(folder: Path) -> None:
+async def broker_away(folder: Path, away_s: float) -> None:
     async with whole_line(folder) as line:
         await line.made("press-07", 20)
         await line.kill_broker()
         before = await line.get("/state")
-        await asyncio.sleep(AWAY_S)
+        await asyncio.sleep(away_s)
         away = await line.get("/state")
         assert not away["mes"]["connected"]
         assert away["erp"]["events"] > before["erp"]["events"], "a dead broker must not hold up the ERP"
         assert away["mes"]["events"] == before["mes"]["events"]
         await line.start_broker()
         await eventually(lambda: reconnected(line), 40)
-        await assert_equal_everywhere(line, at_least=150)
+        await assert_equal_everywhere(line, at_least=int(2.5 * away_s))
 
 
 async def reconnected(line: Line) -> bool:
@@ -38,19 +34,19 @@ async def reconnected(line: Line) -> bool:
     return bool(state["mes"]["connections"] == 2 and state["mes"]["events"] == state["erp"]["events"])
 
 
-async def erp_away(folder: Path) -> None:
+async def erp_away(folder: Path, away_s: float) -> None:
     async with whole_line(folder) as line:
         await line.made("press-07", 20)
         await line.post("/servers/erp", {"do": "stop"})
         before = await line.get("/state")
-        await asyncio.sleep(AWAY_S)
+        await asyncio.sleep(away_s)
         away = await line.get("/state")
         assert away["erp"]["events"] == before["erp"]["events"]
         assert away["mes"]["events"] > before["mes"]["events"], "a dead ERP must not hold up the MES"
         await line.post("/erp/faults", {"drop_every": 2})
         await line.post("/servers/erp", {"do": "start"})
         await eventually(lambda: answers_dropped(line, 3), 60)
-        await assert_equal_everywhere(line, at_least=150)
+        await assert_equal_everywhere(line, at_least=int(2.5 * away_s))
         state = await line.get("/state")
         assert state["erp"]["repeats"] > 0, "no answer was lost after booking: this test would prove nothing"
 
@@ -59,18 +55,19 @@ async def answers_dropped(line: Line, count: int) -> bool:
     return bool((await line.get("/state"))["erp"]["requests"]["dropped_replies"] >= count)
 
 
-async def plcs_away(folder: Path) -> None:
-    """Both PLCs restart, then answer nothing for a while on open connections; the machines go on all the time."""
+async def plcs_away(folder: Path, away_s: float) -> None:
+    """Both PLCs restart, then answer nothing for a while on open connections; the machines go on all the time. An outage ends once enough
+    was made unseen."""
     async with whole_line(folder) as line:
         await line.made("press-07", 20)
         for plc in ("press_plc", "packer_plc"):
             await line.post(f"/servers/{plc}", {"do": "stop"})
-        await both_make_pieces_unseen(line)
+        await both_make_pieces_unseen(line, min(away_s, 8.0))
         for plc in ("press_plc", "packer_plc"):
             await line.post(f"/servers/{plc}", {"do": "start"})
         await eventually(lambda: all_counted(line), 30)
         await line.spoil("blackhole", "press_plc", "packer_plc")
-        await both_make_pieces_unseen(line)
+        await both_make_pieces_unseen(line, min(away_s, 8.0))
         await line.spoil("pass", "press_plc", "packer_plc")
         await eventually(lambda: all_counted(line), 30)
         ledger = await assert_equal_everywhere(line, at_least=60)
@@ -79,9 +76,9 @@ async def plcs_away(folder: Path) -> None:
             assert_late_pieces_are_plausible(ledger, unit)
 
 
-async def both_make_pieces_unseen(line: Line) -> None:
+async def both_make_pieces_unseen(line: Line, away_s: float) -> None:
     machines = (await line.get("/state"))["machines"]
-    await asyncio.sleep(8)
+    await asyncio.sleep(away_s)
     for unit in UNITS:
         await line.made(unit, machines[unit]["made"]["produced"] + 10)
 
@@ -104,11 +101,15 @@ def assert_late_pieces_are_plausible(ledger: list[Event], unit: str) -> None:
 OUTAGES: tuple[Outage, ...] = (broker_away, erp_away, plcs_away)
 
 
-@pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+@pytest.fixture(
+    scope="module", params=[pytest.param(8.0, id="8s", marks=pytest.mark.slow), pytest.param(60.0, id="60s", marks=pytest.mark.system)]
+)
+def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
     """All outages at once, each in a thread with an event loop of its own."""
     with ThreadPoolExecutor(len(OUTAGES)) as pool:
-        yield {outage.__name__: pool.submit(asyncio.run, outage(tmp_path_factory.mktemp(outage.__name__))) for outage in OUTAGES}
+        yield {
+            outage.__name__: pool.submit(asyncio.run, outage(tmp_path_factory.mktemp(outage.__name__), request.param)) for outage in OUTAGES
+        }
 
 
 @pytest.mark.parametrize("outage", [outage.__name__ for outage in OUTAGES])

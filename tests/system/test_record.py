@@ -14,7 +14,7 @@ from tests.system.line import UNITS, Event, Line, journal_events, of_type, whole
 
 pytestmark = pytest.mark.slow
 
-SECONDS = 12
+SECONDS = 8
 KINDS = ("state.changed", "stop.ended", "quantity.counted")
 """What comes from readings alone: the commands of the orders are not part of a recording."""
 

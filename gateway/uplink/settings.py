@@ -11,10 +11,10 @@ from pydantic import BeforeValidator, Field, model_validator
 from drivers.settings import Duration, FieldError, FilePath, Name, Secret, Settings
 
 MQTT_PORTS = {"mqtt": 1883, "mqtts": 8883}
-_HTTP_PORTS = {"http": 80, "https": 443}
+HTTP_PORTS = {"http": 80, "https": 443}
 
 
-def _address(url: str, ports: dict[str, int], *at: str | int) -> tuple[SplitResult, str, int]:
+def address_of(url: str, ports: dict[str, int], *at: str | int) -> tuple[SplitResult, str, int]:
     """A URL taken apart: its parts, host and port. Raises FieldError."""
     known = " or ".join(f"{scheme}://" for scheme in ports)
     try:
@@ -84,7 +84,7 @@ class MqttSettings(Settings):
     @model_validator(mode="after")
     def _addresses(self) -> Self:
         for index, url in enumerate(self.urls):
-            parts, host, _ = _address(url, MQTT_PORTS, "urls", index)
+            parts, host, _ = address_of(url, MQTT_PORTS, "urls", index)
             if parts.path not in ("", "/") or parts.query or parts.fragment:
                 raise FieldError("has more than host and port; leave the rest out", "urls", index)
             if parts.scheme == "mqtt" and not is_loopback(host) and not self.insecure:
@@ -99,7 +99,7 @@ class MqttSettings(Settings):
 
     def addresses(self) -> tuple[tuple[str, int, bool], ...]:
         """Host, port and whether TLS is used, in the order of `urls`."""
-        found = (_address(url, MQTT_PORTS, "urls", index) for index, url in enumerate(self.urls))
+        found = (address_of(url, MQTT_PORTS, "urls", index) for index, url in enumerate(self.urls))
         return tuple((host, port, parts.scheme == "mqtts") for parts, host, port in found)
 
     def plain_text(self) -> bool:
@@ -123,7 +123,7 @@ class OAuth2(Settings):
 
     def address(self) -> tuple[str, int, bool]:
         """Host, port and whether TLS is used. Raises FieldError."""
-        parts, host, port = _address(self.token_url, _HTTP_PORTS, "oauth2", "token_url")
+        parts, host, port = address_of(self.token_url, HTTP_PORTS, "oauth2", "token_url")
         return host, port, parts.scheme == "https"
 
 
@@ -147,7 +147,7 @@ class HttpSettings(Settings):
 
     @model_validator(mode="after")
     def _address_is_usable(self) -> Self:
-        parts, host, _ = _address(self.url, _HTTP_PORTS, "url")
+        parts, host, _ = address_of(self.url, HTTP_PORTS, "url")
         if parts.query or parts.fragment:
             raise FieldError("has a query; end it at the path", "url")
         if parts.scheme == "http" and not is_loopback(host) and not self.insecure:
@@ -169,7 +169,7 @@ class HttpSettings(Settings):
 
     def address(self) -> tuple[str, int, bool]:
         """Host, port and whether TLS is used."""
-        parts, host, port = _address(self.url, _HTTP_PORTS, "url")
+        parts, host, port = address_of(self.url, HTTP_PORTS, "url")
         return host, port, parts.scheme == "https"
 
     def plain_text(self) -> bool:

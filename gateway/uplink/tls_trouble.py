@@ -66,8 +66,9 @@ def tls_remedy(error: BaseException) -> Text | None:
     at: BaseException | None = error
     while at is not None and id(at) not in seen:
         seen.add(id(at))
-        if isinstance(at, ssl.SSLCertVerificationError):
-            return _BY_VERIFY_CODE.get(at.verify_code, _UNUSABLE)
+        # aiohttp's own subclass has no code; OpenSSL's error stands behind it.
+        if isinstance(at, ssl.SSLCertVerificationError) and (code := getattr(at, "verify_code", None)) is not None:
+            return _BY_VERIFY_CODE.get(code, _UNUSABLE)
         if isinstance(at, ssl.SSLError) and (remedy := _BY_REASON.get(getattr(at, "reason", None) or "")):
             return remedy
         at = at.__cause__ or at.__context__

@@ -1,4 +1,4 @@
-"""An authority and a server certificate for localhost, made for one test."""
+"""Authorities and the certificates they issue, made for one test."""
 
 from __future__ import annotations
 
@@ -15,26 +15,39 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
+class Authority:
+    """Made in `directory`; `path` is its own certificate (PEM)."""
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        self._directory = directory
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        # Two authorities of one name would be told apart by their signatures alone, as another error than an unknown issuer.
+        self._subject = _name(f"test authority {directory.name}")
+        constraint = x509.BasicConstraints(ca=True, path_length=None)
+        certificate = self._builder(self._subject, self._key.public_key(), 1).add_extension(constraint, critical=True)
+        self.path = directory / "ca.pem"
+        self.path.write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+    def issue(self, name: str, *, days: int = 1) -> tuple[Path, Path]:
+        """Certificate and key for a server or client of this name; it ends in `days` (negative: it ended so long ago)."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        alternative = x509.SubjectAlternativeName([x509.DNSName(name)])
+        certificate = self._builder(_name(name), key.public_key(), days).add_extension(alternative, critical=False)
+        pem = serialization.Encoding.PEM
+        paths = self._directory / f"{name}{days}.pem", self._directory / f"{name}{days}.key"
+        paths[0].write_bytes(certificate.sign(self._key, hashes.SHA256()).public_bytes(pem))
+        paths[1].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        return paths
+
+    def _builder(self, subject: x509.Name, public: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:
+        now = datetime.now(UTC)
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._subject).public_key(public)
+        builder = builder.serial_number(x509.random_serial_number())
+        return builder.not_valid_before(now - timedelta(days=3)).not_valid_after(now + timedelta(days=days))
+
+
 def certificates(directory: Path) -> tuple[Path, Path, Path]:
-    """PEM files: authority, server certificate, server key."""
-    now = datetime.now(UTC)
-    authority_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
-
-    def build(subject: str, public: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
-        builder = x509.CertificateBuilder().subject_name(_name(subject)).issuer_name(_name("test authority")).public_key(public)
-        return (
-            builder.serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-        )
-
-    authority = build("test authority", authority_key.public_key()).add_extension(
-        x509.BasicConstraints(ca=True, path_length=None), critical=True
-    )
-    server = build("localhost", key.public_key()).add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-    paths = directory / "ca.pem", directory / "server.pem", directory / "server.key"
-    pem = serialization.Encoding.PEM
-    paths[0].write_bytes(authority.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    paths[1].write_bytes(server.sign(authority_key, hashes.SHA256()).public_bytes(pem))
-    paths[2].write_bytes(key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
-    return paths
+    """PEM files: authority, certificate and key of a server called localhost."""
+    authority = Authority(directory)
+    return (authority.path, *authority.issue("localhost"))

@@ -80,14 +80,14 @@ def http_uplink(
     clock: Clock | None = None,
     **changes: Any,
 ) -> HttpUplink:
-    """An uplink to this ERP; `cursor`: the one that the journal holds."""
+    """An uplink to this ERP; `cursor`: the one that the journal holds, `changes` go to its settings."""
 
     async def order_cursor(uplink: str) -> str | None:
         return cursor
 
     return HttpUplink(
         "erp",
-        HttpSettings(type="http", url=url, token=Secret(credential="erp"), **{"interval": 0.05, **changes}),
+        HttpSettings(type="http", url=url, **{"token": Secret(credential="erp"), "interval": 0.05, **changes}),
         gateway_id=GATEWAY,
         clock=clock or SystemClock(),
         metrics=Metrics(),
@@ -102,10 +102,10 @@ class LeapingClock(SystemClock):
     """The machine's clock, which a test may let leap ahead."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.ahead_s = 0.0
-
-    def monotonic(self) -> float:
-        return super().monotonic() + self.ahead_s
+        steady = self.monotonic
+        self.monotonic = lambda: steady() + self.ahead_s
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 
 @dataclass
@@ -15,6 +17,8 @@ class Erp:
     """Books events by id. `fault(method, count)` gives a prepared reply in place of the ERP's own, or "drop": done, but no reply."""
 
     token: str = "secret"
+    """Bearer token that it knows; a request with another one is answered 401."""
+    tls: ssl.SSLContext | None = None
     orders: list[dict[str, Any]] = field(default_factory=list)
     page: int = 2
     """Orders given per poll."""
@@ -27,6 +31,8 @@ class Erp:
     booked: dict[str, dict[str, Any]] = field(default_factory=dict)
     posts: list[tuple[str, bytes]] = field(default_factory=list)
     polls: list[dict[str, str]] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+    """Authorization headers that were refused."""
     in_flight: int = 0
     most_in_flight: int = 0
     port: int = 0
@@ -35,7 +41,7 @@ class Erp:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/lineside"
+        return f"https://localhost:{self.port}/lineside" if self.tls else f"http://127.0.0.1:{self.port}/lineside"
 
     @property
     def sequences(self) -> list[int]:
@@ -43,12 +49,12 @@ class Erp:
         return [event["sequence"] for event in self.booked.values()]
 
     async def start(self) -> None:
-        app = web.Application(client_max_size=4_000_000)
+        app = web.Application(client_max_size=4_000_000, middlewares=[self._known])
         app.router.add_get("/lineside/work-schedule", self._schedule)
         app.router.add_post("/lineside/work-performance", self._performance)
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port, ssl_context=self.tls)
         await site.start()
         self.port = site._server.sockets[0].getsockname()[1]  # type: ignore[union-attr]
 
@@ -56,6 +62,14 @@ class Erp:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
+
+    @web.middleware
+    async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        given = request.headers.get("Authorization", "")
+        if given == f"Bearer {self.token}":
+            return await handler(request)
+        self.strangers.append(given)
+        return web.json_response({"error": "who are you"}, status=401)
 
     async def _schedule(self, request: web.Request) -> web.StreamResponse:
         self.polls.append(dict(request.query))
@@ -89,7 +103,6 @@ class Erp:
         return fault if isinstance(fault, web.Response) else await self._send(request, answer, fault)
 
     async def _send(self, request: web.Request, answer: web.Response, fault: str | None) -> web.StreamResponse:
-        assert request.headers["Authorization"] == f"Bearer {self.token}"
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(0)

@@ -93,17 +93,19 @@ class HttpClient:
     async def _tried(
         self, method: str, path: str, params: Mapping[str, str] | None, data: bytes | None, headers: Mapping[str, str]
     ) -> Reply:
-        for pause in _AGAIN_S:
+        remedy: Text | None = None
+        for pause in (*_AGAIN_S, None):
             try:
                 return await self._once(method, path, params, data, headers)
-            except LOST:
+            except LOST as error:
+                # A peer that hangs up over our certificate says so in some tries only: its reset may overtake its word.
+                remedy = remedy or tls_remedy(error)
+                if pause is None:
+                    text = str(error) or type(error).__name__
+                    silent = isinstance(error, TimeoutError)
+                    raise UplinkError(f"{method} {path}: {text}", silent=silent, remedy=remedy or _ADDRESS) from error
                 await self._clock.sleep(pause)
-        try:
-            return await self._once(method, path, params, data, headers)
-        except LOST as error:
-            text = str(error) or type(error).__name__
-            remedy = tls_remedy(error) or _ADDRESS
-            raise UplinkError(f"{method} {path}: {text}", silent=isinstance(error, TimeoutError), remedy=remedy) from error
+        raise AssertionError("the last try returns or raises")
 
     async def _once(
         self, method: str, path: str, params: Mapping[str, str] | None, data: bytes | None, headers: Mapping[str, str]

@@ -53,8 +53,9 @@ class Seat:
         with urllib.request.urlopen(urllib.request.Request(self._url, body, self._headers), timeout=60) as reply:
             answer = json.load(reply)
         if "error" in answer:
-            kind, words, *_ = [*answer["error"], ""]
-            raise RpcError(str(kind), words if isinstance(words, str) else json.dumps(words))
+            error: list[Any] = answer["error"]
+            words = error[1] if len(error) > 1 else ""
+            raise RpcError(str(error[0]), words if isinstance(words, str) else json.dumps(words))
         return answer["result"]
 
 

@@ -4,18 +4,53 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+
+STEP_S = 1.0
+"""A difference between wall and steady clock from which the wall clock was set, and did not just drift."""
+
+WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)
+
+
+def _steady() -> float:
+    """Goes on while the machine sleeps, unlike CLOCK_MONOTONIC: what happened meanwhile took its time."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class SystemClock:
-    """The machine's clocks; satisfies `drivers.base.Clock`."""
+    """The machine's clocks; satisfies `drivers.base.Clock`. `wall` and `steady`: where they are read."""
+
+    def __init__(self, wall: Callable[[], datetime] = _wall, steady: Callable[[], float] = _steady) -> None:
+        self._wall = wall
+        self.monotonic = steady
+        self._held: tuple[datetime, datetime, float] | None = None
+
+    @property
+    def is_unset(self) -> bool:
+        """The machine's own clock cannot be right: it stands before what the journal knows, or before this program was written."""
+        return self._held is not None or self._wall() < WRITTEN
+
+    def hold(self, known: datetime) -> None:
+        """The wall clock stands before `known`, a time that was already (a machine without a battery starts in 1970): `now` goes on from
+        there until somebody sets the clock."""
+        self._held = known, self._wall(), self.monotonic()
 
     def now(self) -> datetime:
-        return datetime.now(UTC)
-
-    def monotonic(self) -> float:
-        return time.monotonic()
+        wall = self._wall()
+        if self._held is None:
+            return wall
+        known, began, at = self._held
+        passed = timedelta(seconds=self.monotonic() - at)
+        if wall < known and abs((wall - began) - passed) < timedelta(seconds=STEP_S):
+            return known + passed
+        self._held = None
+        return wall
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

@@ -35,6 +35,10 @@ class Metrics:
         self.samples_late = Counter(
             "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
         )
+        self.clock_steps = Counter("lineside_clock_steps_total", "How often the wall clock was set by a second or more.", registry=r)
+        self.unseen = Counter(
+            "lineside_unseen_seconds_total", "Time in which this process did not run: the machine slept, or it was stopped.", registry=r
+        )
         self.past_unreadable = Counter(
             "lineside_past_unreadable_total", "Reports and lists of the past that the journal did not answer.", registry=r
         )

@@ -58,6 +58,11 @@ class ManualClock:
         """Step the wall clock alone, as NTP does."""
         self._wall += timedelta(seconds=seconds)
 
+    def freeze(self, seconds: float) -> None:
+        """Nothing of the process runs for so long; who should have been woken meanwhile is woken with the next `advance`."""
+        self._wall += timedelta(seconds=seconds)
+        self._monotonic += seconds
+
     async def advance(self, seconds: float) -> None:
         """Let `seconds` pass, waking sleepers in order and letting tasks run after each."""
         end = self._monotonic + seconds

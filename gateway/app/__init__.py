@@ -9,6 +9,7 @@ import importlib.metadata
 import os
 import signal
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,8 @@ from gateway.supervise import LinkStatus
 from gateway.systemd import Notifier, WatchdogGuard
 from gateway.uplink.settings import is_loopback
 
+UNSET = timedelta(days=1)
+"""A clock that stands so far before what the journal knows was not set yet: no battery, no network time at boot."""
 DRAIN_S = 2.0
 """How long the shutdown waits for the last commit; the rest of its five seconds is for closing links."""
 CLOSE_S = 1.5
@@ -186,7 +189,11 @@ class Daemon:
             await asyncio.to_thread(prepare, config.devices.values(), state_dir, config.gateway.id, clock.now())
         trackers = await make_trackers(config, store, clock)
         centers = await make_centers(config, store, clock)
-        daemon = cls(config, state_dir, store, clock, make_line(config, trackers, centers, clock, metrics), metrics)
+        line = make_line(config, trackers, centers, clock, metrics)
+        known = line.known_until
+        if known is not None and known - clock.now() > UNSET:
+            clock.hold(known)
+        daemon = cls(config, state_dir, store, clock, line, metrics)
         daemon._take_up()
         return daemon
 
@@ -197,6 +204,7 @@ class Daemon:
                 for event in raised(tracker):
                     self._alerts.observe(event)
                 self._line.record(tracker.lost_events())
+        self._line.take_up_time()
         self._routing.judge_all()
         self._tell_insecure()
         if self._store.moved_aside is not None:

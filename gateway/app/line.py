@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+import structlog
 from prometheus_client import Counter
 
 from drivers.base import Clock, Reading
 from gateway.acquisition.sampling import Sampling, instants
 from gateway.acquisition.telemetry import Telemetry, batch_payload
+from gateway.clock import STEP_S
 from gateway.domain.events import AlertRaised, ClockStepped, Event, QuantityCounted, WindowClosed
 from gateway.domain.job import Job, WriteState
 from gateway.domain.job_order import Answer, Fact, JobCommand
@@ -20,13 +23,17 @@ from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
 from gateway.status.readings import Recordings
 
+_log = structlog.get_logger("lineside")
+
 LAG = timedelta(seconds=2)
 """Deadlines are processed this late: readings of the last moments are still on their way, and a sample must not come too late."""
 TICK_S = 0.5
 SAVE_S = 5.0
 """How far a snapshot may lie behind on a unit where nothing happens; after a kill, time since the last one is unknown."""
-STEP_S = 1.0
-"""A difference between wall and monotonic clock from which a step is an event."""
+UNSEEN_S = 5.0
+"""When nothing of this process ran for so long (it was stopped, the machine slept), nobody knows what the machines did."""
+AHEAD = timedelta(seconds=0.5)
+"""A reading cannot be from later than now, but for what a device's clock may be off: it is one from before the clock was set back."""
 
 
 class Line:
@@ -63,6 +70,8 @@ class Line:
         self._message = 0
         self._saved = 0.0
         self._clocks = (clock.now(), clock.monotonic())
+        self._tick_due: float | None = None
+        """When the next tick should be, by the steady clock; one that is long overdue shows that this process did not run."""
         self._restored_until = {name: tracker.now for name, tracker in trackers.items() if tracker.begun}
         self._late_seen = dict.fromkeys(trackers, 0)
         self._recorder: Recorder | None = None
@@ -92,6 +101,7 @@ class Line:
 
     def on_readings(self, device: str, batch: Sequence[Reading], pushed: bool) -> None:
         """One batch of one device; called by its poller."""
+        now = self.present()
         recorded = device in self._recorded
         if self._recordings is not None and self._recordings.wanted:
             self._recordings.note(device, zip(instants(batch, pushed=pushed, recorded=recorded), batch, strict=True))
@@ -105,6 +115,8 @@ class Line:
             if recorded and sample.at <= self._restored_until.get(sample.work_unit, sample.at - LAG):
                 continue
             tracker = self.trackers[sample.work_unit]
+            if sample.at > now + AHEAD and not recorded:
+                sample = replace(sample, at=now)
             self.record(tracker.observe(sample))
             if tracker.late_samples != self._late_seen[sample.work_unit]:
                 self._metrics.samples_late.labels(sample.work_unit).inc(tracker.late_samples - self._late_seen[sample.work_unit])
@@ -146,12 +158,12 @@ class Line:
         """The passing of time, until cancelled."""
         while True:
             self.pass_time()
+            self._tick_due = self._clock.monotonic() + TICK_S
             await self._clock.sleep(TICK_S)
 
     def pass_time(self) -> None:
-        now, monotonic = self._clock.now(), self._clock.monotonic()
-        self._watch_clock(now - self._clocks[0], monotonic - self._clocks[1])
-        self._clocks = (now, monotonic)
+        now = self.present()
+        monotonic = self._clocks[1]
         save = monotonic - self._saved >= SAVE_S
         for name, tracker in self.trackers.items():
             if name in self._own_time:
@@ -165,11 +177,51 @@ class Line:
             self._saved = monotonic
             self.recorder.mark_dirty()
 
-    def _watch_clock(self, wall: timedelta, monotonic: float) -> None:
-        step = wall.total_seconds() - monotonic
-        if abs(step) >= STEP_S:
-            now = self._clock.now()
-            self.record([ClockStepped(work_unit=None, at=now, step_s=round(step, 3), from_=now - timedelta(seconds=step), to=now)])
+    def present(self) -> datetime:
+        """Now. Asked before anything gets its time: it notices when the wall clock was set, and time in which nobody looked."""
+        (wall, steady), self._clocks = self._clocks, (self._clock.now(), self._clock.monotonic())
+        now, passed = self._clocks[0], self._clocks[1] - steady
+        step = now - wall - timedelta(seconds=passed)
+        if self._tick_due is not None and self._clocks[1] - self._tick_due >= UNSEEN_S:
+            self._tick_due = None
+            _log.warning("nobody_looked", seconds=round(passed, 3))
+            self._metrics.unseen.inc(passed)
+            for tracker in self._living():
+                self.record(tracker.unseen(now - step))
+        if abs(step) >= timedelta(seconds=STEP_S):
+            self._clock_set(step, now)
+        return now
+
+    def _clock_set(self, step: timedelta, now: datetime) -> None:
+        step_s = round(step.total_seconds(), 3)
+        _log.warning("clock_stepped", step_s=step_s, to=now.isoformat())
+        self._metrics.clock_steps.inc()
+        self.record([ClockStepped(work_unit=None, at=now, step_s=step_s, from_=now - step, to=now)])
+        for tracker in self._living():
+            self.record(tracker.clock_set(step // timedelta(microseconds=1)))
+
+    def _living(self) -> list[Tracker]:
+        """Those whose time is the wall clock's."""
+        return [tracker for name, tracker in self.trackers.items() if name not in self._own_time]
+
+    @property
+    def known_until(self) -> datetime | None:
+        """The latest instant that the journal knows of a unit whose time is the wall clock's."""
+        return max((tracker.now for tracker in self._living() if tracker.begun), default=None)
+
+    def take_up_time(self) -> None:
+        """After a restart: what the journal knows may be later than now, when the clock was set back meanwhile."""
+        self._clocks = (self._clock.now(), self._clock.monotonic())
+        now = self._clocks[0]
+        ahead = (self.known_until or now) - now
+        if ahead < timedelta(seconds=STEP_S):
+            return
+        _log.warning("clock_behind_journal", ahead_s=round(ahead.total_seconds(), 3))
+        self._metrics.clock_steps.inc()
+        self.record([ClockStepped(work_unit=None, at=now, step_s=-round(ahead.total_seconds(), 3), from_=now + ahead, to=now)])
+        for tracker in self._living():
+            if tracker.now > now:
+                self.record(tracker.clock_set((now - tracker.now) // timedelta(microseconds=1)))
 
     # --- out: the recorder's two callbacks ------------------------------------------------------------------------------
 
@@ -196,7 +248,7 @@ class UnitCommands:
 
     def _at(self, at: datetime) -> datetime:
         # A unit that plays a recording lives in the recording's time.
-        return self._tracker.now if self._own_time and self._tracker.begun else at
+        return self._tracker.now if self._own_time and self._tracker.begun else min(at, self._line.present())
 
     def command(self, cmd: JobCommand, at: datetime) -> tuple[Answer, list[Event]]:
         self._line.changed.add(self._tracker.unit.name)

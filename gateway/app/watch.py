@@ -201,6 +201,7 @@ class Watch:
         self._alerts.watch_uplinks(self._uplinks, links)
         self._alerts.watch_journal(journal)
         self._alerts.watch_tasks(self._task_states())
+        self._alerts.watch_clock(unset=self._clock_unset())
         self._tell(links)
         self._board = None
         if now - self._health_at >= HEALTH_S:

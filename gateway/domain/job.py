@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -86,6 +86,12 @@ class Job:
         if self._order_row is None or self._order_row[0] is not self.order:
             self._order_row = (self.order, _plain(self.order))
         return self._order_row[1]
+
+    def clock_set(self, by: timedelta) -> None:
+        """It began, and was interrupted, as long ago as it did."""
+        self.started_at = None if self.started_at is None else self.started_at + by
+        self.paused_at = None if self.paused_at is None else self.paused_at + by
+        self.keeper.clock_set(by // timedelta(microseconds=1))
 
     def count_result(self, result: QualityVerdict, count: int = 1) -> None:
         """Note one quality result; -1 takes one back."""

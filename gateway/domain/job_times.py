@@ -23,6 +23,10 @@ class JobTimes:
         self._changes = [c for i, c in enumerate(self._changes) if i == last or self._changes[i + 1][0] > forget_before]
         self._changes.append((at, job))
 
+    def forget(self) -> None:
+        """All that was booked is booked: from now on only the present job is known, whatever the clock says."""
+        self._changes = [(0, self.present)]
+
     def cut(self, start: Instant, end: Instant) -> list[tuple[Instant, Instant, str | None]]:
         """[start, end) cut where the running job changed."""
         cuts = []

@@ -30,6 +30,7 @@ CATEGORY_OF_STATE = {
     "break": Category.PLANNED, "not_planned": Category.PLANNED,
 }  # fmt: skip
 _RECENT_PRUNED = 64
+NEVER = 1 << 62
 
 
 class MachineTime:
@@ -175,9 +176,9 @@ class MachineTime:
         self.pace.run(begin, at)
         self._pace_from = max(begin, at)
 
-    def close_windows(self) -> None:
-        """Announce windows whose time is all decided, and closed ones that changed."""
-        for window, before in self.windows.settle(self.settled):
+    def close_windows(self, *, all_of_them: bool = False) -> None:
+        """Announce windows whose time is all decided (`all_of_them`: and those that get no more of it), and closed ones that changed."""
+        for window, before in self.windows.settle(NEVER if all_of_them else self.settled):
             job = window.name if window.kind == "job" else None
             line = kpi_line(window, self.unit)
             line["changed"] = {} if before is None else changes(kpi_line(before, self.unit), line)
@@ -307,6 +308,40 @@ class MachineTime:
         """The state link is gone: unknown from now on."""
         self._end_doubt()
         self._adopt(UNKNOWN, self.now)
+
+    def pause(self) -> Condition:
+        """From `now` on time is unknown, and the gap that goes on is not judged. -> what held so far, for `resume`."""
+        self._end_doubt()
+        self.flush_pace(finished=True)
+        self.made.settle()
+        self.made.forget()
+        held, self._gap_from = self.condition, None
+        self._adopt(UNKNOWN, self.now)
+        self.settle(self.now)
+        return held
+
+    def resume(self, held: Condition) -> None:
+        """What held before `pause` holds again. A machine that tells nothing but its pieces says it with the next reading."""
+        if not self.by_gap:
+            self._adopt(held, self.now)
+
+    def jump(self, by: int) -> dict[str, str]:
+        """After `pause`: the clock was set, and time goes on at `now + by`. -> keys of jobs' windows before and now."""
+        at = self.now + by
+        renamed = self.windows.jump(at, by)
+        for stop in self.recent:
+            stop.counted = {renamed.get(key, key): row for key, row in stop.counted.items()}
+        if abs(by) > KEEP:
+            self.close_windows(all_of_them=True)
+            self.windows.forget_closed()
+        if self.last_piece is not None:
+            self.last_piece += by
+        self.now = self.settled = self.since = self._pace_from = at
+        self.jobs.forget()
+        self.pace.jump(at)
+        self.timeline.cut(at)
+        self.windows.turn(at)
+        return renamed
 
     def explain(self, stand: Standstill, reason: str, fault: FaultCode | None = None) -> None:
         """A person's reason for a stop, open or ended: all of it, wherever its time was booked."""

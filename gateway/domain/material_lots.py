@@ -66,6 +66,13 @@ class LotBook:
         self.revision += 1
         return None
 
+    def none_later(self, at: Instant) -> None:
+        """The clock was set back to `at`: what was loaded or taken off is so, also where it seemed to be later than now."""
+        for loads in self._loads.values():
+            for lot in loads:
+                lot.at = min(lot.at, at)
+                lot.off = None if lot.off is None else min(lot.off, at)
+
     def find(self, material_id: str, lot_id: str, at: Instant) -> LoadedLot | None:
         """That lot, where it is on the machine at `at`, in use or waiting."""
         return next((lot for lot in self._present(material_id, at) if lot.lot_id == lot_id), None)

@@ -42,6 +42,9 @@ class OrderChange:
         waiting, self.since = self.since, None
         return waiting
 
+    def clock_set(self, by: int) -> None:
+        self.since = None if self.since is None else self.since + by
+
     def dump(self) -> list[Any]:
         return [self.since, self._from_zero]
 

@@ -200,6 +200,14 @@ class Pace:
             excess -= end - low
         return parts
 
+    def jump(self, at: Instant) -> None:
+        """The clock was set to `at`: bins from there on are made anew."""
+        if self.bin is not None and self.bin.start < at // _BIN * _BIN:
+            self.finished.append(self.bin)
+            self.kept.append(self.bin)
+        self.bin = None
+        self.kept = deque(b for b in self.kept if b.start < at // _BIN * _BIN)
+
     def keep_finished(self) -> None:
         """The finished bins are on their way to the journal."""
         self.finished = []

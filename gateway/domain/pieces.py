@@ -179,6 +179,12 @@ class PieceCounters:
         for reader in self.readers.values():
             reader.lose()
 
+    def clock_set(self, by: int) -> None:
+        """As much time has passed since the last readings as had before the clock was set."""
+        for reader in self.readers.values():
+            reader.at = None if reader.at is None else reader.at + by
+            reader.suspect_at = None if reader.suspect_at is None else reader.suspect_at + by
+
     def dump(self) -> dict[str, Any]:
         return {role: reader.dump() for role, reader in self.readers.items()}
 
@@ -247,6 +253,11 @@ class PieceLots:
 
     def __init__(self) -> None:
         self._lots: list[Lot] = []
+
+    def rename(self, renamed: Mapping[str, str]) -> None:
+        """Keys of windows, before and now."""
+        for lot in self._lots:
+            lot.windows = tuple(renamed.get(key, key) for key in lot.windows)
 
     def add(self, windows: tuple[str, ...], origin: Origin, ideal_s: Decimal | None, good: Quantity) -> None:
         last = self._lots[-1] if self._lots else None

@@ -384,6 +384,16 @@ class Production:
         if job is not None:
             self.orders.add(job, produced, good, scrap, rework)
 
+    def clock_set(self, by: int, renamed: Mapping[str, str]) -> None:
+        """The clock was set and `machine.now` with it: what counts from an instant of the past counts on. `renamed`: keys of windows."""
+        self._read_at += by
+        self._lots.rename(renamed)
+        self.counters.clock_set(by)
+        self.orders.clock_set(by)
+        self.sampling.clock_set(by)
+        self._runs.change.clock_set(by)
+        self.material.lots.none_later(self._machine.now)
+
     # --- memory ---------------------------------------------------------------------------------------------------
 
     def take_changed_orphans(self) -> Collection[Orphan]:

@@ -129,6 +129,10 @@ class RateLearner:
         learned.open_us += required_us
         learned.open_good += pieces
 
+    def clock_set(self, by: int) -> None:
+        if self._learned.seen is not None:
+            self._learned.seen += by
+
     def suspend(self) -> None:
         """The job no longer runs; time until the next `observe` is not its own."""
         self._learned.seen = None
@@ -293,6 +297,9 @@ class PromiseKeeper:
             return None
         previous, self.announced, self._candidate, self._first = self.announced, promise.verdict, None, False
         return previous
+
+    def clock_set(self, by: int) -> None:
+        self._since += by
 
     @property
     def pending(self) -> bool:

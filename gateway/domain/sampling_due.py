@@ -54,6 +54,9 @@ class SamplingDue:
             else:
                 self._clear(characteristic)
 
+    def clock_set(self, by: int) -> None:
+        self._last = {key: (pieces, at + by) for key, (pieces, at) in self._last.items()}
+
     def _is_over(self, job_order_id: str) -> bool:
         job = self._ledger.get(job_order_id)
         return job is None or job.state in (JobState.ENDED, JobState.ABORTED)

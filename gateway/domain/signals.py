@@ -64,6 +64,11 @@ class Signals:
             if until is not None and until <= at:
                 self.clear(key, at)
 
+    def clock_set(self, by: int) -> None:
+        """What is shown for a while is shown for as long as it was meant to be."""
+        for key, (until, severity, text, remedy) in self._standing.items():
+            self._standing[key] = (None if until is None else until + by, severity, text, remedy)
+
     def standing(self, at: Instant) -> list[AlertRaised]:
         """What stands, as the events that raised it; after a restart the alert board takes them over."""
         return [

@@ -33,6 +33,7 @@ from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.standstill import dump_stop
 from gateway.domain.state import Condition, StateReader
 from gateway.domain.view import UnitView
+from gateway.domain.windows import KEEP
 
 VERSION = 1
 """Of the snapshot; a change of its shape raises it."""
@@ -52,7 +53,8 @@ def _json(value: dict[str, Any]) -> bytes:
 
 
 class Tracker:
-    """Feed it `begin` (or `restore`) once, then `observe`, `advance`, `command` and `fact` in order of time.
+    """Feed it `begin` (or `restore`) once, then `observe`, `advance`, `command` and `fact` in order of time; time goes back only with
+    `clock_set`.
 
     An instant before the last one is taken as the last one (`late_samples` counts them). The same input gives the same
     events, however often `advance` is called in between.
@@ -157,6 +159,46 @@ class Tracker:
         if self.begun:
             self.machine.now = max(self.machine.now, min(instant(at), self.deadline - 1))
             self.dirty = True
+
+    def unseen(self, at: datetime) -> list[Event]:
+        """Nobody looked between the last instant and `at` (the process stood still, the machine slept): that time is unknown, and pieces
+        found afterwards are late."""
+        if not self.begun or instant(at) <= self.machine.now:
+            return []
+        self.production.settle()
+        self.production.counters.lose()
+        if isinstance(self.machine, MachineByOrder):
+            # Nobody needs to look at a manual post: its order goes on.
+            self._ready(at)
+        else:
+            self._pass_unknown(instant(at))
+        return self._done()
+
+    def clock_set(self, by: int) -> list[Event]:
+        """The wall clock was set by `by` microseconds at the last instant; time goes on at that instant plus `by`.
+
+        Forward, the time that was skipped is unknown, so that windows stay whole. Back, or by more than two days, what counts from the
+        past is moved along, so that every duration stays as long as it was; hours and shifts that come again are filled further.
+        """
+        if not self.begun:
+            return []
+        self.production.settle()
+        if 0 <= by <= KEEP:
+            self.production.counters.clock_set(by)
+            self._pass_unknown(self.machine.now + by)
+            return self._done()
+        held = self.machine.pause()
+        self.production.clock_set(by, self.machine.jump(by))
+        self.signals.clock_set(by)
+        self.machine.resume(held)
+        self.dirty = True
+        return self._done()
+
+    def _pass_unknown(self, at: Instant) -> None:
+        held = self.machine.pause()
+        self._go(at)
+        self.machine.resume(held)
+        self.dirty = True
 
     def command(self, command: JobCommand, at: datetime) -> tuple[Answer, list[Event]]:
         """Carry out a job command, or refuse it and change nothing. Idempotence by command_id is the caller's."""

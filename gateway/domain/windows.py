@@ -47,18 +47,51 @@ class WindowBook:
                 self.closing.append(self.open.pop(kind))
         if "hour" not in self.open:
             start = self._hour(at)
-            self.open["hour"] = Window("hour", timestamp(moment(start)), start, start + _HOUR)
+            self.open["hour"] = self._of("hour", timestamp(moment(start)), start, start + _HOUR)
         next_shift: Instant | None = None
         if "shift" not in self.open:
             shift = self._calendar.shift_at(at)
             if shift is not None:
-                self.open["shift"] = Window("shift", shift.name, shift.start, shift.end)
+                self.open["shift"] = self._of("shift", shift.name, shift.start, shift.end)
             else:
                 next_shift = self._next_shift(at)
         ends = [w.end for w in (self.open.get("hour"), self.open.get("shift")) if w is not None and w.end is not None]
         if next_shift is not None:
             ends.append(next_shift)
         self.boundary = min(ends)
+
+    def _of(self, kind: str, name: str, start: Instant, end: Instant) -> Window:
+        """A new window, or the one of that time that there is already because the clock was set back into it: it is filled further."""
+        known = next((w for w in (*self.closing, *self.closed) if (w.kind, w.name, w.start) == (kind, name, start)), None)
+        if known is None:
+            return Window(kind, name, start, end)
+        if known.closed:
+            known.closed = False
+            known.revision += 1
+            self.revised.pop(known.key, None)
+        self.closing = [w for w in self.closing if w is not known]
+        self.closed = [w for w in self.closed if w is not known]
+        return known
+
+    def jump(self, at: Instant, by: int) -> dict[str, str]:
+        """The clock was set by `by` to `at`: hour and shift that do not cover `at` close with what they have, or wait for their time to
+        come again; `turn` opens those of `at`.
+
+        The windows of jobs that are not over move with the clock, so that they stay as long as the work took. -> their keys before and now.
+        """
+        renamed = {}
+        for key, window in list(self.open.items()):
+            if window.kind == "job":
+                before = window.key
+                window.start += by
+                renamed[before] = window.key
+            elif window.kind in ("hour", "shift") and not window.covers(at):
+                self.closing.append(self.open.pop(key))
+        return renamed
+
+    def forget_closed(self) -> None:
+        """Those that were told need not be known any more: the clock went too far away from them."""
+        self.closed, self._told, self._closed_end = [], {}, 0
 
     def look_again(self, at: Instant) -> None:
         """The calendar has changed: a shift of the new one may be running, or begin before the next boundary."""
@@ -193,7 +226,9 @@ class WindowBook:
     def load(self, state: dict[str, Any], closed: Iterable[dict[str, Any]]) -> None:
         self.open = {k: load_window(w) for k, w in state["open"].items()}
         self.closing = [load_window(w) for w in state["closing"]]
-        self.closed = sorted((load_window(w) for w in closed), key=_by_end)
+        # One that was opened again after the clock was set back has a row from when it was closed.
+        known = {w.key for w in (*self.open.values(), *self.closing)}
+        self.closed = sorted((w for w in map(load_window, closed) if w.key not in known), key=_by_end)
         self._told = {w.key: w.copy() for w in self.closed}
         self._closed_end = max((w.end or 0 for w in self.closed), default=0)
         self.boundary = state["boundary"]

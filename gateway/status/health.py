@@ -213,6 +213,10 @@ class Alerts:
         }
         self._settle(("task.stalled:",), found)
 
+    def watch_clock(self, *, unset: bool) -> None:
+        """A machine clock that nobody has set since it was switched on."""
+        self._settle(("clock.unset",), {"clock.unset": _Found("critical", say("clock_unset", self._zone, {}))} if unset else {})
+
     def watch_journal(self, journal: JournalStatus) -> None:
         """A journal that fills up, a disk that takes nothing more."""
         found: dict[str, _Found] = {}

@@ -152,6 +152,17 @@ SENTENCES: Mapping[str, Sentence] = {
         Text("Appeler l’informatique : redémarrer le service lineside.", "Call IT: restart the service lineside."),
         "task {task}",
     ),
+    "clock_unset": Sentence(
+        Text(
+            "L’horloge de ce PC n’est pas à l’heure : les heures des événements sont estimées jusqu’à sa mise à l’heure.",
+            "The clock of this PC is not set: the times of events are estimated until it is.",
+        ),
+        Text(
+            "Informatique : donner à ce PC un serveur de temps (NTP) joignable, ou une pile d’horloge.",
+            "IT: give this PC a time server (NTP) that it can reach, or a clock battery.",
+        ),
+        "wall clock before the journal's last time",
+    ),
     "page_stale": Sentence(
         Text("Page sans nouvelles depuis {age}.", "No news for {age}."),
         Text("Vérifier le PC de ligne.", "Check the line PC."),

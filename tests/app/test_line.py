@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
 import orjson
+import pytest
 
 from drivers.base import Quality, Reading
 from gateway.acquisition.sampling import Sampling
@@ -123,6 +125,64 @@ async def test_a_step_of_the_wall_clock_is_an_event_and_less_than_a_second_is_no
     steps = [e for e in recorder.events if isinstance(e, ClockStepped)]
     assert [step.step_s for step in steps] == [-3600.0]
     assert steps[0].from_ - steps[0].to == timedelta(hours=1)
+
+
+async def test_counting_goes_on_after_the_clock_was_set_back_whoever_notices_it_first() -> None:
+    made, recorder, clock = line()
+    made.on_readings("plc", readings(START, run=1, parts=1), False)
+    await clock.advance(1.0)
+    under_way = readings(clock.now(), run=1, parts=2)
+    clock.step_wall(-3600.0)
+    made.on_readings("plc", under_way, False)
+    assert made.trackers["m"].now == clock.now(), "a reading from before the step is one of now"
+    assert [e.step_s for e in recorder.events if isinstance(e, ClockStepped)] == [-3600.0]
+    await clock.advance(1.0)
+    made.on_readings("plc", readings(clock.now(), run=1, parts=3), False)
+    made.pass_time()
+    counted = [e for e in recorder.events if isinstance(e, QuantityCounted)]
+    assert [e.at for e in counted] == [clock.now() - timedelta(seconds=1), clock.now()]
+    assert len([e for e in recorder.events if isinstance(e, ClockStepped)]) == 1
+
+
+async def test_a_command_that_was_under_way_while_the_clock_was_set_back_comes_now() -> None:
+    made, _, clock = line()
+    made.on_readings("plc", readings(START, run=1, parts=1), False)
+    received = clock.now()
+    clock.step_wall(-3600.0)
+    target = UnitCommands(made, made.trackers["m"], own_time=False)
+    target.command(JobCommand(Verb.STORE_AND_START, "c-1", JobOrder("OF-1"), received), received)
+    assert made.trackers["m"].now == clock.now()
+
+
+async def test_time_in_which_the_process_did_not_run_is_unknown() -> None:
+    made, recorder, clock = line()
+    ticking = asyncio.create_task(made.tick())
+    await clock.advance(1.0)
+    made.on_readings("plc", readings(clock.now(), run=1, parts=1), False)
+    await clock.advance(10.0)
+    clock.freeze(6 * 3600.0)
+    made.on_readings("plc", readings(clock.now(), run=1, parts=500), False)
+    await clock.advance(5.0)
+    states = [e.state for e in recorder.events if isinstance(e, StateChanged)]
+    assert states == ["running", "unknown", "running"]
+    assert [(e.produced, e.late) for e in recorder.events if isinstance(e, QuantityCounted)] == [(499, True)]
+    assert made._metrics.registry.get_sample_value("lineside_unseen_seconds_total") == pytest.approx(6 * 3600, abs=1)
+    ticking.cancel()
+
+
+def test_a_journal_that_is_ahead_of_the_clock_is_taken_up_now() -> None:
+    made, _, clock = line()
+    made.on_readings("plc", readings(START, run=1, parts=1), False)
+    snapshot = made.trackers["m"].snapshot()
+    again, recorder, _ = line()
+    again.trackers["m"].restore(snapshot, snapshot.records)
+    again._clock = clock
+    clock.step_wall(-1800.0)
+    again.take_up_time()
+    assert again.trackers["m"].now == clock.now()
+    assert [e.step_s for e in recorder.events if isinstance(e, ClockStepped)] == [-1800.0]
+    again.pass_time()
+    assert len([e for e in recorder.events if isinstance(e, ClockStepped)]) == 1
 
 
 def test_a_recording_lives_in_its_own_time_and_is_not_taken_twice() -> None:

@@ -167,6 +167,7 @@ class Daemon:
         self._tasks = tasks
         self._watch = Watch(
             config, line, store, self._recorder, self._alerts, self._live, clock, metrics, links=links, tasks=tasks,
+            clock_unset=lambda: clock.is_unset,
         )  # fmt: skip
         metrics.tasks.set_function(lambda: float(len(asyncio.all_tasks())))
         metrics.registry.register(BoardCollector(lambda: self._watch.glance(), clock))

@@ -75,6 +75,7 @@ class Watch:
         *,
         links: Mapping[str, Callable[[], LinkStatus]],
         tasks: Sequence[Task],
+        clock_unset: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config = config
         self._line = line
@@ -86,6 +87,7 @@ class Watch:
         self._metrics = metrics
         self._links = links
         self._tasks = tasks
+        self._clock_unset = clock_unset
         self._started_at = clock.now()
         self._views: dict[str, UnitView] = {}
         self._renewed: dict[str, float] = {}

@@ -28,7 +28,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua chaos-modbus scale peers tryton schema lock lock-tryton
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power scale peers tryton schema lock lock-tryton
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -67,6 +67,14 @@ chaos-modbus: $(DEV_STAMP) ## sixteen kinds of bad Modbus reply; serial framing;
 	$(BIN)/python -m tests.chaos.modbus --per-kind $(PER_KIND) --seed $(SEED) --layout rtu+tcp
 	$(BIN)/python -m tests.chaos.modbus --per-kind $$(($(PER_KIND) / 5)) --seed $(SEED) --layout gateway
 
+kill: $(DEV_STAMP) ## kill -9 of the daemon below a whole chain, with a broker, a consumer and an ERP: make kill CYCLES=5000
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(BIN)/python -m tests.chaos.kill --cycles $(CYCLES) --seed $(SEED)
+
+power: $(DEV_STAMP) ## power cut below the journal (needs root: it mounts a file system), with a control that must lose: make power CYCLES=3000
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(BIN)/python -m tests.chaos.power --cycles $(CYCLES) --seed $(SEED)
+
 scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a slow and a flapping device among ten
 	$(BIN)/python -m tests.scale.run
 	$(BIN)/python -m tests.scale.neighbours
@@ -79,6 +87,8 @@ tryton: $(TRYTON_STAMP) ## the ERP server that the tests drive, in a virtual env
 schema: $(RUN_STAMP) ## write the published schemas again
 	$(BIN)/lineside schema config > config/lineside.schema.json.new
 	mv config/lineside.schema.json.new config/lineside.schema.json
+	$(BIN)/lineside schema openapi > docs/erp/openapi.json.new
+	mv docs/erp/openapi.json.new docs/erp/openapi.json
 
 lock: requirements/lock.in ## compile the lock files again from pyproject.toml
 	@requirements/debian.sh venv

@@ -9,8 +9,11 @@ from typing import Any
 
 from gateway.config import config_schema
 from gateway.uplink import schema as wire
+from gateway.uplink.erp.openapi import openapi
 
-_SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {"config": config_schema, "messages": wire.messages_schema, "asyncapi": wire.asyncapi}
+_SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "config": config_schema, "messages": wire.messages_schema, "asyncapi": wire.asyncapi, "openapi": openapi,
+}  # fmt: skip
 
 
 def add_parser(subparsers: Any) -> None:
@@ -18,10 +21,11 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser(
         "schema",
         help="print a published schema",
-        description="Print the JSON Schema of the configuration or of the messages, or the AsyncAPI document of the topics.",
+        description="Print the JSON Schema of the configuration or of the messages, the AsyncAPI document of the topics, "
+        "or the OpenAPI document of what an ERP offers over HTTP.",
         epilog="example: lineside schema config > lineside.schema.json",
     )
-    parser.add_argument("what", choices=sorted(_SCHEMAS), metavar="config|messages|asyncapi")
+    parser.add_argument("what", choices=sorted(_SCHEMAS), metavar="config|messages|asyncapi|openapi")
     parser.set_defaults(run=run)
 
 

@@ -311,12 +311,17 @@ def asyncapi() -> dict[str, Any]:
         "servers": {"broker": {"host": "broker:8883", "protocol": "mqtts", "protocolVersion": "5.0"}},
         "channels": channels,
         "operations": operations,
-        "components": {"messages": messages, "schemas": _moved(_definitions())},
+        "components": {"messages": messages, "schemas": component_schemas()},
     }
 
 
+def component_schemas() -> dict[str, Any]:
+    """The definitions of all messages where AsyncAPI and OpenAPI keep theirs, below `#/components/schemas/`."""
+    moved: dict[str, Any] = _moved(_definitions())
+    return moved
+
+
 def _moved(value: Any) -> Any:
-    """The same definitions under AsyncAPI's own path."""
     if isinstance(value, dict):
         return {key: item.replace("#/$defs/", "#/components/schemas/") if key == "$ref" else _moved(item) for key, item in value.items()}
     if isinstance(value, list):

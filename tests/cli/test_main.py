@@ -67,7 +67,7 @@ def test_ctrl_c_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.
     assert capsys.readouterr().err == "stopped before the end\n"
 
 
-@pytest.mark.parametrize("what", ["config", "messages", "asyncapi"])
+@pytest.mark.parametrize("what", ["config", "messages", "asyncapi", "openapi"])
 def test_schemas_are_json(what: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", what]) == 0
     assert isinstance(json.loads(capsys.readouterr().out), dict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
 
 # When a counter was made says nothing that `lineside_uptime_seconds` does not, and doubles the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -28,6 +28,12 @@ class Metrics:
             ["device", "kind"],
             registry=r,
         )
+        ProcessCollector(registry=r)
+        self.threads = Gauge("lineside_threads", "Threads of the process.", registry=r)
+        self.loop_lag = Histogram(
+            "lineside_loop_lag_seconds", "How late the event loop ran what was due, looked at ten times a second.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0), registry=r,
+        )  # fmt: skip
         self.tasks = Gauge("lineside_tasks", "Tasks of the event loop; a number that only grows is a leak.", registry=r)
         self.refused_peers = Counter(
             "lineside_refused_peers_total", "Servers that this gateway refused, by reason.", ["device", "reason"], registry=r
@@ -59,6 +65,10 @@ class Metrics:
         self.backlog = Gauge("lineside_backlog_rows", "Ledger rows waiting.", ["uplink"], registry=r)
         self.telemetry_dropped = Counter("lineside_telemetry_dropped_total", "Telemetry dropped, oldest first.", ["uplink"], registry=r)
         self.commands = Counter("lineside_commands_total", "Commands by outcome.", ["uplink", "outcome"], registry=r)
+        self.erp_bookings = Counter(
+            "lineside_erp_bookings_total", "Postings to an ERP by how they ended: booked, retry, blocked, refused.",
+            ["uplink", "standing"], registry=r,
+        )  # fmt: skip
         self.orders_written = Counter(
             "lineside_orders_written_total", "Orders written to the machine.", ["work_unit", "outcome"], registry=r
         )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from gateway.domain.entry import Entry
@@ -70,6 +71,26 @@ class Uplink(Protocol):
 
     async def close(self) -> None:
         """Never raises; ends within 2 s even when the peer is gone."""
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something of a job order that an ERP has not booked. `step`: start, quality, totals, close, promise. `standing`: blocked (a person
+    is needed), refused, retry. `words`: the ERP's own. `since` aware UTC."""
+
+    job_order_id: str
+    step: str
+    standing: str
+    words: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class BookingStatus:
+    """How the orders of an ERP stand: `orders`, how many are booked, owed, retry, blocked, refused; `waiting`, what is in the way."""
+
+    orders: Mapping[str, int]
+    waiting: tuple[Waiting, ...] = ()
 
 
 class AlertBoard(Protocol):

@@ -22,6 +22,7 @@ from drivers.base import LinkError
 from drivers.opcua_settings import OpcUaSettings
 from gateway import logs
 from gateway.acquisition.poller import Poller
+from gateway.app.footprint import Footprint
 from gateway.app.line import Line, UnitCommands, raised, sources
 from gateway.app.live import LivePublisher
 from gateway.app.parts import (
@@ -152,9 +153,9 @@ class Daemon:
             config, state_dir, clock, metrics, on_readings=line.on_readings, on_link=self._link_changed, recorder=self._recorder
         )
         self._releases = make_releases(config, line, self._pollers, clock, metrics, self._alerts)
-        self._forwarders, brokers = make_forwarders(
-            config, store, self._recorder, clock, metrics, self._alerts, on_link=self._link_changed, on_command=self._intake.handle,
-            on_orders=self._intake.handle_batch, about=self._about,
+        self._forwarders, brokers, erps = make_forwarders(
+            config, store, self._recorder, clock, metrics, self._alerts, line=line, on_link=self._link_changed,
+            on_command=self._intake.handle, on_orders=self._intake.handle_batch, about=self._about,
         )  # fmt: skip
         self._brokers = brokers
         self._live = LivePublisher(brokers, make_topics(config, "lineside/v1"), tag_units(config))
@@ -165,11 +166,11 @@ class Daemon:
             for name, poller in self._pollers.items()
         ]
         self._tasks = tasks
+        self._footprint = Footprint(clock, metrics)
         self._watch = Watch(
             config, line, store, self._recorder, self._alerts, self._live, clock, metrics, links=links, tasks=tasks,
-            clock_unset=lambda: clock.is_unset,
+            process=self._footprint.status, clock_unset=lambda: clock.is_unset, bookings={name: erp.status for name, erp in erps.items()},
         )  # fmt: skip
-        metrics.tasks.set_function(lambda: float(len(asyncio.all_tasks())))
         metrics.registry.register(BoardCollector(lambda: self._watch.glance(), clock))
         self._server = StatusServer(
             Address(*config.gateway.address), lambda: self._watch.board, metrics, clock, recordings=line.record_readings(),
@@ -281,6 +282,7 @@ class Daemon:
                         uplinks.create_task(self._watch.run(), name="watch"),
                         uplinks.create_task(self._server.run(), name="page"),
                         uplinks.create_task(guard.run(), name="watchdog"),
+                        uplinks.create_task(self._footprint.run(), name="loop lag"),
                     ]
                     await self._run_sources(stop)
                     await self._hand_over()

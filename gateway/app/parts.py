@@ -14,6 +14,7 @@ from drivers.settings import Secret
 from gateway.acquisition.poller import Poller
 from gateway.acquisition.sampling import Sampling
 from gateway.acquisition.telemetry import Telemetry
+from gateway.app.erp import LineOrders
 from gateway.app.line import Line, UnitRelease
 from gateway.app.watch import tags_of
 from gateway.config import Config, SecretError, read_secret
@@ -28,7 +29,10 @@ from gateway.outbox.store import Store
 from gateway.seams import AlertBoard, Uplink, UplinkError
 from gateway.supervise import LinkStatus
 from gateway.uplink.base import BatchHandler, CommandHandler
+from gateway.uplink.erp.booking import BookingUplink, Wiring
 from gateway.uplink.erp.http import HttpUplink
+from gateway.uplink.erp.ports import Surroundings, make_port
+from gateway.uplink.erp.settings import BookingSettings
 from gateway.uplink.mqtt import MqttUplink
 from gateway.uplink.mqtt_lanes import TelemetrySource
 from gateway.uplink.settings import HttpSettings, MqttSettings
@@ -163,14 +167,18 @@ def make_forwarders(
     metrics: Metrics,
     alerts: AlertBoard,
     *,
+    line: Line,
     on_link: Callable[[LinkStatus], None],
     on_command: CommandHandler,
     on_orders: BatchHandler,
     about: Callable[[], dict[str, Any]],
-) -> tuple[dict[str, Forwarder], list[MqttUplink]]:
-    """A forwarder per uplink, and the MQTT uplinks among them (they carry live values too)."""
+) -> tuple[dict[str, Forwarder], list[MqttUplink], dict[str, BookingUplink]]:
+    """A forwarder per uplink, and among the uplinks the brokers (they carry live values too) and the ERPs that book totals."""
     forwarders: dict[str, Forwarder] = {}
     brokers: list[MqttUplink] = []
+    erps: dict[str, BookingUplink] = {}
+    wiring = Wiring(recorder, store.erp_accounts, store.order_cursor, on_orders, LineOrders(line.trackers), alerts, clock, metrics)
+    around = Surroundings(config.gateway.id, tuple(config.work_units), config.gateway.time_zone, clock, uplink_secret)
     telemetry = TelemetrySource(store.telemetry, recorder.forget_telemetry)
     for name, settings in config.uplinks.items():
         consumers: tuple[str, ...] = ()
@@ -190,9 +198,11 @@ def make_forwarders(
                 name, settings, gateway_id=config.gateway.id, clock=clock, metrics=metrics, secrets=uplink_secret, alerts=alerts,
                 on_orders=on_orders, order_cursor=store.order_cursor,
             )  # fmt: skip
+        elif isinstance(settings, BookingSettings):
+            uplink = erps[name] = BookingUplink(name, settings, make_port(name, settings, around), wiring)
         else:
             raise TypeError(f"no uplink for {type(settings).__name__}")
         forwarders[name] = Forwarder(
             uplink, reader=store, writer=recorder, clock=clock, metrics=metrics, alerts=alerts, on_link=on_link, consumers=consumers
         )
-    return forwarders, brokers
+    return forwarders, brokers, erps

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import importlib.metadata
+import shutil
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -27,7 +29,8 @@ from gateway.domain.work_center import WorkCenter
 from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
 from gateway.outbox.store import Store
-from gateway.status.board import Board, EventLine, GatewayInfo, JournalStatus, TagView, TaskStatus, UnitStatus, UplinkStatus
+from gateway.seams import BookingStatus
+from gateway.status.board import Board, EventLine, GatewayInfo, JournalStatus, ProcessStatus, TagView, TaskStatus, UnitStatus, UplinkStatus
 from gateway.status.health import Alerts
 from gateway.supervise import LinkStatus
 
@@ -75,6 +78,8 @@ class Watch:
         *,
         links: Mapping[str, Callable[[], LinkStatus]],
         tasks: Sequence[Task],
+        bookings: Mapping[str, Callable[[], BookingStatus]],
+        process: Callable[[], ProcessStatus],
         clock_unset: Callable[[], bool] = lambda: False,
     ) -> None:
         self._config = config
@@ -87,6 +92,8 @@ class Watch:
         self._metrics = metrics
         self._links = links
         self._tasks = tasks
+        self._bookings = bookings
+        self._process = process
         self._clock_unset = clock_unset
         self._started_at = clock.now()
         self._views: dict[str, UnitView] = {}
@@ -106,6 +113,9 @@ class Watch:
         self._rated_s = 0.0
         self._rate_at = clock.monotonic()
         self._size = 0
+        self._disk_free: int | None = None
+        self._delivered: dict[str, tuple[float, datetime | None]] = {}
+        """Uplink -> rows the peer took so far, and when it took the latest."""
         self._size_at = -SIZE_S
         self._health_at = -HEALTH_S
         self._counted = [metrics.readings.labels(device, quality.value) for device in config.devices for quality in Quality]
@@ -196,6 +206,7 @@ class Watch:
         if now - self._size_at >= SIZE_S:
             self._size_at = now
             self._size = await self._store.size()
+            self._disk_free = await asyncio.to_thread(_free_bytes, self._store.path)
         self._follow_rates()
         journal = self._journal()
         links = {name: status() for name, status in self._links.items()}
@@ -246,13 +257,20 @@ class Watch:
         settings = self._config.uplinks[name]
         backlog = await self._store.backlog(name)
         apart = await self._store.exceptions(name)
-        link = self._links[name]()
         dropped = self._metrics.telemetry_dropped.labels(name)._value.get()
         self._metrics.backlog.labels(name).set(backlog.rows)
         return UplinkStatus(
             name, settings.type, backlog.rows, backlog.bytes, backlog.oldest, sum(row.state != "delivered" for row in apart),
-            link.last_good, int(dropped),
+            self._last_ack(name), int(dropped), self._bookings[name]() if name in self._bookings else None,
         )  # fmt: skip
+
+    def _last_ack(self, name: str) -> datetime | None:
+        taken = self._metrics.delivered.labels(name)._value.get()
+        before, at = self._delivered.get(name, (0.0, None))
+        if taken > before:
+            at = self._clock.now()
+        self._delivered[name] = taken, at
+        return at
 
     def _follow_rates(self) -> None:
         """How fast the journal grows and readings come."""
@@ -270,11 +288,14 @@ class Watch:
     def _journal(self) -> JournalStatus:
         cap = self._config.journal.max_size
         free = max(cap - self._size, 0)
+        if self._disk_free is not None:
+            free = min(free, self._disk_free)
         return JournalStatus(
             self._size, cap, self._recorder.disk.value, self._recorder.failing_since is None, self._last_commit,
             int(self._metrics.telemetry_dropped.labels("journal")._value.get()),
             free / self._rate / 3600 if self._rate > 0 and self._rated_s >= _RATED_S else None,
             self._store.epoch, self._store.next_sequence - 1, self._recorder.disk_error,
+            self._disk_free,
         )  # fmt: skip
 
     def _latest_events(self) -> tuple[EventLine, ...]:
@@ -289,7 +310,7 @@ class Watch:
             at=self._clock.now(), started_at=self._started_at, gateway=self._info, units=units,
             links=tuple(status() for status in self._links.values()), uplinks=tuple(self._uplinks), journal=self._journal(),
             alerts=self._alerts.active(), events=events, lines={c.name: self._open_lines(c) for c in self._line.centers},
-            tasks=self._task_states(), readings_per_s=self._readings_per_s,
+            tasks=self._task_states(), readings_per_s=self._readings_per_s, process=self._process(),
         )  # fmt: skip
 
     def _unit(self, name: str) -> UnitStatus:
@@ -323,3 +344,10 @@ class Watch:
 def tags_of(config: Config, device: str) -> tuple[str, ...]:
     """Names of a device's configured tags."""
     return tuple(getattr(config.devices[device], "tags", {}))
+
+
+def _free_bytes(path: Path) -> int | None:
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return None

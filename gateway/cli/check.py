@@ -22,7 +22,8 @@ from gateway.config import Config, check_secrets, load
 from gateway.config.cautions import unit_cautions
 from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings, written_duration
 from gateway.domain.equipment import StateFromBits, StateFromCodes, StateFromCounts, StateFromOrder, StateFromPackML, WorkUnit
-from gateway.uplink.settings import HttpSettings, peer_of
+from gateway.uplink.kinds import peer_of
+from gateway.uplink.settings import HttpSettings
 
 _LINK_FAILED = 1
 _STATE_FROM = {

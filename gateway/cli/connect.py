@@ -22,7 +22,8 @@ from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings
 from gateway.seams import UplinkError
 from gateway.uplink.erp.http_trial import HttpProbe
 from gateway.uplink.erp.port import ErpPort, Right
-from gateway.uplink.settings import HttpSettings, MqttSettings, peer_of
+from gateway.uplink.kinds import peer_of
+from gateway.uplink.settings import HttpSettings, MqttSettings
 from gateway.uplink.trial import try_broker
 
 _DEVICE_TIMEOUT_S = 20.0

@@ -15,9 +15,8 @@ from gateway.config.machines import shipped_parameters, template_names
 from gateway.config.section import Section
 from gateway.config.settings import GatewaySettings, ProductSettings, ReasonSettings, WorkCenterSettings, WorkUnitSettings
 from gateway.outbox.settings import JournalSettings
-from gateway.uplink.settings import HttpSettings, MqttSettings, UplinkSettings
-
-AnyUplinkSettings = MqttSettings | HttpSettings
+from gateway.uplink.kinds import AnyUplinkSettings as AnyUplinkSettings
+from gateway.uplink.kinds import UplinkSettings
 
 
 class ConfigFile(Section):

@@ -11,6 +11,7 @@ from drivers.base import Value
 from gateway.domain.equipment import Reason
 from gateway.domain.events import Text
 from gateway.domain.view import UnitView
+from gateway.seams import BookingStatus
 from gateway.supervise import LinkState, LinkStatus
 
 
@@ -80,11 +81,13 @@ class UplinkStatus:
     last_ack_at: datetime | None = None
     dropped: int = 0
     """Telemetry dropped for this uplink, oldest first."""
+    bookings: BookingStatus | None = None
+    """Of an ERP that books totals."""
 
 
 @dataclass(frozen=True)
 class JournalStatus:
-    """The local database. `hours_left`: until it is full at the present rate with nothing sent, None while unknown."""
+    """The local database. `hours_left`: until it is full, or the disk is, at the present rate with nothing sent; None while unknown."""
 
     bytes: int
     cap_bytes: int
@@ -101,6 +104,21 @@ class JournalStatus:
     """Of the last ledger event."""
     error: str = ""
     """What the disk said to the last commit, empty while it is well."""
+    disk_free_bytes: int | None = None
+    """On its file system; None: nobody could tell."""
+
+
+@dataclass(frozen=True)
+class ProcessStatus:
+    """What the daemon takes of its machine. Lag: how late the event loop was in the last minute, None before anything was measured."""
+
+    rss_bytes: int
+    threads: int
+    files: int
+    """Open descriptors."""
+    tasks: int
+    loop_lag_p99_s: float | None = None
+    loop_lag_max_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -156,6 +174,7 @@ class Board:
     """The last 200, latest first."""
     tasks: tuple[TaskStatus, ...] = ()
     readings_per_s: float | None = None
+    process: ProcessStatus | None = None
     lines: Mapping[str, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
     """Work centre -> kind of window (hour, shift) -> the open window of the whole line."""
 
@@ -189,7 +208,7 @@ def parts(board: Board) -> dict[str, object]:
         "orders": orders,
         "links": (board.links, board.uplinks, board.tasks),
         "journal": (board.events, board.uplinks, board.journal),
-        "about": (board.gateway, board.started_at),
+        "about": (board.gateway, board.started_at, board.process, board.journal.disk),
     }
     for unit in board.units:
         link = board.link(unit.device)

@@ -27,9 +27,13 @@ class CommandHandler(Protocol):
 
 
 class BatchHandler(Protocol):
-    """Takes the orders of one poll and their cursor in one commit (`dispatch.intake.Intake.handle_batch`)."""
+    """Takes the orders of one poll and their cursor in one commit (`dispatch.intake.Intake.handle_batch`).
 
-    def __call__(self, items: Sequence[Inbound], *, uplink: str, cursor: str | None) -> Awaitable[object]: ...
+    `cursor`: None, it has not moved; or what makes it from the answers, in the step in which they are recorded."""
+
+    def __call__(
+        self, items: Sequence[Inbound], *, uplink: str, cursor: str | Callable[[Sequence[Answer]], str | None] | None
+    ) -> Awaitable[object]: ...
 
 
 class AckHandler(Protocol):

@@ -176,17 +176,3 @@ class HttpSettings(Settings):
         """Whether token, secret or data leave this machine unencrypted."""
         ways = [self.address(), *([self.oauth2.address()] if self.oauth2 else [])]
         return any(not tls and not is_loopback(host) for host, _, tls in ways)
-
-
-UPLINKS: dict[str, type[Settings]] = {"mqtt": MqttSettings, "http": HttpSettings}
-
-UplinkSettings = Annotated[MqttSettings | HttpSettings, Field(discriminator="type")]
-
-
-def peer_of(settings: MqttSettings | HttpSettings) -> str:
-    """Protocol and first address, for the technician."""
-    if isinstance(settings, MqttSettings):
-        host, port, _ = settings.addresses()[0]
-        return f"MQTT {host}:{port}"
-    host, port, _ = settings.address()
-    return f"ERP {host}:{port}"

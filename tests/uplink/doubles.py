@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
 import orjson
@@ -127,6 +127,9 @@ class Ledger:
             self.answers[inbound.command_id] = answer
         return answer
 
-    async def handle_batch(self, items: Sequence[Inbound], *, uplink: str, cursor: str | None) -> list[Answer]:
-        self.cursors.append(cursor)
-        return [await self.handle(item, uplink=uplink, work_unit=None, received_at=AT) for item in items]
+    async def handle_batch(
+        self, items: Sequence[Inbound], *, uplink: str, cursor: str | Callable[[Sequence[Answer]], str | None] | None
+    ) -> list[Answer]:
+        answers = [await self.handle(item, uplink=uplink, work_unit=None, received_at=AT) for item in items]
+        self.cursors.append(cursor(answers) if callable(cursor) else cursor)
+        return answers

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from gateway.uplink.settings import HttpSettings, MqttSettings, UplinkSettings, is_loopback, peer_of
+from gateway.uplink.kinds import UplinkSettings, peer_of
+from gateway.uplink.settings import HttpSettings, MqttSettings, is_loopback
 
 ADAPTER: TypeAdapter[MqttSettings | HttpSettings] = TypeAdapter(UplinkSettings)
 MQTT: dict[str, Any] = {"type": "mqtt", "urls": ["mqtts://broker-1:8883", "mqtts://broker-2"]}

@@ -6,7 +6,7 @@ Pure. It is kept in the journal as JSON (`dump`, `load`): quantities as text, ti
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -36,6 +36,12 @@ class Step(StrEnum):
     PROMISE = "promise"
 
 
+_BEFORE = {
+    Step.QUALITY: (Step.START,), Step.TOTALS: (Step.START,), Step.CLOSE: (Step.START, Step.QUALITY, Step.TOTALS),
+}  # fmt: skip
+"""What has to be booked before a step can be."""
+
+
 @dataclass(frozen=True)
 class Wait:
     """Why a step is not booked: the ERP's `words`, `since` when (aware UTC), and the wish (`Account.wish`) that it was about."""
@@ -50,8 +56,8 @@ class Wait:
 class Account:
     """`key` is the ERP's identity of the order. `position`: the rows of the journal up to there are in it, as far as they concern it.
 
-    `is_succeeded`: another job took the name on the line; nothing of that one belongs here. `booked`: step -> the wish that the ERP has
-    confirmed. `booked_good`, `booked_scrap`: what it confirmed last, for people.
+    `is_succeeded`: another job took the name on the line; nothing of that one belongs here. `memo` and `note` are the adapter's.
+    `booked`: step -> the wish that the ERP has confirmed. `booked_good`, `booked_scrap`: what it confirmed last, for people.
     """
 
     key: str
@@ -80,6 +86,7 @@ class Account:
     booked_results: dict[str, Measurement] = field(default_factory=dict)
     promise: PromisedDate | None = None
     memo: str | None = None
+    note: str = ""
     booked: dict[Step, str] = field(default_factory=dict)
     booked_good: Decimal = Decimal(0)
     booked_scrap: Decimal = Decimal(0)
@@ -135,24 +142,19 @@ class Account:
             return "ended" if self.state is JobState.ENDED and self.started_at is not None else None
         return _print([*_promise_row(self.promise)[1:]]) if self.promise is not None and not self.is_over else None
 
-    def is_booked(self, step: Step) -> bool:
-        """The ERP holds all of it; True too where there is nothing to book."""
-        wish = self.wish(step)
-        return wish is None or (step is not Step.QUALITY and self.booked.get(step) == wish)
-
-    def owed(self) -> list[Step]:
+    def owed(self, booked: Mapping[Step, str] | None = None) -> list[Step]:
         """What can be posted now, in order. Totals wait for the start, the end for everything before it; what the ERP has refused for
-        good is left out until the wish is another."""
+        good is left out until the wish is another. `booked`: in place of what the ERP has confirmed."""
+        held = self.booked if booked is None else booked
+        wishes = {step: self.wish(step) for step in Step}
+        done = {step for step, wish in wishes.items() if wish is None or held.get(step) == wish}
         owed = []
         for step in Step:
             wait = self.waits.get(step)
-            if self.is_booked(step) or (wait is not None and wait.standing is Standing.REFUSED and wait.wish == self.wish(step)):
+            if step in done or (wait is not None and wait.standing is Standing.REFUSED and wait.wish == wishes[step]):
                 continue
-            if step in (Step.QUALITY, Step.TOTALS, Step.CLOSE) and not self.is_booked(Step.START):
-                continue
-            if step is Step.CLOSE and not (self.is_booked(Step.TOTALS) and self.is_booked(Step.QUALITY)):
-                continue
-            owed.append(step)
+            if done.issuperset(_BEFORE.get(step, ())):
+                owed.append(step)
         return owed
 
     @property
@@ -254,8 +256,9 @@ def dump(account: Account) -> bytes:
             "results": [_result_row(r) for r in a.results.values()],
             "booked_results": [_result_row(r) for r in a.booked_results.values()],
             "promise": _promise_row(a.promise) if a.promise is not None else None,
-            "memo": a.memo, "booked": a.booked, "booked_made": [str(a.booked_good), str(a.booked_scrap)],
-            "waits": {step: [w.standing, w.words, instant(w.since), w.wish] for step, w in a.waits.items()},
+            "memo": a.memo, "note": a.note, "booked": {step.value: wish for step, wish in a.booked.items()},
+            "booked_made": [str(a.booked_good), str(a.booked_scrap)],
+            "waits": {step.value: [w.standing, w.words, instant(w.since), w.wish] for step, w in a.waits.items()},
         }
     )  # fmt: skip
 
@@ -279,7 +282,7 @@ def load(job_order_id: str, body: bytes) -> Account:
         stops={stop.stop_id: (revision, stop) for revision, stop in stops},
         results={row[0]: _result(row) for row in s["results"]}, booked_results={row[0]: _result(row) for row in s["booked_results"]},
         promise=PromisedDate(moment(p[0]), _moment(p[1]), _moment(p[2]), p[3], p[4]) if p is not None else None,
-        memo=s["memo"], booked={Step(step): wish for step, wish in s["booked"].items()},
+        memo=s["memo"], note=s["note"], booked={Step(step): wish for step, wish in s["booked"].items()},
         booked_good=Decimal(booked_good), booked_scrap=Decimal(booked_scrap),
         waits={Step(step): Wait(Standing(st), words, moment(since), wish) for step, (st, words, since, wish) in s["waits"].items()},
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Ledger rows into accounts. Pure, and blind to repeats: a row that is in already changes nothing, however often and late it comes again."""
+"""Ledger rows into accounts. Pure, and blind to repeats: a row that is in already changes nothing, however often it comes again."""
 
 from __future__ import annotations
 

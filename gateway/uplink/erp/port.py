@@ -37,6 +37,8 @@ class Plan:
     state: PlanState
     work_unit: str
     job_order: JobOrder
+    note: str = ""
+    """The adapter's own words about the order (under 4 kB), kept with it and given back as `ErpOrder.note`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class Listing:
 
 class Standing(StrEnum):
     """BOOKED: the ERP holds it, read back. RETRY: nothing is known or it was busy, ask again. BLOCKED: a person is needed, in the ERP or
-    here. REFUSED: the ERP will never take it."""
+    here. REFUSED: the ERP will never take it.
+
+    What waits holds up its own order only: without a start no totals are told, without totals and results no end; the rest goes on."""
 
     BOOKED = "booked"
     RETRY = "retry"
@@ -65,7 +69,8 @@ class Standing(StrEnum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """`words`: the ERP's own, kept as they are. `retry_after_s`: what it asked for, None: the gateway's own back-off."""
+    """`words`: the ERP's own, kept as they are. `retry_after_s`: the ERP is busy as a whole, nothing is posted before; None: the gateway's
+    own back-off, for this order alone."""
 
     standing: Standing
     words: str = ""
@@ -102,6 +107,7 @@ class Totals:
     """All that an order has come to; `at` (aware UTC) is when it was so: the time of the last event in it, and the time to post under.
 
     `good`, `scrap` and `rework` in `unit` (UN/ECE Rec 20); times in seconds. Later totals may be lower: good becomes scrap.
+    `stops` without micro-stops; one that is missing was booked long ago or turned out to be a micro-stop.
     """
 
     at: datetime
@@ -146,13 +152,15 @@ class PromisedDate:
 
 @dataclass
 class ErpOrder:
-    """An order of the ERP that the line holds. `memo` is what the adapter last asked to keep of it, over restarts too."""
+    """An order of the ERP that the line holds. `memo` is what the adapter last asked to keep of it, over restarts too; `note` is that of
+    the plan as it was taken last. `job_order_id` is the one that the key came with first, whatever the ERP calls it now."""
 
     key: str
     job_order_id: str
     work_unit: str
     memo: str | None
     keep: Callable[[str], Awaitable[None]] = field(repr=False)
+    note: str = ""
 
     async def remember(self, memo: str) -> None:
         """Keep `memo`; it is on disk when this returns."""
@@ -174,7 +182,8 @@ class Right:
 
 class ErpPort(Protocol):
     """One ERP. Calls come one at a time. Anything about the link (no answer, logged out for good) raises `UplinkError`; what concerns one
-    order is an `Outcome`. Every posting may have reached the ERP although no answer came: the next call must find that out."""
+    order is an `Outcome`. Every posting may have reached the ERP although no answer came: the next call must find that out. A call may be
+    cancelled at any await, and is after a minute."""
 
     @property
     def peer(self) -> str:
@@ -191,7 +200,8 @@ class ErpPort(Protocol):
         listed all the same, with the state it is in now, if the ERP can still tell."""
 
     async def taken(self, listing: Listing, answers: Mapping[str, str | None]) -> None:
-        """The orders of `listing` are in the ledger, on disk. `answers`: key -> why the line does not take it, None where it does."""
+        """The orders of `listing` are in the ledger, on disk; called after every listing. `answers`: key -> why the line does not take it,
+        None where it does; one that is missing is not decided yet and has to be listed again."""
 
     async def start(self, order: ErpOrder, at: datetime) -> Outcome:
         """The line began with it at `at`."""

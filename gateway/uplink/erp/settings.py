@@ -17,10 +17,15 @@ class BookingSettings(Settings):
     priorities; inside, the higher number comes first (OPC 10031-4). `dry_run`: every posting is logged, none is sent, all stay owed.
     """
 
+    type: str
     interval: Duration = Field(default=5.0, gt=0.0, le=86400.0)
-    report_every: Duration = Field(default=60.0, ge=0.0, le=86400.0)
+    report_every: Duration = Field(default=300.0, ge=0.0, le=86400.0)
     priority_order: Literal["highest_first", "lowest_first"] = "highest_first"
     dry_run: bool = False
+
+    def plain_text(self) -> bool:
+        """Whether secrets or data leave this machine unencrypted."""
+        return False
 
     @property
     def peer(self) -> str:

@@ -245,7 +245,7 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
     """The fields of one window: times in seconds, quantities, ratios, losses. Performance above 1 is published uncapped with
     `over_ideal`."""
     f = Figures(window, unit)
-    return _with_ratios(
+    line = _with_ratios(
         {
             "work_unit": unit.name,
             "window": {
@@ -259,6 +259,9 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
             "cycle": window.cycles.line(), "losses": losses(f), "loss_cost": loss_cost(f), "scrap_cost": scrap_cost(f),
         }
     )  # fmt: skip
+    if window.kind in ("hour", "shift") and window.end is not None and window.total > window.end - window.start:
+        line["degraded"] = True  # the clock was set back into it
+    return line
 
 
 def changes(before: Line, after: Line) -> dict[str, list[Any]]:

@@ -17,7 +17,7 @@ from gateway.domain.view import JobView
 from gateway.domain.whatif import Answer, Question, Queue
 from gateway.status import screens
 from gateway.status.basis_words import basis_words
-from gateway.status.board import Board, Revisions, UnitStatus, seen
+from gateway.status.board import Board, ProcessStatus, Revisions, UnitStatus, seen
 from gateway.status.charts import promise, trend
 from gateway.status.event_words import summary, type_word
 from gateway.status.formats import LANGUAGES, Formats
@@ -288,10 +288,27 @@ def _about(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen
             (label["config"], f"{info.config_path or '–'} ({info.config_hash[:12] or '–'})"),
             (label["started"], f"{formats.date(board.started_at)}, {formats.clock(board.started_at)}"),
             (label["clock"], f"{formats.iso(reader.now)} ({info.time_zone})"),
-            (label["disk"], board.journal.disk),
+            (label["disk"], _disk(board, reader)),
+            *_process(board.process, reader),
             (label["epoch"], board.journal.epoch or "–"),
         ]
     }
+
+
+def _disk(board: Board, reader: Reader) -> str:
+    free = board.journal.disk_free_bytes
+    return board.journal.disk if free is None else f"{board.journal.disk}, {reader.formats.size(free)} {reader.words['free']}"
+
+
+def _process(process: ProcessStatus | None, reader: Reader) -> list[tuple[str, str]]:
+    if process is None:
+        return []
+    label, formats, lag = reader.words, reader.formats, process.loop_lag_p99_s
+    return [
+        (label["memory"], formats.size(process.rss_bytes)),
+        (label["loop_lag"], "–" if lag is None else f"{formats.number(lag * 1000)} ms"),
+        (label["held"], f"{process.tasks} / {process.threads} / {process.files}"),
+    ]
 
 
 _CONTEXTS: Mapping[str, Callable[[Board, UnitStatus | None, Reader, Screen], Context]] = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from gateway.domain.job_order import Customer, JobOrder, QualityRequirement
 from gateway.domain.view import JobView, LastQuality, MaterialTotal, UnitView
-from gateway.status.board import Alert, Board, JournalStatus, UplinkStatus, seen
+from gateway.status.board import Alert, Board, JournalStatus, ProcessStatus, UplinkStatus, seen
 from gateway.supervise import LinkStatus
 
 Payload = dict[str, Any]
@@ -94,8 +94,22 @@ def health_payload(board: Board) -> Payload:
         "journal": journal_payload(board.journal),
         "alerts": [alert_payload(alert) for alert in board.alerts],
         "tasks": [{"name": task.name, "running": task.running, "last_progress_at": task.last_progress_at} for task in board.tasks],
-        "readings_per_s": board.readings_per_s,
+        "readings_per_s": board.readings_per_s, "process": process_payload(board.process), "drops": drops(board),
     }  # fmt: skip
+
+
+def process_payload(process: ProcessStatus | None) -> Payload | None:
+    if process is None:
+        return None
+    return {
+        "rss_bytes": process.rss_bytes, "threads": process.threads, "files": process.files, "tasks": process.tasks,
+        "loop_lag_p99_s": process.loop_lag_p99_s, "loop_lag_max_s": process.loop_lag_max_s,
+    }  # fmt: skip
+
+
+def drops(board: Board) -> Payload:
+    """Messages lost for lack of room since the start, by class. Of ledger events none ever is."""
+    return {"telemetry": board.journal.dropped + sum(uplink.dropped for uplink in board.uplinks), "ledger": 0}
 
 
 def gateway_payload(board: Board) -> Payload:
@@ -128,6 +142,7 @@ def journal_payload(journal: JournalStatus) -> Payload:
         "bytes": journal.bytes, "cap_bytes": journal.cap_bytes, "disk": journal.disk, "committing": journal.committing,
         "last_commit_at": journal.last_commit_at, "dropped": journal.dropped, "hours_left": journal.hours_left,
         "epoch": journal.epoch, "sequence": journal.sequence, "error": journal.error,
+        "disk_free_bytes": journal.disk_free_bytes,
     }  # fmt: skip
 
 

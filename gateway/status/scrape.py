@@ -96,6 +96,8 @@ def _links(board: Board, now: datetime) -> Iterator[Family]:
 def _uplinks(board: Board, now: datetime) -> Iterator[Family]:
     by = ("uplink",)
     yield _labelled("backlog_bytes", "Bytes of ledger rows waiting.", by, (((u.name,), float(u.bytes)) for u in board.uplinks))
+    taken = (((u.name,), _age(u.last_ack_at, now)) for u in board.uplinks)
+    yield _labelled("last_acknowledged_age_seconds", "Since the peer took a ledger row, since the start.", by, taken)
     ages = (((u.name,), _age(u.oldest_at, now) or 0.0) for u in board.uplinks)
     yield _labelled("backlog_oldest_age_seconds", "Age of the oldest ledger row waiting, 0 when none is.", by, ages)
     apart = (((u.name,), float(u.parked)) for u in board.uplinks)
@@ -105,6 +107,7 @@ def _uplinks(board: Board, now: datetime) -> Iterator[Family]:
 def _journal(journal: JournalStatus, now: datetime) -> Iterator[Family]:
     yield _gauge("journal_bytes", "Size of the journal.", float(journal.bytes))
     yield _gauge("journal_cap_bytes", "What the journal may take.", float(journal.cap_bytes))
+    yield _gauge("disk_free_bytes", "On the file system of the journal.", _number(journal.disk_free_bytes))
     yield _gauge("journal_hours_left", "Until it is full at the present rate with nothing sent.", journal.hours_left)
     yield _gauge("journal_committing", "0 while nothing can be committed.", float(journal.committing))
     yield _gauge("journal_last_commit_age_seconds", "Since the last transaction.", _age(journal.last_commit_at, now))

@@ -42,7 +42,7 @@ def _said(text: str, schema: Schema) -> Schema:
 
 _WORDS = _object(fr=_TEXT, en=_TEXT)
 _DISK = {"enum": ["ok", "low", "full", "read_only"]}
-_HOURS_LEFT = _said("until the journal is full at the present rate; null while the rate says nothing", _NUMBER_OR_NULL)
+_HOURS_LEFT = _said("until the journal or its disk is full at the present rate; null while the rate says nothing", _NUMBER_OR_NULL)
 
 
 def _gateway() -> Schema:
@@ -70,6 +70,7 @@ def _journal() -> Schema:
     return _object(
         bytes=_COUNT, cap_bytes=_COUNT, disk=_DISK, committing=_FLAG, last_commit_at=_TIME_OR_NULL, dropped=_COUNT,
         hours_left=_HOURS_LEFT, epoch=_TEXT, sequence=_COUNT, error=_TEXT_OR_NULL,
+        disk_free_bytes=_or_null(_COUNT),
     )  # fmt: skip
 
 
@@ -119,5 +120,12 @@ def live_schemas() -> dict[str, Schema]:
                 )
             ),
             tasks=_list(_object(name=_TEXT, running=_FLAG, last_progress_at=_TIME_OR_NULL)), readings_per_s=_NUMBER_OR_NULL,
+            process=_or_null(
+                _object(
+                    rss_bytes=_COUNT, threads=_COUNT, files=_COUNT, tasks=_COUNT,
+                    loop_lag_p99_s=_said("how late the event loop was, last minute", _NUMBER_OR_NULL), loop_lag_max_s=_NUMBER_OR_NULL,
+                )
+            ),
+            drops=_said("messages lost for lack of room since the start", _object(telemetry=_COUNT, ledger=_COUNT)),
         ),
     }  # fmt: skip

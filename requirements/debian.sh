@@ -27,6 +27,7 @@ test)
     needs faketime command -v faketime         # steps the clock of a daemon
     needs libmodbus-dev test -e /usr/include/modbus/modbus.h # a Modbus server that is not ours
     needs gcc command -v gcc                   # compiles that server
+    needs e2fsprogs command -v mkfs.ext4       # a file system whose power is cut
     needs systemd command -v systemd-analyze   # judges the hardening of the unit
     ;;
 peers)

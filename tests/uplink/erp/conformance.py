@@ -1,6 +1,6 @@
 """What every ERP link must do: one suite, run on every link; the level is rows in and orders out, and what the ERP's books hold in the end.
 
-A link is anything with an `ErpUnderTest`: `LINKS` of `test_conformance.py` names them.
+The tests are in `test_conformance.py`, the links in `links.py`.
 """
 
 from __future__ import annotations
@@ -41,17 +41,16 @@ class Booked:
     results: tuple[str, ...] | None = None
     """Ids of the quality results that count."""
     is_started: bool | None = None
-    is_closed: bool = False
+    is_closed: bool | None = None
     times: tuple[datetime, ...] | None = None
     """Under which its postings stand."""
 
 
 class ErpUnderTest(Protocol):
-    """One ERP with its link. Started and stopped by its fixture. `faults`: those it can show; `has_planner`: its orders can be changed."""
+    """One ERP with its link, started and stopped by its row in `links.LINKS`. `faults`: those it can show."""
 
     clock: Clock
     faults: frozenset[Fault]
-    has_planner: bool
 
     def uplink(self, wiring: Wiring) -> Uplink:
         """A fresh one, as after a start of the process, named `erp`; `interval` and `report_every` short."""
@@ -60,10 +59,10 @@ class ErpUnderTest(Protocol):
         """The ERP has this order for that work unit from now on, released."""
 
     async def cancel(self, job_order_id: str) -> None:
-        """A planner cancels it; only with `has_planner`."""
+        """A planner cancels it; only with `Link.has_planner`."""
 
     async def refuse(self, job_order_id: str, words: str | None) -> None:
-        """Business refusals for everything about this order, None: no more; only with `has_planner`."""
+        """Business refusals for everything about this order, None: no more; only with `Link.has_planner`."""
 
     async def misbehave(self, fault: Fault | None) -> None:
         """From now on; None: it is well again."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 
 from drivers.base import Clock
 from gateway.metrics import Metrics
 from gateway.outbox.forwarder import Forwarder
 from gateway.seams import Uplink
-from gateway.supervise import Backoff
+from gateway.supervise import UP, Backoff
 from gateway.uplink.erp.booking import BookingUplink, Wiring
 from tests.manual_clock import ManualClock
 from tests.uplink.doubles import Alerts
@@ -68,9 +69,16 @@ class Gateway:
         if self.forwarder is not None:
             self.forwarder.notify()
         if isinstance(self.clock, ManualClock):
-            await self.clock.advance(0.25)
+            await self.clock.advance(0.5)
         else:
             await asyncio.sleep(0.01)
+
+    async def some_steps(self, chance: random.Random) -> None:
+        """A little less than `moment`: a kill may come between any two steps of the loop."""
+        if chance.random() < 0.3:
+            await self.moment()
+        for _ in range(chance.randrange(6)):
+            await asyncio.sleep(0)
 
     async def until(self, holds: Callable[[], bool], what: str = "") -> None:
         """Until `holds`; an AssertionError when it never does."""
@@ -85,11 +93,17 @@ class Gateway:
 
     @property
     def is_delivered(self) -> bool:
-        """The uplink has taken every row."""
-        return self.line.journal.position == self.line.journal.last_position
+        """The link is up and has taken every row."""
+        is_up = self.forwarder is not None and self.forwarder.status.state in UP
+        return is_up and self.line.journal.position == self.line.journal.last_position
 
     def is_settled(self) -> bool:
-        """All rows are with the uplink and nothing is owed any more, but for what waits for a person."""
+        """All rows are with the uplink and nothing is owed any more."""
+        return self.is_tried and not (isinstance(self.uplink, BookingUplink) and self.uplink.status().orders["blocked"])
+
+    @property
+    def is_tried(self) -> bool:
+        """The same, but for what waits for a person."""
         if not self.is_delivered:
             return False
         if not isinstance(self.uplink, BookingUplink):

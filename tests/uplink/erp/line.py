@@ -158,7 +158,7 @@ class Line:
         made.good += good
         made.scrap += scrap
         made.run_s += 10.0 * (good + scrap)
-        self._pass()
+        self.pass_()
         for material, per in (("steel", Decimal("0.35")), ("oil", Decimal("0.001"))):
             taken = per * (good + scrap)
             if taken:
@@ -176,13 +176,13 @@ class Line:
         made = self._made(job_order_id)
         made.good -= pieces
         made.scrap += pieces
-        self._pass()
+        self.pass_()
         self._progress(job_order_id, -pieces, pieces)
 
     def give_back(self, job_order_id: str, material: str, quantity: Decimal) -> None:
         made = self._made(job_order_id)
         made.consumed[material] -= quantity
-        self._pass()
+        self.pass_()
         self._record(
             MaterialConsumed(
                 work_unit=made.work_unit, at=self.at, job_order_id=job_order_id, material_id=material, lot_id="L1", use="Consumed",
@@ -192,7 +192,7 @@ class Line:
 
     def stop(self, job_order_id: str, *, stop_id: str | None = None, revision: int = 1, reason: str | None = None) -> str:
         made = self._made(job_order_id)
-        self._pass(60)
+        self.pass_(60)
         name = stop_id or f"{made.work_unit}/{self.at.isoformat()}"
         start, end = self.at - timedelta(seconds=60), self.at
         made.stops[name] = made.stops.get(name, (start, end))
@@ -207,7 +207,7 @@ class Line:
 
     def measure(self, job_order_id: str, value: Decimal, *, passed: bool = True) -> None:
         made = self._made(job_order_id)
-        self._pass()
+        self.pass_()
         self._record(
             QualityResult(
                 work_unit=made.work_unit, at=self.at, job_order_id=job_order_id, characteristic="diameter", value=value, unit="MMT",
@@ -218,7 +218,7 @@ class Line:
         made.results.append(self.journal.rows[-1].id)
 
     def promise(self, job_order_id: str, verdict: str) -> None:
-        self._pass()
+        self.pass_()
         eta = self.at + timedelta(hours=2)
         self._record(
             PromiseChanged(
@@ -229,7 +229,7 @@ class Line:
 
     def do(self, verb: Verb, job_order_id: str) -> Answer:
         """An operator's or another system's command."""
-        self._pass()
+        self.pass_()
         unit = self.unit_of(job_order_id)
         return self._answer(JobCommand(verb, f"op-{len(self._answers)}", JobOrder(job_order_id), self.at, unit))
 
@@ -238,7 +238,7 @@ class Line:
     def _made(self, job_order_id: str) -> Made:
         return self.made.setdefault(job_order_id, Made(self.unit_of(job_order_id)))
 
-    def _pass(self, seconds: float = 1.0) -> None:
+    def pass_(self, seconds: float = 1.0) -> None:
         self.at += timedelta(seconds=seconds)
 
     def _progress(self, job_order_id: str, good: int, scrap: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 
 from gateway.domain.job_order import JobOrder
 from gateway.seams import Uplink
@@ -18,7 +19,6 @@ class StandInLink:
     """The ERP in memory."""
 
     faults = frozenset(Fault)
-    has_planner = True
 
     def __init__(self, port: Callable[[StandInErp], StandInPort] = StandInPort) -> None:
         self.clock = ManualClock()
@@ -61,4 +61,16 @@ async def naive() -> AsyncIterator[ErpUnderTest]:
     yield StandInLink(NaivePort)
 
 
-LINKS: dict[str, Callable[[], AbstractAsyncContextManager[ErpUnderTest]]] = {"stand-in": stand_in}
+@dataclass(frozen=True)
+class Link:
+    """One row of the suite. `faults`: those its ERP can show; `has_planner`: its orders can be changed and refused one by one;
+    `is_slow`: it needs a real server; `kills`: how often it is killed in one test."""
+
+    make: Callable[[], AbstractAsyncContextManager[ErpUnderTest]]
+    faults: frozenset[Fault] = frozenset(Fault)
+    has_planner: bool = True
+    is_slow: bool = False
+    kills: int = 30
+
+
+LINKS: dict[str, Link] = {"stand-in": Link(stand_in)}

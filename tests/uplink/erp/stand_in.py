@@ -310,7 +310,7 @@ class NaivePort(StandInPort):
             for kind, quantity in wanted.items():
                 more = quantity - self._sent.get((order.key, kind), _ZERO)
                 if more:
-                    move = partial(self._erp.move, order.key, None, kind, more, self._erp.clock.now())
+                    move = partial(self._erp.move, order.key, None, kind, more, totals.at)
                     await self._erp.request(move, writes=True)
                     self._sent[order.key, kind] = quantity
             stops = {stop.stop_id: stop for stop in totals.stops}

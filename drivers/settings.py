@@ -92,6 +92,9 @@ class OnDisk:
 FilePath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file), OnDisk()]
 """A file; a relative path counts from the folder of the configuration file that names it."""
 
+FolderPath = Annotated[str, Field(min_length=1), AfterValidator(_beside_the_file)]
+"""A folder, relative like a file; it may be on a share that is not there yet, so nobody looks for it before its link opens."""
+
 
 class Secret(Settings):
     """Where a secret is kept; it is read when its link is opened, never stored in the file."""

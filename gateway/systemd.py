@@ -17,6 +17,9 @@ from drivers.base import Clock
 
 _log = structlog.get_logger(__name__)
 
+OVERSLEPT_S = 2.0
+"""A round that comes so late says nothing of the parts: they were kept waiting as long."""
+
 
 class Notifier:
     """Speaks to the service manager of this process; never raises and never waits longer than a second.
@@ -73,8 +76,8 @@ class WatchdogGuard:
 
     `sources`: a part's name (`writer`, `poller press_plc`) -> a callable that gives the monotonic time of its last
     progress. The event loop needs no entry: when it hangs, nobody pings. A part is stalled after `limit_s`, or after
-    its own entry in `limits_s` (a device polled once a minute). systemd then ends and restarts the daemon, which goes
-    on from its journal: a hang becomes a short gap instead of a silent line.
+    what its own entry in `limits_s` says (a device polled once a minute, one that is being connected). systemd then ends
+    and restarts the daemon, which goes on from its journal: a hang becomes a short gap instead of a silent line.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class WatchdogGuard:
         sources: Mapping[str, Callable[[], float]],
         *,
         limit_s: float = 20.0,
-        limits_s: Mapping[str, float] | None = None,
+        limits_s: Mapping[str, Callable[[], float]] | None = None,
     ) -> None:
         self._notifier = notifier
         self._clock = clock
@@ -96,7 +99,11 @@ class WatchdogGuard:
     def stalled(self) -> frozenset[str]:
         """Names of the parts that have not moved within their limit."""
         now = self._clock.monotonic()
-        return frozenset(name for name, moved in self._sources.items() if now - moved() > self._limits_s.get(name, self._limit_s))
+        return frozenset(name for name, moved in self._sources.items() if now - moved() > self._limit(name))
+
+    def _limit(self, name: str) -> float:
+        limit = self._limits_s.get(name)
+        return self._limit_s if limit is None else limit()
 
     def check(self) -> bool:
         """One round: ping, or log once which parts hang. True when all move."""
@@ -116,6 +123,13 @@ class WatchdogGuard:
         """Rounds for ever, three within each interval of the watchdog; returns at once when systemd wants none."""
         if self._notifier.watchdog_s is None:
             return
+        every_s = self._notifier.watchdog_s / 3
+        due = self._clock.monotonic()
         while True:
-            self.check()
-            await self._clock.sleep(self._notifier.watchdog_s / 3)
+            if self._clock.monotonic() - due < OVERSLEPT_S:
+                self.check()
+            else:
+                # The process did not run (the machine slept): nobody had a chance to move.
+                self._notifier.watchdog()
+            due = self._clock.monotonic() + every_s
+            await self._clock.sleep(every_s)

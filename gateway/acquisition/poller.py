@@ -34,6 +34,8 @@ BACKOFF_BASE_S, BACKOFF_CAP_S = 0.2, 2.0
 # Drivers bound themselves; these hold when one does not.
 CONNECT_LIMIT_S = 30.0
 CLOSE_LIMIT_S = 5.0
+# Beyond what the device is given: a loop that is busy, and a driver that closes.
+GRACE_S = 2.0
 # How often a poller that has nothing to do says that it is alive.
 IDLE_S = 1.0
 
@@ -72,8 +74,9 @@ class Poller:
     ) -> None:
         self.name = name
         self._progressed_at = self._resting_until = clock.monotonic()
-        self.stall_after_s = CONNECT_LIMIT_S + CLOSE_LIMIT_S + interval_s
-        """Without progress for longer than this the task itself hangs."""
+        self._waits_for_journal = False
+        self._answer_s = 0.0
+        """Within this time the connected device speaks, or its link is given up."""
         self.driver: Driver | None = None
         """The connected driver, for writes; None while the link is down."""
         self._answering: Answering | None = None
@@ -104,8 +107,15 @@ class Poller:
     def last_progress(self) -> float:
         """Monotonic time of the last sign of life of this task, whatever the device does."""
         # A rest that the driver asked for may be long, and is no stall.
+        if self._waits_for_journal:
+            return self._clock.monotonic()
         seen = max(self._progressed_at, min(self._clock.monotonic(), self._resting_until))
         return seen if self._answering is None else max(seen, self._answering.answered_at)
+
+    @property
+    def stall_after_s(self) -> float:
+        """Without progress for longer than this the task itself hangs."""
+        return self._answer_s + GRACE_S if self.driver is not None else CONNECT_LIMIT_S + CLOSE_LIMIT_S + self._interval_s
 
     @property
     def status(self) -> LinkStatus:
@@ -148,6 +158,7 @@ class Poller:
         paced = driver if isinstance(driver, Paced) else None
         while True:
             limit = self._silence_s if paced is None else max(self._silence_s, paced.read_limit_s(self._tags))
+            self._answer_s = limit + self._interval_s
             try:
                 async with self._clock.timeout(limit):
                     readings = await driver.read(self._tags)
@@ -166,6 +177,7 @@ class Poller:
         # The driver's own watch says it better, so it gets the first word. Some have none, and speak once an interval: an agent that is
         # asked for its news, a server without subscriptions.
         limit = max(self._silence_s, driver.read_limit_s(self._tags) if isinstance(driver, Paced) else 0.0) + self._interval_s + 0.5
+        self._answer_s = limit
         stream = subscribing.subscribe(self._tags)
         try:
             while True:
@@ -176,8 +188,15 @@ class Poller:
                 # The first batch is a look at everything: what it shows belongs together, whenever each value became what it is.
                 self._hand_on(driver, batch, pushed=self.driver is not None)
                 if self._drained is not None:
-                    await self._drained()
+                    self._waits_for_journal = True
+                    try:
+                        await self._drained()
+                    finally:
+                        self._waits_for_journal = False
+                    self._progress()
         finally:
+            self._progress()
+            self._answer_s = CLOSE_LIMIT_S
             if isinstance(stream, AsyncGenerator):
                 with contextlib.suppress(TimeoutError):
                     async with self._clock.timeout(CLOSE_LIMIT_S):

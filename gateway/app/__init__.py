@@ -62,6 +62,8 @@ from gateway.uplink.settings import is_loopback
 
 UNSET = timedelta(days=1)
 """A clock that stands so far before what the journal knows was not set yet: no battery, no network time at boot."""
+WRITER_STALLS_S = 8.0
+"""A disk may take its time; one transaction that takes longer than this hangs. systemd waits another half minute before it restarts."""
 DRAIN_S = 2.0
 """How long the shutdown waits for the last commit; the rest of its five seconds is for closing links."""
 CLOSE_S = 1.5
@@ -160,9 +162,9 @@ class Daemon:
         self._brokers = brokers
         self._live = LivePublisher(brokers, make_topics(config, "lineside/v1"), tag_units(config))
         links = {name: partial(_status_of, part) for name, part in self._parts()}
-        tasks = [Task("writer", lambda: self._recorder.last_progress)]
+        tasks = [Task("writer", lambda: self._recorder.last_progress, lambda: WRITER_STALLS_S)]
         tasks += [
-            Task(f"poller {name}", partial(getattr, poller, "last_progress"), poller.stall_after_s)
+            Task(f"poller {name}", partial(getattr, poller, "last_progress"), partial(getattr, poller, "stall_after_s"))
             for name, poller in self._pollers.items()
         ]
         self._tasks = tasks

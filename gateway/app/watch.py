@@ -42,6 +42,8 @@ RENEW_S = 5.0
 """A unit where nothing happens but pieces is looked at this often: its open windows grow all the same."""
 WATCHED_S = 10.0
 """Somebody who looked so lately is looking still: every unit that changed is renewed each second."""
+OVERSLEPT_S = QUIET_S + 5.0
+"""A round this much later than due: the process did not run."""
 HEALTH_S = 5.0
 SIZE_S = 10.0
 EVENTS = 200
@@ -57,11 +59,11 @@ _ROW_OVERHEAD = 160
 
 @dataclass(frozen=True)
 class Task:
-    """A named part of the pipeline: the monotonic time of its last progress, and after how many seconds without any it hangs."""
+    """A named part of the pipeline: the monotonic time of its last progress, and after how many seconds without any it hangs now."""
 
     name: str
     progress: Callable[[], float]
-    stall_after_s: float = 20.0
+    stall_after_s: Callable[[], float]
 
 
 class Watch:
@@ -186,8 +188,10 @@ class Watch:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            self.last_progress = self._clock.monotonic()
-            await self.refresh()
+            now = self._clock.monotonic()
+            # After a sleep of the whole machine nobody had a chance to move yet.
+            overslept, self.last_progress = now - self.last_progress > OVERSLEPT_S, now
+            await self.refresh(judge_tasks=not overslept)
             try:
                 async with self._clock.timeout(REFRESH_S if self._is_watched else QUIET_S):
                     await self._soon.wait()
@@ -196,7 +200,7 @@ class Watch:
                 pass
             self._soon.clear()
 
-    async def refresh(self) -> None:
+    async def refresh(self, *, judge_tasks: bool = True) -> None:
         """Renew what changed, watch for alerts, tell the live topics; who looks next gets a new board."""
         now = self._clock.monotonic()
         self._renew()
@@ -213,7 +217,8 @@ class Watch:
         self._alerts.watch_links(links.values(), self._unit_of_device, saved=journal.committing)
         self._alerts.watch_uplinks(self._uplinks, links)
         self._alerts.watch_journal(journal)
-        self._alerts.watch_tasks(self._task_states())
+        if judge_tasks:
+            self._alerts.watch_tasks(self._task_states())
         self._alerts.watch_clock(unset=self._clock_unset())
         self._tell(links)
         self._board = None
@@ -238,7 +243,7 @@ class Watch:
     def _task_states(self) -> tuple[TaskStatus, ...]:
         now, monotonic = self._clock.now(), self._clock.monotonic()
         stood = [(task, monotonic - task.progress()) for task in self._tasks]
-        return tuple(TaskStatus(task.name, still <= task.stall_after_s, now - timedelta(seconds=still)) for task, still in stood)
+        return tuple(TaskStatus(task.name, still <= task.stall_after_s(), now - timedelta(seconds=still)) for task, still in stood)
 
     def _renew(self) -> None:
         """Make new views of the units whose turn it is."""

@@ -94,7 +94,9 @@ async def test_the_guard_pings_only_while_every_part_moves(manager: socket.socke
     clock = ManualClock()
     moved = {"writer": clock.monotonic(), "press_plc": clock.monotonic(), "slow_plc": clock.monotonic()}
     sources = {name: (lambda name=name: moved[name]) for name in moved}
-    guard = WatchdogGuard(notifier_of(manager, WATCHDOG_USEC="30000000"), clock, sources, limit_s=20.0, limits_s={"slow_plc": 180.0})
+    guard = WatchdogGuard(
+        notifier_of(manager, WATCHDOG_USEC="30000000"), clock, sources, limit_s=20.0, limits_s={"slow_plc": lambda: 180.0}
+    )
     task = asyncio.create_task(guard.run())
     for _ in range(3):
         await clock.advance(10.0)
@@ -116,6 +118,21 @@ async def test_the_guard_pings_only_while_every_part_moves(manager: socket.socke
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+async def test_after_a_sleep_of_the_machine_everybody_gets_a_round_to_move(manager: socket.socket) -> None:
+    clock = ManualClock()
+    moved = clock.monotonic()
+    guard = WatchdogGuard(notifier_of(manager, WATCHDOG_USEC="30000000"), clock, {"writer": lambda: moved})
+    task = asyncio.create_task(guard.run())
+    await clock.advance(1.0)
+    assert heard(manager) == ["WATCHDOG=1"]
+    clock.freeze(6 * 3600.0)
+    await clock.advance(0.1)
+    assert heard(manager) == ["WATCHDOG=1"], "the writer had no chance yet"
+    await clock.advance(30.0)
+    assert heard(manager) == [], "it had one, and hangs"
+    task.cancel()
 
 
 async def test_no_watchdog_asked_none_kept(manager: socket.socket) -> None:

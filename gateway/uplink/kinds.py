@@ -6,10 +6,12 @@ from typing import Annotated
 
 from pydantic import Field
 
+from gateway.uplink.erp.files.settings import FilesSettings
 from gateway.uplink.erp.settings import BookingSettings
+from gateway.uplink.erp.tryton.settings import TrytonSettings
 from gateway.uplink.settings import HttpSettings, MqttSettings
 
-AnyUplinkSettings = MqttSettings | HttpSettings
+AnyUplinkSettings = MqttSettings | HttpSettings | TrytonSettings | FilesSettings
 UplinkSettings = Annotated[AnyUplinkSettings, Field(discriminator="type")]
 """The settings of one uplink, told apart by `type`."""
 

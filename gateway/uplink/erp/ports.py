@@ -8,8 +8,10 @@ from typing import Any
 
 from drivers.base import Clock
 from gateway.uplink.base import SecretReader
+from gateway.uplink.erp.files.port import FilesPort
 from gateway.uplink.erp.port import ErpPort
 from gateway.uplink.erp.settings import BookingSettings
+from gateway.uplink.erp.tryton import TrytonPort
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,12 @@ class Surroundings:
 PortFactory = Callable[[str, Any, Surroundings], ErpPort]
 """(name of the uplink, its settings, surroundings) -> an adapter that does nothing before `connect`."""
 
-ERP_PORTS: dict[str, PortFactory] = {}
+ERP_PORTS: dict[str, PortFactory] = {
+    "files": lambda name, settings, around: FilesPort(
+        settings, gateway_id=around.gateway_id, work_units=around.work_units, time_zone=around.time_zone, clock=around.clock
+    ),
+    "tryton": lambda name, settings, around: TrytonPort(settings, clock=around.clock, secrets=around.secrets),
+}
 """`type` in the configuration -> what makes the adapter."""
 
 

@@ -251,11 +251,12 @@ def _line(number: int, column: str = "") -> Text:
 
 
 def _is_utf8(data: bytes) -> bool:
+    """Whether it reads as UTF-8 with nothing but what European texts hold; two signs of Windows-1252 can look like one rare character."""
     try:
-        data.decode()
+        text = data.decode()
     except UnicodeDecodeError:
         return False
-    return True
+    return all(ord(sign) < 0x180 or 0x2010 <= ord(sign) <= 0x20AC for sign in text)
 
 
 def _encoding_fault(found: str, wanted: str, line: int | None = None) -> Fault:

@@ -32,9 +32,15 @@ class Unreadable(Exception):
         self.may_grow = may_grow
 
 
+def shown(name: str) -> str:
+    """A file name as text that can be written anywhere: its bytes may be none in UTF-8."""
+    return name.encode(errors="surrogateescape").decode(errors="replace")
+
+
 def explanation(name: str, at: str, faults: Sequence[Fault], taken: Sequence[str]) -> bytes:
     """The `.err` of file `name`. `taken`: the orders of it that the line has."""
     lines = []
+    name = shown(name)
     for language, heading, kept, nothing in (
         ("fr", f"Fichier {name}, lu le {at}", "Ordres pris", "Aucun ordre de ce fichier n'a été pris."),
         ("en", f"File {name}, read {at}", "Orders taken", "No order of this file was taken."),

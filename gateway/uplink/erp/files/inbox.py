@@ -17,7 +17,7 @@ from pathlib import Path
 from gateway.domain.events import Text
 from gateway.uplink.erp.files.b2mml_tree import MAX_BYTES
 from gateway.uplink.erp.files.disk import Disk, Found, Kind
-from gateway.uplink.erp.files.faults import Fault, Unreadable, explanation
+from gateway.uplink.erp.files.faults import Fault, Unreadable, explanation, shown
 from gateway.uplink.erp.files.orders import Orders, PlanMaker
 from gateway.uplink.erp.port import Plan
 
@@ -289,8 +289,8 @@ def _again(mark: Mapping[str, str]) -> Fault:
 def _renamed(mark: Mapping[str, str]) -> Fault:
     return Fault(
         Text(
-            f"le même contenu a été pris le {mark['at']} sous le nom {mark['name']} ; rien n'a changé, n'envoyer que du nouveau.",
-            f"the same content was taken on {mark['at']} as {mark['name']}; nothing has changed, send only what is new.",
+            f"le même contenu a été pris le {mark['at']} sous le nom {shown(mark['name'])} ; rien n'a changé, n'envoyer que du nouveau.",
+            f"the same content was taken on {mark['at']} as {shown(mark['name'])}; nothing has changed, send only what is new.",
         )
     )
 

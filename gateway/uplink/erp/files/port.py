@@ -25,6 +25,7 @@ from gateway.uplink.erp.files.booked import Booked, Confirmation
 from gateway.uplink.erp.files.csv_confirmations import CsvConfirmations
 from gateway.uplink.erp.files.csv_orders import CsvOrders
 from gateway.uplink.erp.files.disk import Disk
+from gateway.uplink.erp.files.faults import shown
 from gateway.uplink.erp.files.inbox import Inbox, InHand
 from gateway.uplink.erp.files.orders import Orders, PlanMaker, order_note
 from gateway.uplink.erp.files.outbox import Memo, Outbox
@@ -105,7 +106,7 @@ class FilesPort:
         hands = await self._do(self._inbox.look, now_s)
         plans = [plan for hand in hands for plan, _ in hand.plans]
         refusals = [
-            Refusal(None, None, return_status(fault.code), Problem(fault.code, f"{hand.found.name}: {fault.sentence('en')}"[:500]))
+            Refusal(None, None, return_status(fault.code), Problem(fault.code, f"{shown(hand.found.name)}: {fault.sentence('en')}"[:500]))
             for hand in hands
             for fault in hand.faults
         ]

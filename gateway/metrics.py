@@ -65,6 +65,12 @@ class Metrics:
         self.backlog = Gauge("lineside_backlog_rows", "Ledger rows waiting.", ["uplink"], registry=r)
         self.telemetry_dropped = Counter("lineside_telemetry_dropped_total", "Telemetry dropped, oldest first.", ["uplink"], registry=r)
         self.commands = Counter("lineside_commands_total", "Commands by outcome.", ["uplink", "outcome"], registry=r)
+        self.uplink_incidents = Counter(
+            "lineside_uplink_incidents_total",
+            "What a broker did beside refusing a row: unknown_ack, ack_overdue, subscription_refused, live_refused.",
+            ["uplink", "kind"],
+            registry=r,
+        )
         self.erp_bookings = Counter(
             "lineside_erp_bookings_total", "Postings to an ERP by how they ended: booked, retry, blocked, refused.",
             ["uplink", "standing"], registry=r,

@@ -13,13 +13,15 @@ import structlog
 from drivers.base import Clock
 from gateway.domain.cloud_event import encode
 from gateway.domain.entry import Entry
-from gateway.domain.events import Text
 from gateway.metrics import Metrics
 from gateway.seams import AlertBoard, Receipt, UplinkError
 from gateway.uplink.base import AckHandler, CommandHandler, ReplayHandler, SecretReader, tls_context, warn_plain_text
-from gateway.uplink.mqtt_connection import CONNECT_BOUND_S, V5, V311, Access, Connection, VersionRefused
+from gateway.uplink.mqtt_alerts import BrokerAlerts
+from gateway.uplink.mqtt_client import Access
+from gateway.uplink.mqtt_connection import CONNECT_BOUND_S, V5, V311, Connection
 from gateway.uplink.mqtt_inbox import Inbox
 from gateway.uplink.mqtt_lanes import LiveLane, TelemetryLane, TelemetrySource
+from gateway.uplink.mqtt_refusals import VersionRefused
 from gateway.uplink.mqtt_window import Lane
 from gateway.uplink.settings import MqttSettings
 from gateway.uplink.topics import Topics
@@ -67,7 +69,9 @@ class MqttUplink:
         self._about = about
         self._first = 0
         self._connection: Connection | None = None
-        self._live = LiveLane(name, clock)
+        self._broker_alerts = BrokerAlerts(name, alerts)
+        self._incidents = metrics.uplink_incidents
+        self._live = LiveLane(name, clock, self._broker_alerts, partial(self._noticed, "live_refused"))
         self._telemetry = TelemetryLane(name, telemetry, topics, clock, metrics) if telemetry is not None else None
         self._inbox = Inbox(
             name, topics, on_command=on_command, on_ack=on_ack, on_replay=on_replay, alerts=alerts, clock=clock, metrics=metrics
@@ -136,7 +140,12 @@ class MqttUplink:
         return connection
 
     def _new_connection(self, access: Access, version: Any) -> Connection:
-        return Connection(access, version=version, will=(self._status_topic, self._status(online=False)), clock=self._clock)
+        will = self._status_topic, self._status(online=False)
+        return Connection(access, version=version, will=will, clock=self._clock, noticed=self._noticed)
+
+    def _noticed(self, kind: str) -> None:
+        """Something a broker did that is no refusal of a row; counted, so that a broker that does it often is found."""
+        self._incidents.labels(self.name, kind).inc()
 
     def _status(self, *, online: bool) -> bytes:
         about = self._about() if online else {}
@@ -145,18 +154,9 @@ class MqttUplink:
     async def _introduce(self, connection: Connection) -> None:
         """Listen for commands first, then say that we are there."""
         refused = await connection.subscribe(self._inbox.subscriptions)
-        if refused:
-            self._alerts.raise_(
-                f"uplink.subscription:{self.name}",
-                "warning",
-                Text(
-                    f"Le courtier de {self.name} refuse de transmettre les ordres.", f"The broker of {self.name} refuses to pass orders on."
-                ),
-                Text("Donner à la passerelle le droit de lire ces sujets.", "Grant the gateway the right to read these topics."),
-                detail=", ".join(refused),
-            )
-        else:
-            self._alerts.clear(f"uplink.subscription:{self.name}")
+        self._incidents.labels(self.name, "subscription_refused").inc(len(refused))
+        self._broker_alerts.subscriptions(refused)
+        self._broker_alerts.version(connection.peer, tells_refusals=connection.version == V5)
         try:
             async with self._clock.timeout(CONNECT_BOUND_S):
                 reason = await connection.confirmed(self._status_topic, self._status(online=True), retain=True)

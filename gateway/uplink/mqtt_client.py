@@ -8,18 +8,36 @@ This leans on private methods of paho, whose version is pinned.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import ssl
 import struct
 from collections.abc import Callable
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, cast
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import MessageType, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MessageType, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 _READ_AHEAD = 65_536
+
+
+@dataclass(frozen=True)
+class Access:
+    """How to reach one broker."""
+
+    host: str
+    port: int
+    tls: ssl.SSLContext | None
+    client_id: str
+    user: str | None = None
+    password: str | None = None
+
+    @property
+    def name(self) -> str:
+        return f"{self.host}:{self.port}"
 
 
 class LoopClient(paho.Client):
@@ -31,6 +49,38 @@ class LoopClient(paho.Client):
         self._burst: list[bytes] = []
         self._ahead = b""
         self._taken = 0
+        self.failure: ssl.SSLError | None = None
+        """Why reading ended, where TLS was to blame."""
+
+    @classmethod
+    def reaching(
+        cls,
+        access: Access,
+        acknowledged: Callable[[int, int], None],
+        *,
+        version: MQTTProtocolVersion,
+        will: tuple[str, bytes] | None,
+        connect_bound_s: float,
+    ) -> LoopClient:
+        """A client for one connection, not opened yet. `will`: topic and retained payload; None for one that only tries, and leaves no
+        session behind."""
+        client = cls(
+            acknowledged,
+            CallbackAPIVersion.VERSION2,
+            client_id=access.client_id,
+            protocol=version,
+            clean_session=None if version == MQTTProtocolVersion.MQTTv5 else will is None,
+            reconnect_on_failure=False,
+            manual_ack=True,
+        )
+        client.connect_timeout = connect_bound_s
+        if will is not None:
+            client.will_set(will[0], will[1], qos=1, retain=True)
+        if access.user is not None:
+            client.username_pw_set(access.user, access.password)
+        if access.tls is not None:
+            client.tls_set_context(access.tls)
+        return client
 
     def put(self, topic: str, payload: bytes, *, qos: int, retain: bool, correlation: bytes | None = None) -> int:
         """Put a PUBLISH behind those before it; returns its packet identifier (0 for QoS 0).
@@ -63,9 +113,24 @@ class LoopClient(paho.Client):
         ):
             self.loop_read()
 
+    def cut(self) -> None:
+        """Close the socket; nothing that paho still does with it is heard of."""
+        self.on_connect = self.on_disconnect = self.on_publish = self.on_subscribe = self.on_message = None
+        self.on_socket_close = self.on_socket_register_write = self.on_socket_unregister_write = None
+        found = cast(socket.socket | None, self.socket())
+        if found is not None:
+            with contextlib.suppress(OSError):
+                # Already closed by the peer or by paho.
+                found.shutdown(socket.SHUT_RDWR)
+            found.close()
+
     def _sock_recv(self, bufsize: int) -> bytes:
         if self._taken == len(self._ahead):
-            self._ahead, self._taken = super()._sock_recv(_READ_AHEAD), 0
+            try:
+                self._ahead, self._taken = super()._sock_recv(_READ_AHEAD), 0
+            except ssl.SSLError as error:
+                self.failure = error
+                raise
             if self._ahead and isinstance(sock := self.socket(), socket.socket):
                 # A broker that leaves Nagle's algorithm on (mosquitto's default) holds all acknowledgements but the first until the kernel
                 # has confirmed that one, which it delays: a backlog drains eight times as fast. The option does not last, so each time.

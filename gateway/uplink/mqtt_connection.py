@@ -10,16 +10,13 @@ Maximum, never repeats a publish whose acknowledgement was lost, and would fall 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-import ssl
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -28,8 +25,10 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.seams import UplinkError
-from gateway.uplink.mqtt_client import LoopClient
+from gateway.uplink.mqtt_client import Access, LoopClient
+from gateway.uplink.mqtt_refusals import not_accepted
 from gateway.uplink.mqtt_window import Window
+from gateway.uplink.tls_trouble import tls_remedy
 
 CONNECT_BOUND_S = 4.0
 """For address look-up, TCP, TLS and CONNACK together; a stand-in broker must get its turn soon."""
@@ -41,31 +40,10 @@ SESSION_EXPIRY_S = 86_400
 _INBOUND_WINDOW = 32
 _LARGEST_INBOUND = 4 * 1024 * 1024
 """Well above the largest command, so that one that is too large can still be answered, and no message can fill the memory."""
-_UNSUPPORTED_VERSION = 132
 _NO_LIMIT = 65_535
 
 V5 = MQTTProtocolVersion.MQTTv5
 V311 = MQTTProtocolVersion.MQTTv311
-
-
-class VersionRefused(UplinkError):
-    """The broker answered reason 132: it does not speak MQTT 5."""
-
-
-@dataclass(frozen=True)
-class Access:
-    """How to reach one broker."""
-
-    host: str
-    port: int
-    tls: ssl.SSLContext | None
-    client_id: str
-    user: str | None = None
-    password: str | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.host}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +66,17 @@ Done = Callable[[int | None], None]
 class Connection:
     """`open` once, then publish and subscribe until `lost` is done, then `close`."""
 
-    def __init__(self, access: Access, *, version: MQTTProtocolVersion, will: tuple[str, bytes] | None, clock: Clock) -> None:
-        """`will`: None for a connection that only tries: the broker keeps nothing of it."""
+    def __init__(
+        self,
+        access: Access,
+        *,
+        version: MQTTProtocolVersion,
+        will: tuple[str, bytes] | None,
+        clock: Clock,
+        noticed: Callable[[str], None] = lambda kind: None,
+    ) -> None:
+        """`will`: None for a connection that only tries: the broker keeps nothing of it. `noticed(kind)`: the broker did what it should
+        not: `unknown_ack` (acknowledged a message that was not sent, or acknowledged before), `ack_overdue`."""
         self._access = access
         self._is_trial = will is None
         self._clock = clock
@@ -99,6 +86,7 @@ class Connection:
         """Done with the reason once the connection is gone."""
         self.messages: asyncio.Queue[Message] = asyncio.Queue()
         self.window = Window(_NO_LIMIT)
+        self._noticed = noticed
         self.heard: Callable[[], None] = lambda: None
         """Called whenever the broker acknowledged or sent something."""
         self._largest_packet = 0
@@ -113,30 +101,18 @@ class Connection:
         """Takes the socket out of the loop."""
 
     def _new_client(self, will: tuple[str, bytes] | None) -> LoopClient:
-        access = self._access
-        clean = None if self.version == V5 else self._is_trial
-        client = LoopClient(
-            self._is_acknowledged,
-            CallbackAPIVersion.VERSION2,
-            client_id=access.client_id,
-            protocol=self.version,
-            clean_session=clean,
-            reconnect_on_failure=False,
-            manual_ack=True,
-        )
-        client.connect_timeout = CONNECT_BOUND_S
-        if will is not None:
-            client.will_set(will[0], will[1], qos=1, retain=True)
-        if access.user is not None:
-            client.username_pw_set(access.user, access.password)
-        if access.tls is not None:
-            client.tls_set_context(access.tls)
+        client = LoopClient.reaching(self._access, self._is_acknowledged, version=self.version, will=will, connect_bound_s=CONNECT_BOUND_S)
         client.on_socket_open = self._on_socket_open
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
+
+    @property
+    def peer(self) -> str:
+        """`host:port`."""
+        return self._access.name
 
     # -- in the loop
 
@@ -155,11 +131,14 @@ class Connection:
             await self.close()
             raise
 
-    async def subscribe(self, topics: Sequence[str]) -> list[str]:
-        """Subscribe with QoS 1, retained flags kept as published. Returns the topics that were refused. Raises UplinkError."""
+    async def subscribe(self, topics: Sequence[str]) -> dict[str, str]:
+        """Subscribe with QoS 1, retained flags kept as published. Returns the topics that were refused, each with the broker's reason.
+
+        Raises UplinkError.
+        """
         client = self._client
         if client is None or not topics:
-            return []
+            return {}
         if self.version == V5:
             rc, mid = client.subscribe([(topic, SubscribeOptions(qos=1, retainAsPublished=True)) for topic in topics])
         else:
@@ -176,7 +155,9 @@ class Connection:
             del self._subscribed[mid]
         if not answer.done():
             raise UplinkError(self.lost.result())
-        return [topic for topic, code in zip(topics, answer.result(), strict=True) if code.is_failure]
+        if len(answer.result()) != len(topics):
+            raise UplinkError(f"{self._access.name}: {len(answer.result())} answers to {len(topics)} subscriptions")
+        return {topic: f"0x{code.value:02x} {code}" for topic, code in zip(topics, answer.result(), strict=True) if code.is_failure}
 
     def publish(self, topic: str, payload: bytes, done: Done, *, qos: int, retain: bool = False, correlation: bytes | None = None) -> None:
         """Hand one message over; `done` is called once, for QoS 0 when it has been written."""
@@ -213,7 +194,10 @@ class Connection:
     def overdue(self) -> bool:
         """Whether a publish waits for its acknowledgement, or for being written, for more than ACK_BOUND_S."""
         waiting = (next(iter(self._outstanding.values()), None), next(iter(self._unwritten), None))
-        return any(oldest is not None and self._clock.monotonic() - oldest[0] > ACK_BOUND_S for oldest in waiting)
+        late = any(oldest is not None and self._clock.monotonic() - oldest[0] > ACK_BOUND_S for oldest in waiting)
+        if late:
+            self._noticed("ack_overdue")
+        return late
 
     def keep_alive(self) -> None:
         """To be called about once a second: pings a broker that nothing was sent to, and notices one that does not answer."""
@@ -244,7 +228,7 @@ class Connection:
             self.lose("closed")
             self._connected.cancel()
             self._release()
-            _cut(client)
+            client.cut()
 
     async def _say_goodbye(self, client: LoopClient, farewell: tuple[str, bytes] | None) -> None:
         try:
@@ -265,7 +249,7 @@ class Connection:
         """The connection is open and CONNECT is sent: from here on the loop drives it."""
         sock = client.socket()
         if self._abandoned or sock is None:
-            _cut(client)
+            client.cut()
             self._is_disconnected("connection closed")
             return
         loop, descriptor = self._loop, sock.fileno()
@@ -306,7 +290,7 @@ class Connection:
         if self._connected.done():
             return
         if reason.is_failure:
-            self._connected.set_exception(_refusal(self._access.name, reason))
+            self._connected.set_exception(not_accepted(self._access.name, reason))
             return
         self.window = Window(getattr(properties, "ReceiveMaximum", _NO_LIMIT))
         self._largest_packet = getattr(properties, "MaximumPacketSize", 0)
@@ -317,18 +301,28 @@ class Connection:
             self._connected.set_result(None)
 
     def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None) -> None:
-        self._is_disconnected(f"connection closed ({reason})")
+        failure = self._client.failure if self._client is not None else None
+        if failure is None:
+            self._is_disconnected(f"connection closed ({reason})")
+        else:
+            # TLS 1.3: a client certificate that is missing or refused is told only after the handshake, when the first answer is read.
+            self._has_failed(failure)
 
-    def _is_disconnected(self, reason: str) -> None:
+    def _has_failed(self, error: Exception) -> None:
+        self._is_disconnected(str(error) or type(error).__name__, tls_remedy(error) if self._access.tls is not None else None)
+
+    def _is_disconnected(self, reason: str, remedy: Text | None = None) -> None:
         if not self._connected.done():
-            self._connected.set_exception(UplinkError(f"{self._access.name}: {reason}"))
+            self._connected.set_exception(UplinkError(f"{self._access.name}: {reason}", remedy=remedy))
         self.lose(f"{self._access.name}: {reason}")
 
     def _is_acknowledged(self, mid: int, reason: int) -> None:
         waiting = self._outstanding.pop(mid, None)
-        if waiting is not None:
-            self.heard()
-            waiting[1](reason)
+        if waiting is None:
+            self._noticed("unknown_ack")
+            return
+        self.heard()
+        waiting[1](reason)
 
     def _on_subscribe(self, _c: paho.Client, _u: Any, mid: int, codes: list[ReasonCode], _properties: Properties | None) -> None:
         answer = self._subscribed.get(mid)
@@ -363,10 +357,10 @@ class Connection:
             client.connect(self._access.host, self._access.port, KEEP_ALIVE_S, **options)
         except (OSError, ValueError) as error:
             # ValueError: an address that cannot be encoded, or a certificate for another name.
-            self._tell(self._is_disconnected, str(error) or type(error).__name__)
+            self._tell(self._has_failed, error)
             return
         if self._abandoned or not self._tell(self._take_over, client):
-            _cut(client)
+            client.cut()
 
     def _tell(self, act: Callable[..., None], argument: Any) -> bool:
         """Have `act` called in the loop; False when there is none any more: the process ends and nobody waits for this."""
@@ -380,29 +374,3 @@ class Connection:
         if self._abandoned:
             # A CONNECT that leaves now would take the session away from the connection that came after this one.
             raise ConnectionAbortedError("given up meanwhile")
-
-
-def _cut(client: paho.Client) -> None:
-    """Close the socket; nothing that paho still does with it is heard of."""
-    client.on_connect = client.on_disconnect = client.on_publish = client.on_subscribe = client.on_message = None
-    client.on_socket_close = client.on_socket_register_write = client.on_socket_unregister_write = None
-    found = cast(socket.socket | None, client.socket())
-    if found is not None:
-        with contextlib.suppress(OSError):
-            # Already closed by the peer or by paho.
-            found.shutdown(socket.SHUT_RDWR)
-        found.close()
-
-
-_REMEDIES = {
-    "user": Text("Vérifier le nom et le mot de passe de la liaison.", "Check the user name and password of the uplink."),
-    "version": Text("Choisir `protocol: 3.1.1` pour ce courtier.", "Choose `protocol: 3.1.1` for this broker."),
-}
-_USER_REASONS = (0x86, 0x87)
-
-
-def _refusal(name: str, reason: ReasonCode) -> UplinkError:
-    text = f"{name}: the broker refused the connection: {reason} (reason {reason.value})"
-    if reason.value == _UNSUPPORTED_VERSION:
-        return VersionRefused(text, remedy=_REMEDIES["version"])
-    return UplinkError(text, remedy=_REMEDIES["user"] if reason.value in _USER_REASONS else None)

@@ -12,6 +12,7 @@ import structlog
 
 from drivers.base import Clock
 from gateway.metrics import Metrics
+from gateway.uplink.mqtt_alerts import BrokerAlerts
 from gateway.uplink.mqtt_connection import Connection
 from gateway.uplink.mqtt_window import Lane
 from gateway.uplink.topics import Topics
@@ -35,11 +36,15 @@ class LiveLane:
     one that cost a connection stays silent on those that follow, until one of them ends for another reason.
     """
 
-    def __init__(self, name: str, clock: Clock) -> None:
+    def __init__(self, name: str, clock: Clock, alerts: BrokerAlerts, noticed: Callable[[], None]) -> None:
+        """`noticed` is called for each refusal."""
         self._clock = clock
+        self._alerts = alerts
+        self._noticed = noticed
         self._latest: dict[str, tuple[bytes, int, bool]] = {}
         self._changed: dict[str, None] = {}
-        self._refused: set[str] = set()
+        self._refused: dict[str, str] = {}
+        """Topic -> the broker's reason, until it takes the topic."""
         self._refused_last: tuple[str, float] | None = None
         """Topic and time of a refusal after which nothing was taken."""
         self._silent: set[str] = set()
@@ -65,7 +70,6 @@ class LiveLane:
     async def pump(self, connection: Connection) -> None:
         """Publish everything once, then what changes, until the connection is lost."""
         self._changed = dict.fromkeys(self._latest)
-        self._refused.clear()
         self._refused_last = None
         self._asked.update(self._unproven)
         self._unproven.clear()
@@ -77,7 +81,7 @@ class LiveLane:
                     self._changed.pop(topic)
                     continue
                 payload, qos, retain = self._latest[topic]
-                qos = max(qos, topic in self._asked)
+                qos = max(qos, topic in self._asked or topic in self._refused)
                 if qos and not await connection.window.take(Lane.LIVE):
                     return
                 # The value may have changed while it waited for its place.
@@ -126,10 +130,14 @@ class LiveLane:
             del self._unproven[next(iter(self._unproven))]
         if reason < _REFUSED_FROM:
             self._refused_last = None
+            if self._refused.pop(topic, None) is not None:
+                self._alerts.live(self._refused)
             return
         self._refused_last = topic, self._clock.monotonic()
+        self._noticed()
         if topic not in self._refused:
-            self._refused.add(topic)
+            self._refused[topic] = f"0x{reason:02x}"
+            self._alerts.live(self._refused)
             self._log.warning("live_topic_refused", topic=topic, reason=reason)
 
 

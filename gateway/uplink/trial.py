@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from drivers.base import Clock
 from gateway.uplink.base import SecretReader, tls_context
-from gateway.uplink.mqtt_connection import V5, V311, Access, Connection, VersionRefused
+from gateway.uplink.mqtt_client import Access
+from gateway.uplink.mqtt_connection import V5, V311, Connection
+from gateway.uplink.mqtt_refusals import VersionRefused
 from gateway.uplink.settings import MqttSettings
 from gateway.uplink.topics import Topics
 
@@ -48,6 +50,6 @@ async def try_broker(
     """Log in and subscribe as the daemon does. Returns the topics that were refused. Raises UplinkError."""
     connection = await log_in(settings, address, client_id=client_id, clock=clock, secrets=secrets)
     try:
-        return await connection.subscribe(list(topics.inbound()))
+        return list(await connection.subscribe(list(topics.inbound())))
     finally:
         await connection.close()

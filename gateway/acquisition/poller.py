@@ -36,6 +36,8 @@ CONNECT_LIMIT_S = 30.0
 CLOSE_LIMIT_S = 5.0
 # Beyond what the device is given: a loop that is busy, and a driver that closes.
 GRACE_S = 2.0
+# A connection that has to be opened anew, the request itself, and whoever had the line before.
+REQUESTS = 3
 # How often a poller that has nothing to do says that it is alive.
 IDLE_S = 1.0
 
@@ -55,7 +57,8 @@ class Poller:
     twice in a batch), else every tag at each `interval_s`. When the link is lost, every tag comes once as BAD with detail `link lost`,
     then nothing until it is back. What it raises ends `run`: it is a bug. `on_link` gets each change of the link's state.
 
-    `drained` is awaited between the batches of a device that pushes, so that a recording cannot outrun the journal.
+    `drained` is awaited between the batches of a device that pushes, so that a recording cannot outrun the journal. `timeout_s`: what
+    the device is given for one request.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Poller:
         peer: str,
         *,
         drained: Callable[[], Awaitable[None]] | None = None,
+        timeout_s: float = 1.0,
     ) -> None:
         self.name = name
         self._progressed_at = self._resting_until = clock.monotonic()
@@ -92,6 +96,7 @@ class Poller:
         self._on_link = on_link
         self._peer = peer
         self._drained = drained
+        self._timeout_s = timeout_s
         self._silence_s = silence_limit(interval_s)
         self._lost_told = False
         self._without_value: set[str] = set()
@@ -158,7 +163,9 @@ class Poller:
         paced = driver if isinstance(driver, Paced) else None
         while True:
             limit = self._silence_s if paced is None else max(self._silence_s, paced.read_limit_s(self._tags))
-            self._answer_s = limit + self._interval_s
+            # Of a read of many requests the driver tells each answer.
+            step = max(self._silence_s, REQUESTS * self._timeout_s)
+            self._answer_s = (limit if self._answering is None else min(limit, step)) + self._interval_s
             try:
                 async with self._clock.timeout(limit):
                     readings = await driver.read(self._tags)

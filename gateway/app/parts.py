@@ -131,6 +131,7 @@ def make_pollers(
             on_link,
             settings.peer,
             drained=recorder.committed if settings.recorded else None,
+            timeout_s=getattr(settings, "timeout", 1.0),
         )
 
     return {name: poller(name, settings) for name, settings in config.devices.items()}

@@ -15,7 +15,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +25,21 @@ PRELOADED = ("gateway.cli.run", "gateway.app", "gateway.outbox.store", "pymodbus
 
 
 class Nursery:
-    """The rig's side. `main`: `module:function`, called with the list of arguments; its answer is the exit status."""
+    """The rig's side. `main`: `module:function`, called with the list of arguments; its answer is the exit status.
 
-    def __init__(self, main: str) -> None:
+    `environment`: beside that of the rig. `preload`: modules to load beside the usual ones.
+    """
+
+    def __init__(self, main: str, *, environment: Mapping[str, str] | None = None, preload: Sequence[str] = ()) -> None:
         self._main = main
+        self._environment = {**os.environ, **(environment or {})}
+        self._preload = preload
         self._process: asyncio.subprocess.Process | None = None
 
     async def open(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.chaos.nursery", self._main,
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent,
+            sys.executable, "-m", "tests.chaos.nursery", self._main, *self._preload,
+            env=self._environment, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent,
         )  # fmt: skip
         assert await self._answer() == "ready"
 
@@ -108,7 +113,7 @@ def _fork(main: Callable[[list[str]], int], log: str, *arguments: str) -> int:
 
 
 if __name__ == "__main__":
-    for name in PRELOADED:
+    for name in (*PRELOADED, *sys.argv[2:]):
         importlib.import_module(name)
     module, _, function = sys.argv[1].partition(":")
     serve(getattr(importlib.import_module(module), function))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
@@ -83,6 +84,14 @@ def test_lines_of_one_order_are_its_materials_and_characteristics() -> None:
     assert [(row.characteristic, row.upper) for row in order.quality_requirements] == [("bore", Decimal("12.1"))]
     assert order.customer is not None
     assert order.customer.delivery_to == datetime(2026, 11, 26, 11, tzinfo=UTC)
+
+
+def test_what_the_erp_wants_back_is_kept_as_it_is() -> None:
+    columns = {"job_order_id": "OF", "properties.site": "SITE", "work_unit": "POSTE"}
+    (plan,), faults = read("OF;SITE;POSTE\nOF-1;LYO;packer-02\n", columns, CsvDialect())
+    assert faults == []
+    assert plan.job_order.properties == {"site": "LYO"}
+    assert json.loads(plan.note)["properties"] == {"site": "LYO"}
 
 
 def test_a_file_without_header_has_numbered_columns() -> None:

@@ -32,6 +32,9 @@ _BESIDE = {*_MATERIAL, *_QUALITY, *_CUSTOMER, "customer_requirement", "state", "
 # Fields of which each line of one order may have its own: the lines of its bill of materials and of its inspection plan.
 _REPEATED = {*_MATERIAL, *_QUALITY, "customer_requirement"}
 
+_PROPERTY = "properties."
+"""What the ERP wants back as it is."""
+
 Cells = dict[str, Any]
 
 
@@ -212,7 +215,10 @@ class CsvOrders:
 
     def _draft(self, order: _Order) -> Draft:
         cells = order.cells
-        fields: dict[str, Any] = {name: value for name, value in cells.items() if name not in _BESIDE}
+        fields: dict[str, Any] = {name: value for name, value in cells.items() if name not in _BESIDE and not name.startswith(_PROPERTY)}
+        properties = {name.removeprefix(_PROPERTY): value for name, value in cells.items() if name.startswith(_PROPERTY)}
+        if properties:
+            fields["properties"] = properties
         customer: dict[str, Any] = {target: cells[name] for name, target in _CUSTOMER.items() if name in cells}
         requirements = list(dict.fromkeys(line["customer_requirement"] for line in order.lines if "customer_requirement" in line))
         if requirements:

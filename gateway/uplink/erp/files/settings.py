@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -49,8 +50,10 @@ class CsvColumns(Settings):
     @model_validator(mode="after")
     def _known_fields(self) -> Self:
         for field in self.orders:
-            if field not in ORDER_FIELDS:
-                raise FieldError(f"there is no field `{field}` of an order; use one of {', '.join(ORDER_FIELDS)}", "orders", field)
+            if field not in ORDER_FIELDS and not re.fullmatch(r"properties\.[A-Za-z0-9_-]{1,64}", field):
+                raise FieldError(
+                    f"there is no field `{field}` of an order; use one of {', '.join(ORDER_FIELDS)}, properties.NAME", "orders", field
+                )
         if self.orders and "job_order_id" not in self.orders and not {"order_id", "operation_id"} <= set(self.orders):
             raise FieldError("no column says which order a line is; give `job_order_id`, or `order_id` and `operation_id`", "orders")
         for kind, fields in CONFIRMATION_FIELDS.items():

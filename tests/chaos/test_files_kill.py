@@ -1,0 +1,28 @@
+"""Kills of the whole daemon below an ERP that exchanges files: a few in `make test`, two hundred in `make system`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos.files_kill import exchange, table
+
+
+async def _run(folder: Path, cycles: int, seed: int) -> None:
+    async with exchange(folder, seed=seed) as running:
+        outcome = await running.run(cycles)
+    assert outcome.violations == [], table(outcome)
+    assert outcome.cycles == cycles
+    assert outcome.orders > 4
+    assert outcome.confirmations > outcome.orders
+
+
+@pytest.mark.slow
+async def test_killed_a_few_times_no_order_and_no_confirmation_is_lost_or_doubled(tmp_path: Path) -> None:
+    await _run(tmp_path, 6, seed=7)
+
+
+@pytest.mark.system
+async def test_killed_two_hundred_times_no_order_and_no_confirmation_is_lost_or_doubled(tmp_path: Path) -> None:
+    await _run(tmp_path, 200, seed=1)

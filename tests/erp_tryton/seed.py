@@ -19,6 +19,8 @@ CHECKED_PART = "PF-200"
 """Every production of it has to pass the control `Alésage` before it is done."""
 LOTTED = "MP-FIL"
 """A material that is kept by lots; `L-1` and `L-2` are in stock."""
+SUITE_MATERIALS = ("steel", "oil")
+"""Those of the suite for every ERP link, in lots `L1`."""
 SHEET_PER_PIECE = 0.35
 OIL_PER_PIECE = 0.01
 
@@ -41,6 +43,8 @@ def seed(admin: Seat) -> None:
         {"production_location": places["production"], "waste_locations": [["add", [waste]]]},
     )
     unit, kilogram = (_unit(admin, symbol) for symbol in ("u", "kg"))
+    # A site that weighs oil keeps grams of it.
+    admin.call("product.uom", "write", [kilogram], {"digits": 3, "rounding": 0.001})
     part = _product(admin, PART, "Patte emboutie", unit, producible=True)
     checked = _product(admin, CHECKED_PART, "Patte contrôlée", unit, producible=True)
     sheet = _product(admin, SHEET, "Tôle 1,5 mm", kilogram)
@@ -50,8 +54,11 @@ def seed(admin: Seat) -> None:
         _bill(admin, finished, unit, kilogram, ((sheet, SHEET_PER_PIECE), (oil, OIL_PER_PIECE)))
     _work_centers(admin, places["warehouse"], company)
     _stock(admin, company, places["storage"], (sheet, oil), kilogram)
-    _lots(admin, company, places["storage"], wire, kilogram)
-    _control(admin, checked, company)
+    _lots(admin, company, places["storage"], wire, kilogram, ("L-1", "L-2"))
+    for code in SUITE_MATERIALS:
+        _lots(admin, company, places["storage"], _product(admin, code, code, kilogram), kilogram, ("L1",))
+    _control(admin, "Alésage", checked, company, "bore_diameter", (11.98, 12.02), 1.0)
+    _control(admin, "Diamètre", part, company, "diameter", (19.9, 20.1), 0.0)
     _users(admin, company)
 
 
@@ -132,34 +139,25 @@ def _stock(admin: Seat, company: int, storage: int, products: tuple[_Product, ..
         _find(admin, company, storage, product, unit, 100_000.0)
 
 
-def _lots(admin: Seat, company: int, storage: int, product: _Product, unit: int) -> None:
-    for number in ("L-1", "L-2"):
-        _find(admin, company, storage, product, unit, 500.0, lot=admin.create("stock.lot", number=number, product=product.id))
+def _lots(admin: Seat, company: int, storage: int, product: _Product, unit: int, numbers: tuple[str, ...]) -> None:
+    for number in numbers:
+        _find(admin, company, storage, product, unit, 5000.0, lot=admin.create("stock.lot", number=number, product=product.id))
 
 
-def _control(admin: Seat, product: _Product, company: int) -> None:
+def _control(
+    admin: Seat, name: str, product: _Product, company: int, characteristic: str, limits: tuple[float, float], frequency: float
+) -> None:
+    """`frequency` 1: every production has to pass it; 0: none has to, what is measured is kept."""
+    point = {"name": characteristic, "string": characteristic, "type_": "float", "digits": 3}
+    point |= {"tolerance_lower": limits[0], "tolerance_upper": limits[1]}
     admin.create(
         "quality.control",
-        name="Alésage",
+        name=name,
         operations=["production:do"],
-        frequency=1.0,
+        frequency=frequency,
         company=company,
         product=product.id,
-        points=[
-            [
-                "create",
-                [
-                    {
-                        "name": "bore_diameter",
-                        "string": "Alésage",
-                        "type_": "float",
-                        "digits": 3,
-                        "tolerance_lower": 11.98,
-                        "tolerance_upper": 12.02,
-                    }
-                ],
-            ]
-        ],
+        points=[["create", [point]]],
     )
 
 

@@ -16,7 +16,7 @@ from tests.manual_clock import ManualClock
 from tests.uplink.doubles import Alerts
 from tests.uplink.erp.line import Disk, Journal, Line
 
-LIMIT_S = 30.0
+LIMIT_S = 120.0
 """How long a condition may take on a real clock, and how much a manual one is moved for it (hours, since nobody waits)."""
 
 MakeUplink = Callable[[Wiring], Uplink]

@@ -10,9 +10,11 @@ from gateway.domain.job_order import JobOrder
 from gateway.seams import Uplink
 from gateway.uplink.erp.booking import BookingUplink, Wiring
 from gateway.uplink.erp.port import PlanState
+from tests.erp_tryton.link import tryton
 from tests.manual_clock import ManualClock
 from tests.uplink.erp.conformance import Booked, ErpUnderTest, Fault
 from tests.uplink.erp.stand_in import NaivePort, StandInErp, StandInPort, StandInSettings
+from tests.uplink.files.link import files
 
 
 class StandInLink:
@@ -64,13 +66,18 @@ async def naive() -> AsyncIterator[ErpUnderTest]:
 @dataclass(frozen=True)
 class Link:
     """One row of the suite. `faults`: those its ERP can show; `has_planner`: its orders can be changed and refused one by one;
-    `is_slow`: it needs a real server; `kills`: how often it is killed in one test."""
+    `is_slow`: it needs a real server; `kills`: how often it is killed in one test; `rare`: faults that are left to `make system`."""
 
     make: Callable[[], AbstractAsyncContextManager[ErpUnderTest]]
     faults: frozenset[Fault] = frozenset(Fault)
     has_planner: bool = True
     is_slow: bool = False
     kills: int = 30
+    rare: frozenset[Fault] = frozenset()
 
 
-LINKS: dict[str, Link] = {"stand-in": Link(stand_in)}
+LINKS: dict[str, Link] = {
+    "stand-in": Link(stand_in),
+    "files": Link(files, faults=frozenset({Fault.DROPPED, Fault.ERROR, Fault.LOCKED, Fault.HALF}), has_planner=False),
+    "tryton": Link(tryton, is_slow=True, kills=8, rare=frozenset(Fault) - {Fault.DROPPED, Fault.LOCKED}),
+}

@@ -16,7 +16,9 @@ from tests.uplink.erp.line import order
 from tests.uplink.erp.links import LINKS, naive
 
 
-def _marks(name: str) -> list[pytest.MarkDecorator]:
+def _marks(name: str, fault: Fault | None = None) -> list[pytest.MarkDecorator]:
+    if fault in LINKS[name].rare:
+        return [pytest.mark.system]
     return [pytest.mark.slow] if LINKS[name].is_slow else []
 
 
@@ -25,7 +27,7 @@ with_planner = pytest.mark.parametrize("name", [pytest.param(name, marks=_marks(
 misbehaving = pytest.mark.parametrize(
     ("name", "fault"),
     [
-        pytest.param(name, fault, marks=_marks(name), id=f"{name}-{'well' if fault is None else fault.name.lower()}")
+        pytest.param(name, fault, marks=_marks(name, fault), id=f"{name}-{'well' if fault is None else fault.name.lower()}")
         for name in LINKS
         for fault in (None, *sorted(LINKS[name].faults))
     ],
@@ -105,8 +107,9 @@ async def test_books_what_was_made(name: str, fault: Fault | None) -> None:
         await _same_books(gateway, erp, "OF-1", "OF-2")
 
 
-@links
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("name", "seed"), [pytest.param(name, seed, marks=_marks(name)) for name in LINKS for seed in range(1 if LINKS[name].is_slow else 3)]
+)
 async def test_killed_at_any_moment(name: str, seed: int) -> None:
     chance = random.Random(seed)
     async with LINKS[name].make() as erp, _gateway(erp) as gateway:

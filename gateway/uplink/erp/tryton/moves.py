@@ -67,10 +67,10 @@ class Batch:
             for move, values in self.written:
                 pairs += [[move.id], values]
             calls.append(Call("stock.move", "write", pairs, {f"stock.move,{move.id}": move.stamp for move, _ in self.written}))
-        if self.done:
-            calls.append(button("stock.move", "do", *self.done))
         if self.is_assigning:
             calls.append(button("production", "assign_try", production.id))
+        if self.done:
+            calls.append(button("stock.move", "do", *self.done))
         return calls
 
 
@@ -115,8 +115,8 @@ def settle(booking: Booking, want: Want, batch: Batch) -> None:
             batch.unassigned.append(open_.id)
         elif gap or open_.quantity:
             batch.written.append((open_, {"quantity": float(gap), "unit": want.unit.id, "effective_date": booking.day}))
-            if gap and not want.is_input:
-                batch.done.append(open_.id)
+            # Where stock is short, `do` refuses all of them; what is read then shows which to do alone.
+            batch.done += [open_.id] if gap else []
             batch.is_assigning = batch.is_assigning or bool(gap and want.is_input)
     elif gap:
         _book(booking, want, open_, batch)

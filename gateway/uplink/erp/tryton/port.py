@@ -27,6 +27,9 @@ from gateway.uplink.erp.tryton.units import Units
 _ROUNDS = 60
 """Reads of one production for one booking: each call may have to be repeated, and each round brings it at least one call nearer."""
 _LOST_IN_A_ROW = 10
+_BUSY_IN_A_ROW = 6
+_WAITS_S = 1.0
+"""A server that asks for more is left alone, and so is every other order."""
 _LOG_OUT_S = 1.0
 _PAUSE_S = 0.05
 _OPTIONAL = ("production.work", "stock.lot", "quality.control", "sale.line")
@@ -165,7 +168,7 @@ class TrytonPort:
         day = self._day(at)
 
         async def next_(production: Production, tried: _Tried) -> steps.Next:
-            return steps.run(production, _work(order, production), day, tried.stock)
+            return steps.run(production, _work(order, production), day)
 
         return await self._settle(order, next_)
 
@@ -239,7 +242,6 @@ class TrytonPort:
                 if isinstance(todo, Outcome):
                     return todo
                 await self._do(order, production, todo, tried)
-                tried.lost = tried.busy = 0
             except Unknown as error:
                 return steps.blocked(str(error))
             except Stale:
@@ -251,9 +253,9 @@ class TrytonPort:
                 await self._clock.sleep(_PAUSE_S * (tried.lost - 1))
             except Busy as error:
                 tried.busy += 1
-                if tried.busy == 3 or error.retry_after_s is not None:
+                if tried.busy == _BUSY_IN_A_ROW or (error.retry_after_s or 0.0) > _WAITS_S:
                     return Outcome(Standing.RETRY, str(error), error.retry_after_s)
-                await self._clock.sleep(_PAUSE_S * tried.busy)
+                await self._clock.sleep(max(_PAUSE_S * tried.busy, error.retry_after_s or 0.0))
             except Declined as error:
                 # Once may be the echo of a call whose answer was lost; what was read after it shows whether it was.
                 if str(error) == tried.declined:
@@ -265,8 +267,9 @@ class TrytonPort:
         if order.memo is None:
             await order.remember("[]")
         for call in calls:
-            tried.stock = tried.stock or call.method == "assign_try"
             made = await self._rpc.call(call)
+            tried.stock = tried.stock or call.method == "assign_try"
+            tried.lost = tried.busy = 0
             if (call.model, call.method) == ("stock.move", "create") and len(production.works) > 1:
                 await order.remember(json.dumps(sorted({*_remembered(order), *(int(id_) for id_ in made)})))
 

@@ -40,8 +40,8 @@ class Target:
     seconds: Decimal
 
 
-def run(production: Production, work: Work | None, day: dt.date, tried_stock: bool) -> Next:
-    """Into the state running, with a cycle on the work."""
+def run(production: Production, work: Work | None, day: dt.date) -> Next:
+    """Into the state running, with a cycle on the work. Inputs of 0 need no stock: it can always be assigned."""
     state, named = production.state, production.named
     if state in ("request", "draft"):
         return blocked(f"production {named} was put back to draft in Tryton")
@@ -51,22 +51,25 @@ def run(production: Production, work: Work | None, day: dt.date, tried_stock: bo
         return BOOKED
     if production.is_put_back:
         return blocked(f"production {named} was put back to waiting in Tryton; it goes on when it is assigned there")
+    begun = _begin_work(work)
     if state == "running":
-        return _begin_work(work)
+        return begun
     planned = [move.id for move in production.inputs if move.is_open and move.quantity]
-    if state == "waiting":
-        if planned:
-            values = {"inputs": [["write", planned, {"quantity": 0.0}]]}
-            return [Call("production", "write", ([production.id], values), _stamp(production))]
-        if tried_stock:
-            return blocked(f"Tryton does not assign production {named}")
-        return [button("production", "assign_try", production.id)]
-    # Assigned, by us or by a planner with the planned quantities.
+    if state == "assigned" and planned:
+        # By a planner, with the planned quantities.
+        clear = Call("production", "write", ([production.id], {"effective_start_date": None}))
+        return [*([clear] if production.started else ()), button("production", "wait", production.id)]
+    calls = []
     if planned:
-        clear = [Call("production", "write", ([production.id], {"effective_start_date": None}), _stamp(production))]
-        return [*(clear if production.started else ()), button("production", "wait", production.id)]
-    dated = Call("production", "write", ([production.id], {"effective_start_date": day}), _stamp(production))
-    return [*(() if production.started else (dated,)), button("production", "run", production.id)]
+        values = {"inputs": [["write", planned, {"quantity": 0.0}]]}
+        calls.append(Call("production", "write", ([production.id], values), _stamp(production)))
+    if state == "waiting":
+        calls.append(button("production", "assign_try", production.id))
+    if not production.started:
+        # Not before it is assigned: one that waits with this date has run before.
+        calls.append(Call("production", "write", ([production.id], {"effective_start_date": day})))
+    calls.append(button("production", "run", production.id))
+    return calls if isinstance(begun, Outcome) else [*calls, *begun]
 
 
 def _stamp(production: Production) -> dict[str, str]:
@@ -78,11 +81,11 @@ def _begin_work(work: Work | None) -> Next:
         return BOOKED
     mine = [cycle for cycle in work.cycles if cycle.is_mine and cycle.state != "cancelled"]
     if not mine:
-        return [Call("production.work.cycle", "create", ([{"work": work.id}],))]
+        return [button("production.work", "start", work.id)]
     first, *surplus = mine
     if first.state == "draft":
         return [button("production.work.cycle", "run", first.id)]
-    idle = [cycle.id for cycle in surplus if cycle.state == "draft"]
+    idle = [cycle.id for cycle in surplus if cycle.state in ("draft", "running")]
     return [button("production.work.cycle", "cancel", *idle)] if idle else BOOKED
 
 
@@ -91,7 +94,7 @@ def totals(booking: Booking, work: Work | None, target: Target, *, is_last: bool
     production = booking.production
     if production.state not in ("running", "done"):
         if production.state in ("waiting", "assigned") and not production.is_put_back:
-            return run(production, work, booking.day, booking.has_tried_stock)
+            return run(production, work, booking.day)
         return _in_no_state_for_it(booking, work, target)
     if production.state == "done" and _closed_by_hand(booking, target):
         return _by_hand(booking, target)
@@ -121,7 +124,7 @@ def close(booking: Booking, work: Work | None, target: Target, *, is_ours: bool)
     if work is not None:
         running = [cycle.id for cycle in _mine(work) if cycle.state == "running"]
         if not running and work.bare:
-            return [Call("production.work.cycle", "create", ([{"work": work.bare[0]}],))]
+            return [button("production.work", "start", work.bare[0])]
         calls += [button("production.work.cycle", "do", *running)] if running else []
         if work.bare:
             return calls
@@ -182,7 +185,7 @@ def _times(production: Production, work: Work | None, seconds: Decimal) -> list[
     gap = seconds - _done_s(work)
     running = [cycle for cycle in _mine(work) if cycle.state in ("draft", "running")]
     if not running:
-        return [Call("production.work.cycle", "create", ([{"work": work.id}],))] if gap >= _SAME_S else []
+        return [button("production.work", "start", work.id)] if gap >= _SAME_S else []
     first, *surplus = running
     calls = [button("production.work.cycle", "cancel", *(cycle.id for cycle in surplus))] if surplus else []
     if first.state == "draft":
@@ -215,7 +218,7 @@ def _in_no_state_for_it(booking: Booking, work: Work | None, target: Target) -> 
     is_timed = work is None or abs(target.seconds - sum((c.seconds or Decimal(0) for c in _mine(work)), Decimal(0))) < _FORGIVEN_S
     if _is_booked(booking, target) and is_timed:
         return BOOKED
-    words = run(production, work, booking.day, True)
+    words = run(production, work, booking.day)
     told = f"; the line has made {_told(target)} for it" if target.good is not None else ""
     return blocked((words.words if isinstance(words, Outcome) else production.state) + told)
 

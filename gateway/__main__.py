@@ -28,6 +28,7 @@ COMMANDS = {
     "whatif": "what becomes late if an order goes first, and which order of the queue loses least",
     "report": "a shift, a day or an order: text, JSON or CSV",
     "trace": "where a lot, a serial number or an order comes from and where it went",
+    "outbox": "what waits for each uplink: list, show, requeue, drop, export",
     "schema": "print a published schema",
 }
 """Name -> one line for `lineside --help`; the module has the same name (a keyword with an underscore) and is loaded only when called."""

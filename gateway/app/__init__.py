@@ -50,6 +50,7 @@ from gateway.outbox.archive import Archive
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.forwarder import Forwarder
 from gateway.outbox.recorder import Recorder
+from gateway.outbox.requests import Requests
 from gateway.outbox.statedir import StoreError
 from gateway.outbox.store import Store
 from gateway.status.health import Alerts
@@ -160,6 +161,7 @@ class Daemon:
             on_command=self._intake.handle, on_orders=self._intake.handle_batch, about=self._about,
         )  # fmt: skip
         self._brokers = brokers
+        self._requests = Requests(state_dir, self._forwarders, store, self._recorder.committed, clock)
         self._live = LivePublisher(brokers, make_topics(config, "lineside/v1"), tag_units(config))
         links = {name: partial(_status_of, part) for name, part in self._parts()}
         tasks = [Task("writer", lambda: self._recorder.last_progress, lambda: WRITER_STALLS_S)]
@@ -285,6 +287,7 @@ class Daemon:
                         uplinks.create_task(self._server.run(), name="page"),
                         uplinks.create_task(guard.run(), name="watchdog"),
                         uplinks.create_task(self._footprint.run(), name="loop lag"),
+                        uplinks.create_task(self._requests.run(), name="requests"),
                     ]
                     await self._run_sources(stop)
                     await self._hand_over()

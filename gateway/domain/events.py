@@ -315,8 +315,20 @@ class RowParked(Event):
     reason: str
 
 
+@dataclass(kw_only=True, slots=True)
+class RowDropped(Event):
+    """A person decided that an uplink's peer never gets this row; `sequence` and `id` name it, `by` the person's account."""
+
+    type: ClassVar[str] = "row.dropped"
+    uplink: str
+    id: str
+    sequence: int
+    reason: str
+    by: str
+
+
 EVENT_TYPES: tuple[type[Event], ...] = (
     StateChanged, StopEnded, QuantityCounted, CounterGap, JobChanged, JobProgress, MaterialConsumed, QualityResult,
     QualityCancelled, QualitySummary, AlertRaised, AlertCleared, PromiseChanged, WindowClosed, CommandAnswered, CommandWritten,
-    ClockStepped, RowParked,
+    ClockStepped, RowParked, RowDropped,
 )  # fmt: skip

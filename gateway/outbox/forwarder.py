@@ -13,14 +13,14 @@ import structlog
 
 from drivers.base import Clock
 from gateway.domain.entry import Entry
-from gateway.domain.events import RowParked
 from gateway.metrics import Metrics
 from gateway.outbox.consumers import ROUND_ROWS, Consumers, ResendTimer, Stamp
 from gateway.outbox.delivery_alerts import DeliveryAlerts
-from gateway.outbox.handover import TRY_AGAIN_S, Handover, Hold, Holds
+from gateway.outbox.handover import TRY_AGAIN_S, Handover, Hold
 from gateway.outbox.journal import JournalReader, JournalWriter
-from gateway.outbox.quarantine import Quarantine
-from gateway.outbox.transaction import DELIVERED, PARKED, QUARANTINED
+from gateway.outbox.replay import MOST_REQUESTS, Replay
+from gateway.outbox.set_apart import SetApart
+from gateway.outbox.transaction import PARKED, QUARANTINED
 from gateway.seams import AlertBoard, Receipt, Uplink, UplinkError
 from gateway.supervise import UP, Backoff, Diagnosis, Link, LinkStatus
 
@@ -63,12 +63,11 @@ class Forwarder:
         may have sent any."""
         self._new_from = self._cursor
         """Rows behind it count as delivered, rows up to it as sent again."""
-        self._handover = Handover(self._cursor, ())
+        self._apart = SetApart(uplink.name, reader, writer, clock, metrics, self._alerts)
+        self._apart.load(self._cursor, ())
+        self._holds = self._apart.holds
         self._scan = self._cursor
-        self._quarantine = Quarantine()
-        self._holds = Holds()
-        self._again: int | None = None
-        """A replay: the row behind which it goes on."""
+        self._replay = Replay()
         self._withholds = False
         """The uplink makes a dry run: it is shown every row and takes none."""
         self._not_before = 0.0
@@ -90,17 +89,17 @@ class Forwarder:
         """All rows up to here are done, but for those set apart."""
         return self._cursor
 
+    @property
+    def _handover(self) -> Handover:
+        return self._apart.handover
+
     def notify(self) -> None:
         """There are new rows in the journal."""
         self._wake.set()
 
     async def run(self) -> None:
         """Until cancelled. Raises only for bugs."""
-        exceptions = await self._reader.exceptions(self.name)
-        closed = [row.position for row in exceptions if row.state != DELIVERED]
-        self._quarantine = Quarantine(row.position for row in exceptions if row.state not in (PARKED, DELIVERED))
-        self._handover = Handover(self._cursor, closed)
-        self._handover.take_all(row.position for row in exceptions if row.state == DELIVERED)
+        self._apart.load(self._cursor, await self._reader.exceptions(self.name))
         for mark in await self._reader.marks(self.name):
             position = self._reader.position_of(mark.epoch, mark.sequence)
             if position is not None and mark.consumer in self._consumers:
@@ -143,10 +142,26 @@ class Forwarder:
             return f"epoch {epoch!r} is not known here"
         if position > self._reader.last_position:
             return f"sequence {from_sequence} does not exist yet"
-        self._again = position - 1 if self._again is None else min(self._again, position - 1)
-        self._log.info("replay_begins", epoch=epoch, from_sequence=from_sequence)
+        if not self._replay.ask(position - 1, self._clock.monotonic()):
+            return f"more than {MOST_REQUESTS} requests within a minute; what was asked for before is sent once"
+        self._log.info("replay_asked", epoch=epoch, from_sequence=from_sequence)
         self._wake.set()
         return None
+
+    # -- from a person
+
+    async def requeue(self, positions: Sequence[int]) -> list[Entry]:
+        """Try rows that were set apart again, at once where the peer is there. -> those it is done for."""
+        found = self._apart.requeue(await self._reader.entries_at(positions))
+        self._wake.set()
+        return found
+
+    async def drop(self, positions: Sequence[int], *, reason: str, by: str) -> list[Entry]:
+        """The peer shall never get these rows; each is told by a ledger event. -> those that were still owed to it."""
+        found = self._apart.drop(await self._reader.entries_at(positions), self._cursor, reason, by)
+        self._moved()
+        self._wake.set()
+        return found
 
     # -- one connection
 
@@ -165,13 +180,13 @@ class Forwarder:
                 ended = await asyncio.gather(serving, pumping, return_exceptions=True)
             _raise_worst(ended)
         finally:
-            self._quarantine.connection_ended(self._clock.monotonic())
+            self._apart.quarantine.connection_ended(self._clock.monotonic())
             await self._uplink.close()
 
     async def _pump(self) -> None:
         self._begin()
-        if not self._quarantine.retry_cost_it:
-            await self._retry_quarantined()
+        if not self._apart.quarantine.retry_cost_it:
+            await self._retry(list(self._apart.quarantine.positions))
         while True:
             self._wake.clear()
             moved = await self._step()
@@ -197,8 +212,13 @@ class Forwarder:
         for hold in self._holds.due(now):
             await self._try_again(hold)
             return True
-        if self._again is not None:
-            await self._replay_some(self._again)
+        if self._apart.requeued:
+            requeued, self._apart.requeued = self._apart.requeued, []
+            await self._retry(requeued)
+            return True
+        again = self._replay.goes_on(now)
+        if again is not None:
+            await self._replay_some(again)
             return True
         due = self._resend.due(now) if self._consumers else []
         if due:
@@ -209,7 +229,8 @@ class Forwarder:
     async def _idle(self) -> None:
         """Until there is something to do: new rows, an acknowledgement, or a time that was set."""
         now = self._clock.monotonic()
-        times = [at for at in (self._holds.next_at, self._resend.next_at() if self._consumers else None) if at is not None]
+        set_times = (self._holds.next_at, self._replay.next_at, self._resend.next_at() if self._consumers else None)
+        times = [at for at in set_times if at is not None]
         until = max(min(times), self._not_before) if times else (self._not_before if now < self._not_before else None)
         if until is None:
             await self._wake.wait()
@@ -237,7 +258,7 @@ class Forwarder:
 
     def _is_given_up(self, entry: Entry) -> bool:
         """A row that would be refused and cost the connection is quarantined without a try."""
-        given_up = self._quarantine.gives_up(entry)
+        given_up = self._apart.quarantine.gives_up(entry)
         if given_up:
             self._set_apart(entry, "the peer closes the connection over such rows", QUARANTINED)
         return given_up
@@ -260,19 +281,16 @@ class Forwarder:
         receipt = await self._uplink.deliver(rows) if rows else Receipt()
         self._metrics.resent.labels(self.name).inc(len(receipt.accepted))
         self._pause_if_busy(receipt)
-        if self._again != after:
-            # A request for an earlier row came meanwhile.
-            return
         # What the peer refuses now it was handed before: a replay does not wait for it, only for rows without an answer.
         answered = receipt.accepted | set(receipt.parked) | set(receipt.refused)
         missing = min((entry.position for entry in rows if entry.position not in answered), default=None)
         if missing is not None:
-            self._again = missing - 1
+            self._replay.moved(missing - 1)
             self._pause_if_mute(receipt)
         elif rows and rows[-1].position < self._handover.position:
-            self._again = rows[-1].position
+            self._replay.moved(rows[-1].position)
         else:
-            self._again = None
+            self._replay.ended(self._clock.monotonic())
             self._log.info("replay_ended", position=up_to)
 
     # -- what the peer said
@@ -286,14 +304,14 @@ class Forwarder:
         if receipt.withheld:
             return True
         now = self._clock.monotonic()
-        self._quarantine.heard(receipt, now)
+        self._apart.quarantine.heard(receipt, now)
         by_position = {entry.position: entry for entry in batch}
         for position, reason in receipt.parked.items():
             self._set_apart(by_position[position], reason, PARKED)
         held = False
         for position, reason in sorted(receipt.refused.items()):
             entry = by_position[position]
-            if self._quarantine.knows(entry):
+            if self._apart.quarantine.knows(entry):
                 self._set_apart(entry, reason, QUARANTINED)
             else:
                 self._holds.hold(entry, reason, now)
@@ -336,14 +354,14 @@ class Forwarder:
         self._wake.set()
 
     async def _try_again(self, hold: Hold) -> None:
-        if hold.entry.position <= self._cursor:
-            # Every consumer has it from before.
+        if hold.entry.position <= self._cursor or hold.entry.position in self._handover.apart:
+            # Every consumer has it from before, or a person dropped it.
             self._holds.release(hold.entry.work_unit)
             return
         receipt = await self._uplink.deliver([hold.entry])
         entry = hold.entry
         now = self._clock.monotonic()
-        self._quarantine.heard(receipt, now)
+        self._apart.quarantine.heard(receipt, now)
         self._pause_if_busy(receipt)
         if entry.position in receipt.refused:
             if not self._holds.refused_again(hold, receipt.refused[entry.position], now):
@@ -358,54 +376,14 @@ class Forwarder:
         self._holds.release(entry.work_unit)
         self._scan = self._handover.position
 
-    async def _retry_quarantined(self) -> None:
-        """Each new connection is one more try for what was refused before: rights may have been granted meanwhile."""
-        waiting = list(self._quarantine.positions)
-        refused: set[tuple[str | None, str]] = set()
-        for start in range(0, len(waiting), BATCH_ROWS):
-            positions = waiting[start : start + BATCH_ROWS]
-            rows = await self._reader.entries_at(positions)
-            for gone in set(positions) - {entry.position for entry in rows}:
-                self._quarantine.gone(gone)
-            while rows := [entry for entry in rows if (entry.work_unit, entry.type) not in refused]:
-                receipt = await self._uplink.deliver(rows)
-                self._quarantine.heard(receipt, self._clock.monotonic(), retry=True)
-                self._go_through(rows, receipt)
-                for entry in rows:
-                    if entry.position in receipt.refused:
-                        refused.add((entry.work_unit, entry.type))
-                        self._quarantine.refused(entry)
-                answered = receipt.accepted | set(receipt.refused) | set(receipt.parked)
-                if not answered:
-                    # Busy, or gone: the next new connection is another chance.
-                    self._pause_if_busy(receipt)
-                    return
-                rows = [entry for entry in rows if entry.position not in answered]
-
-    def _go_through(self, rows: Sequence[Entry], receipt: Receipt) -> None:
-        """Quarantined rows that the peer took after all."""
-        for entry in rows:
-            if entry.position in receipt.accepted:
-                self._quarantine.went_through(entry)
-                self._writer.unpark(self.name, entry.position)
-                self._handover.apart.discard(entry.position)
-                self._alerts.taken_after_all(entry.work_unit)
-        self._handover.take_all(receipt.accepted)
-        self._metrics.resent.labels(self.name).inc(len(receipt.accepted))
+    async def _retry(self, positions: Sequence[int]) -> None:
+        """Each new connection is one more try for what was refused before, and so is a person's word."""
+        unanswered = await self._apart.retry(positions, self._uplink.deliver)
+        if unanswered is not None:
+            self._pause_if_busy(unanswered)
 
     def _set_apart(self, entry: Entry, reason: str, state: str) -> None:
-        self._writer.park(self.name, entry.position, reason, state)
-        self._handover.set_apart(entry.position)
-        if state == QUARANTINED:
-            self._quarantine.add(entry)
-            self._alerts.quarantined(entry, reason)
-        self._metrics.parked.labels(self.name).inc()
-        self._log.warning("row_set_apart", id=entry.id, type=entry.type, state=state, reason=reason)
-        if entry.type != RowParked.type:
-            # The news of a parked row may itself be refused: that is told by the alert alone.
-            self._writer.record(
-                [RowParked(work_unit=None, at=self._clock.now(), uplink=self.name, id=entry.id, sequence=entry.sequence, reason=reason)]
-            )
+        self._apart.set_apart(entry, reason, state)
         self._moved()
 
     def _pause_if_busy(self, receipt: Receipt) -> None:
@@ -423,7 +401,7 @@ class Forwarder:
     def _diagnose(self, error: Exception) -> Diagnosis:
         assert isinstance(error, UplinkError)
         # A peer that hangs up over a refusal is there: the next try of that row is due in a second, and the others wait meanwhile.
-        pause = TRY_AGAIN_S if self._quarantine.hung_up and error.retry_after_s is None else error.retry_after_s
+        pause = TRY_AGAIN_S if self._apart.quarantine.hung_up and error.retry_after_s is None else error.retry_after_s
         return Diagnosis(str(error), remedy=error.remedy, silent=error.silent, retry_after_s=pause)
 
     def _told(self, status: LinkStatus) -> None:

@@ -82,6 +82,12 @@ class Holds:
     def release(self, work_unit: str | None) -> None:
         self._by_unit.pop(work_unit, None)
 
+    def forget(self, entry: Entry) -> None:
+        """That row is not waited for any more."""
+        hold = self._by_unit.get(entry.work_unit)
+        if hold is not None and hold.entry.position == entry.position:
+            self.release(entry.work_unit)
+
     def refused_again(self, hold: Hold, reason: str, now: float) -> bool:
         """One more try failed. True when it was the last."""
         hold.tries += 1

@@ -31,6 +31,7 @@ TYPE_WORDS: Mapping[str, Text] = {
     "counter.gap": Text("Compteur", "Counter"),
     "clock.stepped": Text("Horloge", "Clock"),
     "row.parked": Text("Refus", "Refused"),
+    "row.dropped": Text("Abandon", "Dropped"),
 }
 
 
@@ -162,4 +163,5 @@ _SUMMARIES: Mapping[str, Callable[[Data, Reader], str]] = {
     "counter.gap": _gap,
     "clock.stepped": _clock,
     "row.parked": _parked,
+    "row.dropped": _parked,
 }

@@ -41,6 +41,7 @@ EXAMPLES: tuple[Event, ...] = (
     events.AlertRaised(work_unit=None, at=AT, alert="a", severity="info", text=WORDS, remedy=WORDS),
     events.CommandAnswered(work_unit="press-07", at=AT, command_id=None, return_status=4, problem={"code": "not_json", "text": "no"}),
     events.RowParked(work_unit=None, at=AT, uplink="erp", id="g:e:1", sequence=1, reason="no"),
+    events.RowDropped(work_unit=None, at=AT, uplink="erp", id="g:e:1", sequence=1, reason="booked by hand", by="anna"),
     events.ClockStepped(work_unit=None, at=AT, step_s=-3.0, from_=AT, to=AT),
 )  # fmt: skip
 

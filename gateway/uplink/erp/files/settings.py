@@ -30,7 +30,7 @@ def _constant(value: Any) -> Any:
 
 
 Column = Annotated[str, BeforeValidator(_column), Field(json_schema_extra={"type": ["string", "integer"]})]
-Columns = dict[str, Annotated[str, BeforeValidator(_constant)]]
+Columns = dict[str, Annotated[str, BeforeValidator(_constant), Field(json_schema_extra={"type": ["string", "number"]})]]
 """The ERP's column -> our field, or `=text` for a constant; the columns are written in this order."""
 
 

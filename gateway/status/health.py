@@ -156,7 +156,9 @@ class Alerts:
             "attempt": link.attempt,
         }  # fmt: skip
         if link.kind == "uplink":
-            return _Found("warning", say("uplink_silent" if saved else "uplink_silent_unsaved", self._zone, values), None, link.since)
+            said = say("uplink_silent" if saved else "uplink_silent_unsaved", self._zone, values)
+            # Rights, certificates, passwords: nothing comes back by itself there.
+            return _Found("warning", replace(said, remedy=link.remedy) if link.remedy else said, None, link.since)
         said = say("link_silent" if link.state is LinkState.SILENT else "link_lost", self._zone, values)
         if link.remedy is not None:
             said = replace(said, remedy=link.remedy)

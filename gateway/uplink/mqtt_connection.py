@@ -26,7 +26,7 @@ from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.seams import UplinkError
 from gateway.uplink.mqtt_client import Access, LoopClient
-from gateway.uplink.mqtt_refusals import not_accepted
+from gateway.uplink.mqtt_refusals import CLOSED_WITHOUT_ANSWER, not_accepted
 from gateway.uplink.mqtt_window import Window
 from gateway.uplink.tls_trouble import tls_remedy
 
@@ -303,7 +303,8 @@ class Connection:
     def _on_disconnect(self, _c: paho.Client, _u: Any, _flags: Any, reason: ReasonCode, _properties: Properties | None) -> None:
         failure = self._client.failure if self._client is not None else None
         if failure is None:
-            self._is_disconnected(f"connection closed ({reason})")
+            unanswered = self._access.tls is not None and not self._connected.done()
+            self._is_disconnected(f"connection closed ({reason})", CLOSED_WITHOUT_ANSWER if unanswered else None)
         else:
             # TLS 1.3: a client certificate that is missing or refused is told only after the handshake, when the first answer is read.
             self._has_failed(failure)
@@ -357,7 +358,8 @@ class Connection:
             client.connect(self._access.host, self._access.port, KEEP_ALIVE_S, **options)
         except (OSError, ValueError) as error:
             # ValueError: an address that cannot be encoded, or a certificate for another name.
-            self._tell(self._has_failed, error)
+            # Without its frames: they hold paho's half-open socket.
+            self._tell(self._has_failed, error.with_traceback(None))
             return
         if self._abandoned or not self._tell(self._take_over, client):
             client.cut()

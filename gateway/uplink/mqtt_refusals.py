@@ -15,6 +15,12 @@ _USER_PAUSE_S = 10.0
 _USER = Text("Vérifier le nom et le mot de passe de la liaison.", "Check the user name and password of the uplink.")
 _VERSION = Text("Choisir `protocol: 3.1.1` pour ce courtier.", "Choose `protocol: 3.1.1` for this broker.")
 
+CLOSED_WITHOUT_ANSWER = Text(
+    "Le courtier ferme la connexion TLS sans répondre : vérifier le certificat client (`tls`), qu'il exige peut-être.",
+    "The broker closes the TLS connection without an answer: check the client certificate (`tls`), it may demand one.",
+)
+"""With TLS 1.3 a client certificate is judged after the handshake, and the broker's word on it may be lost with the connection."""
+
 
 class VersionRefused(UplinkError):
     """The broker answered reason 132: it does not speak MQTT 5."""

@@ -159,8 +159,8 @@ class Account:
 
     @property
     def is_settled(self) -> bool:
-        """Over, or never begun, with nothing to post any more."""
-        return not self.owed() and (self.is_over or self.state is None)
+        """Over, with nothing to post any more. One without a row yet is not: its rows are on their way."""
+        return self.is_over and not self.owed()
 
     def standing(self) -> Standing | None:
         """The worst of what waits; None: something is owed and was not tried yet."""

@@ -202,7 +202,7 @@ class Accounts:
         old = [
             account
             for account in self._by_order.values()
-            if account.job_order_id not in stay and account.is_settled and (account.changed_at is None or now - account.changed_at >= KEPT)
+            if account.job_order_id not in stay and account.is_settled and account.changed_at and now - account.changed_at >= KEPT
         ]
         for account in old:
             name = account.job_order_id

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import orjson
 
 from gateway.domain.job_order import Answer, JobCommand, JobState
-from gateway.uplink.erp.planning import Asking, Decision, Job, Known, decide, digest, vanished
+from gateway.uplink.erp.planning import Asking, Decision, Job, Known, content, decide, digest, vanished
 from gateway.uplink.erp.port import Listing, Plan, PlanState
 
 MISSING_LISTINGS = 3
@@ -89,8 +89,7 @@ class OrderBook:
 
     def load(self, cursor: str | None) -> None:
         """What `dump` wrote."""
-        rows = orjson.loads(cursor)["orders"] if cursor is not None else {}
-        self.known = {key: Known(j, w, r, PlanState(s), d, refused, missing) for key, (j, w, r, s, d, refused, missing) in rows.items()}
+        self.known = _loaded(cursor)
 
     def dump(self) -> str:
         rows = {
@@ -187,7 +186,7 @@ class OrderBook:
             return
         is_moved = decision.act == "moved" and told is None
         now = Known(
-            known.job_order_id, plan.work_unit if is_moved else known.work_unit, plan.revision, plan.state, digest(plan.job_order)
+            known.job_order_id, plan.work_unit if is_moved else known.work_unit, plan.revision, plan.state, content(plan, known)
         )  # fmt: skip
         self.known[key] = now
         outcome.has_changed = True
@@ -229,6 +228,17 @@ class OrderBook:
         if known is not None:
             outcome.dropped.append(known.job_order_id)
             outcome.has_changed = True
+
+
+def _loaded(cursor: str | None) -> dict[str, Known]:
+    # A cursor that is no JSON object is that of another kind of uplink, which had this name before.
+    rows = orjson.loads(cursor)["orders"] if cursor is not None and cursor.startswith("{") else {}
+    return {key: Known(j, w, r, PlanState(s), d, refused, missing) for key, (j, w, r, s, d, refused, missing) in rows.items()}
+
+
+def known_revisions(cursor: str | None) -> dict[str, str]:
+    """Key -> revision of the orders that a gateway with this cursor has taken, for those who only look (`ErpPort.list_orders`)."""
+    return {key: known.revision for key, known in _loaded(cursor).items()}
 
 
 def _differs(plan: Plan, known: Known) -> bool:

@@ -81,10 +81,17 @@ def digest(order: JobOrder) -> str:
     return hashlib.blake2b(encode(order), digest_size=9).hexdigest()
 
 
+def content(plan: Plan, known: Known) -> str:
+    """That of the plan; where the ERP tells nothing but its state, as it was taken."""
+    return digest(plan.job_order) if plan.work_unit else known.digest
+
+
 def decide(plan: Plan, known: Known | None, job: Job, asking: Asking) -> Decision:
     """What to ask of the line so that it does what the plan says. `known` None: the plan is new."""
     if known is None:
-        return _new(plan, job, asking)
+        return _new(plan, job, asking) if plan.work_unit else Decision()
+    if not plan.work_unit:
+        known, plan = replace(known, digest=digest(plan.job_order)), replace(plan, work_unit=known.work_unit)
     if plan.work_unit != known.work_unit:
         return _elsewhere(plan, known, job, asking)
     if job.state in (JobState.ENDED, JobState.ABORTED):

@@ -30,7 +30,8 @@ class PlanState(StrEnum):
 @dataclass(frozen=True)
 class Plan:
     """One order at one work unit, as the ERP has it now. `key`: the ERP's own lasting identity of it (numbers get changed, ids do not);
-    `revision` differs whenever anything that the line must know has changed."""
+    `revision` differs whenever anything that the line must know has changed. `work_unit` may be empty for one that was taken before: then
+    nothing but its state is told."""
 
     key: str
     revision: str

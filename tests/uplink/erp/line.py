@@ -96,6 +96,8 @@ class Line:
         self.made: dict[str, Made] = {}
         self.commands: list[JobCommand] = []
         self.refused: list[Answer] = []
+        self.refuse_updates: str | None = None
+        """Why no order may be changed now."""
         self._ledgers = {unit: Ledger(unit) for unit in UNITS}
         self._answers: dict[str, Answer] = {}
 
@@ -130,6 +132,9 @@ class Line:
             return known
         if item.work_unit not in self._ledgers:
             problem = Problem("unknown_work_unit", f"this gateway has no work unit {item.work_unit}")
+            answer = Answer(item.command_id, return_status(problem.code), None, problem)
+        elif item.command is Verb.UPDATE and self.refuse_updates is not None:
+            problem = Problem("quantity_below_made", self.refuse_updates)
             answer = Answer(item.command_id, return_status(problem.code), None, problem)
         else:
             outcome = self._ledgers[item.work_unit].apply(item, self.at)
@@ -232,6 +237,11 @@ class Line:
         self.pass_()
         unit = self.unit_of(job_order_id)
         return self._answer(JobCommand(verb, f"op-{len(self._answers)}", JobOrder(job_order_id), self.at, unit))
+
+    def forget(self, job_order_id: str) -> None:
+        """The ledger keeps so many ended jobs and no more."""
+        unit = self.unit_of(job_order_id)
+        self._ledgers[unit].apply(JobCommand(Verb.CLEAR, "clear", JobOrder(job_order_id), self.at, unit), self.at)
 
     # --- rows ----------------------------------------------------------------------------------------------------------
 

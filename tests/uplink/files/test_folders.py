@@ -198,7 +198,29 @@ async def test_links_folders_and_pipes_are_explained(place: Place) -> None:
     assert "it is no file" in place.err("pipe.csv")
     assert secret.read_text() == GOOD
     assert place.names("inbox") == ["folder", "pipe.csv"]
-    assert (await place.poll()).refusals == [], "what stays is told once"
+    again = (await place.poll()).refusals
+    assert [refusal.problem.text for refusal in again] == sorted(refusal.problem.text for refusal in first.refusals), "word for word"
+
+
+async def test_what_lies_in_error_stays_told_until_it_is_taken_away(place: Place) -> None:
+    place.put("orders.csv", "a;b\n1;2\n")
+    (fresh,) = (await place.poll()).refusals
+    (waiting,) = (await place.poll()).refusals
+    assert waiting.problem.text == fresh.problem.text, "the same words, so that it is counted once"
+    again = Place(place.folder)
+    await again.port.connect()
+    assert len((await again.poll()).refusals) == 1
+    (place.folder / "error/orders.csv.err").unlink()
+    assert (await place.poll()).refusals == []
+
+
+async def test_a_repeated_file_asks_for_nothing(place: Place) -> None:
+    place.put("orders.csv", GOOD)
+    await place.poll()
+    place.put("orders.csv", GOOD)
+    assert len((await place.poll()).refusals) == 1
+    assert "(rien à faire)" in place.err("orders.csv")
+    assert (await place.poll()).refusals == []
 
 
 async def test_a_file_that_may_not_be_read_is_explained(tmp_path: Path) -> None:

@@ -11,18 +11,22 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gateway.domain.events import Text
 from gateway.uplink.erp.files.b2mml_tree import MAX_BYTES
 from gateway.uplink.erp.files.disk import Disk, Found, Kind
-from gateway.uplink.erp.files.faults import Fault, Unreadable, explanation, shown
+from gateway.uplink.erp.files.faults import Fault, Unreadable, complaints, explanation, shown
 from gateway.uplink.erp.files.orders import Orders, PlanMaker
 from gateway.uplink.erp.port import Plan
 
 MOST_ORDERS = 500
 """In one look, so that one commit stays short; the rest waits for the next."""
+
+MOST_TOLD = 50
+"""Files in the error folder that are told one by one; more than that nobody reads."""
 
 _TEMPORARY = re.compile(
     r"^[.~#]|~$|\.(tmp|temp|part|partial|filepart|crdownload|download|swp|lock|writing|err)$|^(thumbs\.db|desktop\.ini)$", re.IGNORECASE
@@ -63,6 +67,8 @@ class Inbox:
         self._plans = plans
         self._settle_s = settle_s
         self._grace_s = grace_s
+        self._told: dict[Found, list[str]] = {}
+        """What each `.err` says, read once."""
         self._seen: dict[Path, tuple[Found, float]] = {}
         """Since when an entry has not changed, by the monotonic clock: the share's own clock may be wrong."""
 
@@ -141,6 +147,16 @@ class Inbox:
         if not plans and not faults:
             faults.append(_NO_ORDERS)
         return InHand(found, path, digest, plans, faults)
+
+    def waiting(self) -> list[str]:
+        """What lies in the error folder and waits for somebody, a sentence each. Raises OSError."""
+        found = [each for each in self._disk.look(self._error) if each.kind is Kind.FILE and each.name.endswith(".err")]
+        for each in found[:MOST_TOLD]:
+            if each not in self._told:
+                with suppress(FileNotFoundError):
+                    self._told[each] = complaints(self._disk.read(self._error / each.name, MAX_BYTES))
+        self._told = {each: self._told[each] for each in found if each in self._told}
+        return [text for texts in self._told.values() for text in texts]
 
     # -- what was taken before
 
@@ -282,7 +298,8 @@ def _again(mark: Mapping[str, str]) -> Fault:
         Text(
             f"ce fichier a déjà été pris le {mark['at']} ; rien n'a changé, il n'y a rien à faire.",
             f"this file was taken already on {mark['at']}; nothing has changed, there is nothing to do.",
-        )
+        ),
+        is_harmless=True,
     )
 
 
@@ -291,7 +308,8 @@ def _renamed(mark: Mapping[str, str]) -> Fault:
         Text(
             f"le même contenu a été pris le {mark['at']} sous le nom {shown(mark['name'])} ; rien n'a changé, n'envoyer que du nouveau.",
             f"the same content was taken on {mark['at']} as {shown(mark['name'])}; nothing has changed, send only what is new.",
-        )
+        ),
+        is_harmless=True,
     )
 
 

@@ -105,12 +105,16 @@ class FilesPort:
         now_s = self._clock.monotonic()
         hands = await self._do(self._inbox.look, now_s)
         plans = [plan for hand in hands for plan, _ in hand.plans]
-        refusals = [
-            Refusal(None, None, return_status(fault.code), Problem(fault.code, f"{shown(hand.found.name)}: {fault.sentence('en')}"[:500]))
+        refusals = {
+            text: Refusal(None, None, return_status(fault.code), Problem(fault.code, text[:500]))
             for hand in hands
             for fault in hand.faults
-        ]
-        return Listing(plans, is_complete=False, refusals=refusals, source=hands)
+            if (text := f"{shown(hand.found.name)}: {fault.sentence('en')}")
+        }
+        # What lies in the error folder stays told until somebody has taken it away.
+        for text in await self._do(self._inbox.waiting):
+            refusals.setdefault(text, Refusal(None, None, return_status("invalid_field"), Problem("invalid_field", text[:500])))
+        return Listing(plans, is_complete=False, refusals=list(refusals.values()), source=hands)
 
     async def taken(self, listing: Listing, answers: Mapping[str, str | None]) -> None:
         """Files to `archive`, those with something to tell to `error`, each with its `.err`."""

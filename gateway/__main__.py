@@ -27,6 +27,7 @@ COMMANDS = {
     "replay": "run recorded readings through the same domain code",
     "whatif": "what becomes late if an order goes first, and which order of the queue loses least",
     "report": "a shift, a day or an order: text, JSON or CSV",
+    "erp": "what an ERP would give the line: lineside erp orders",
     "trace": "where a lot, a serial number or an order comes from and where it went",
     "outbox": "what waits for each uplink: list, show, requeue, drop, export",
     "schema": "print a published schema",

@@ -22,6 +22,7 @@ from gateway.config import Config, check_secrets, load
 from gateway.config.cautions import unit_cautions
 from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings, written_duration
 from gateway.domain.equipment import StateFromBits, StateFromCodes, StateFromCounts, StateFromOrder, StateFromPackML, WorkUnit
+from gateway.uplink.erp.settings import BookingSettings
 from gateway.uplink.kinds import peer_of
 from gateway.uplink.settings import HttpSettings
 
@@ -108,7 +109,7 @@ def _unit(unit: WorkUnit) -> str:
 
 
 def _uplink(uplink: AnyUplinkSettings) -> str:
-    if isinstance(uplink, HttpSettings):
+    if isinstance(uplink, HttpSettings | BookingSettings):
         return f"{peer_of(uplink)}, orders every {written_duration(uplink.interval)}"
     others = f" and {len(uplink.urls) - 1} more" if len(uplink.urls) > 1 else ""
     waits = f", rows wait for {', '.join(uplink.consumers)}" if uplink.consumers else ""
@@ -134,11 +135,10 @@ def cautions(config: Config) -> Iterator[str]:
     for name, uplink in config.uplinks.items():
         if uplink.plain_text():
             yield f"{name}: secrets and data cross the network in plain text; a permanent alert says so"
-        if isinstance(uplink, HttpSettings):
-            if uplink.token is None and uplink.oauth2 is None and (uplink.tls is None or uplink.tls.certificate is None):
-                yield f"{name}: no token: the ERP is asked without one"
-            if uplink.dry_run:
-                yield f"{name}: dry_run: nothing is sent to the ERP, the service's log says what would be"
+        if isinstance(uplink, HttpSettings) and not uplink.has_proof():
+            yield f"{name}: no token: the ERP is asked without one"
+        if isinstance(uplink, HttpSettings | BookingSettings) and uplink.dry_run:
+            yield f"{name}: dry_run: nothing is sent to the ERP, the service's log says what would be"
     if not _is_loopback(config.gateway.address[0]):
         yield f"the page at {config.gateway.listen} is open to the network; it is read-only"
     yield from foreign_drivers()

@@ -22,6 +22,8 @@ from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings
 from gateway.seams import UplinkError
 from gateway.uplink.erp.http_trial import HttpProbe
 from gateway.uplink.erp.port import ErpPort, Right
+from gateway.uplink.erp.ports import Surroundings, make_port
+from gateway.uplink.erp.settings import BookingSettings
 from gateway.uplink.kinds import peer_of
 from gateway.uplink.settings import HttpSettings, MqttSettings
 from gateway.uplink.trial import try_broker
@@ -119,6 +121,8 @@ def _uplink(name: str, settings: AnyUplinkSettings, config: Config) -> list[Coro
     """A trial for each address."""
     if isinstance(settings, HttpSettings):
         return [_guarded(name, peer_of(settings), _http(settings, config))]
+    if isinstance(settings, BookingSettings):
+        return [_guarded(name, settings.peer, _port(erp_port(name, settings, config)))]
     return [_guarded(name, f"MQTT {address[0]}:{address[1]}", _broker(name, settings, address, config)) for address in settings.addresses()]
 
 
@@ -145,10 +149,16 @@ async def _http(settings: HttpSettings, config: Config) -> tuple[str, tuple[str,
     return f"{orders}{told}", (*missing, *trial.untried), not missing
 
 
+def erp_port(name: str, settings: BookingSettings, config: Config) -> ErpPort:
+    """The adapter of an ERP as the daemon has it, not connected."""
+    around = Surroundings(config.gateway.id, tuple(config.work_units), config.gateway.time_zone, SystemClock(), read_secret)
+    return make_port(name, settings, around)
+
+
 async def _port(port: ErpPort) -> tuple[str, tuple[str, ...], bool]:
     """An ERP behind the port: each right of its user by itself."""
-    await port.connect()
     try:
+        await port.connect()
         told, missing = rights_told(await port.rights())
     finally:
         await port.disconnect()

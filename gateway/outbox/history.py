@@ -87,6 +87,11 @@ class History:
         finally:
             self._connection.execute("ROLLBACK")
 
+    def order_cursor(self, uplink: str) -> str | None:
+        """Up to where the gateway has taken the orders of this uplink; None: it has taken none."""
+        row = self._connection.execute("SELECT cursor FROM order_cursors WHERE uplink = ?", (uplink,)).fetchone()
+        return row[0] if row else None
+
     # --- windows --------------------------------------------------------------------------------------------------
 
     def windows(self, work_unit: str, kind: str, start: Instant, end: Instant, limit: int = MOST) -> list[Window]:

@@ -172,6 +172,10 @@ class HttpSettings(Settings):
         parts, host, port = address_of(self.url, HTTP_PORTS, "url")
         return host, port, parts.scheme == "https"
 
+    def has_proof(self) -> bool:
+        """Whether the ERP can tell who asks."""
+        return self.token is not None or self.oauth2 is not None or (self.tls is not None and self.tls.certificate is not None)
+
     def plain_text(self) -> bool:
         """Whether token, secret or data leave this machine unencrypted."""
         ways = [self.address(), *([self.oauth2.address()] if self.oauth2 else [])]

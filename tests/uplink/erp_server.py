@@ -28,6 +28,8 @@ class Erp:
     most: int = 10_000
     """Events acknowledged of one batch."""
     fault: Callable[[str, int], web.Response | str | None] = lambda method, count: None
+    options: web.Response | None = None
+    """What OPTIONS is answered, in place of aiohttp's own 405 with its `Allow`."""
     booked: dict[str, dict[str, Any]] = field(default_factory=dict)
     posts: list[tuple[str, bytes]] = field(default_factory=list)
     polls: list[dict[str, str]] = field(default_factory=list)
@@ -66,6 +68,8 @@ class Erp:
     @web.middleware
     async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "")
+        if request.method == "OPTIONS" and self.options is not None:
+            return self.options
         if given == f"Bearer {self.token}":
             return await handler(request)
         self.strangers.append(given)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from drivers.base import Clock
 from gateway.domain.events import Text
+from gateway.domain.inbound import Inbound
 from gateway.seams import UplinkError
 from gateway.uplink.base import SecretReader
 from gateway.uplink.erp.http_client import HttpClient
@@ -19,6 +20,8 @@ from gateway.uplink.messages import NotAMessage
 from gateway.uplink.settings import HttpSettings
 
 _ADMINISTRATOR = Text("Prévenir l'administrateur de l'ERP.", "Tell the ERP's administrator.")
+_MOST_POLLS = 1000
+"""Of an ERP whose cursor moves for ever."""
 _GIVES_TOKENS = "a token from the identity provider"
 _READS = "GET work-schedule"
 _BOOKS = "POST work-performance"
@@ -43,9 +46,16 @@ class HttpProbe:
         self._client = HttpClient(settings, clock=clock, secrets=secrets)
 
     async def orders(self, cursor: str | None) -> Schedule:
-        """What the next poll behind `cursor` would bring; the cursor stays where it is. Raises UplinkError."""
+        """What the daemon would take behind `cursor`, poll after poll until the ERP's cursor rests. Raises UplinkError."""
+        items: list[Inbound] = []
         async with self._connected():
-            return self._read(await self._poll(cursor))
+            for _ in range(_MOST_POLLS):
+                schedule = self._read(await self._poll(cursor))
+                items += schedule.items
+                if schedule.cursor in (None, cursor):
+                    break
+                cursor = schedule.cursor
+        return Schedule(tuple(items), cursor)
 
     async def rights(self) -> HttpTrial:
         """Try one after the other. Raises UplinkError when nothing can be asked: no connection, no token, a token that is not known."""

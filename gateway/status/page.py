@@ -23,6 +23,7 @@ from gateway.status.event_words import summary, type_word
 from gateway.status.formats import LANGUAGES, Formats
 from gateway.status.losses import cascade
 from gateway.status.notices import Notice, due, notices, remedy
+from gateway.status.payloads import WAITING_TOLD
 from gateway.status.report import Wording, cycle_rows
 from gateway.status.report_sheet import report_context
 from gateway.status.screens import Reader
@@ -272,6 +273,11 @@ def _links(board: Board, unit: UnitStatus | None, reader: Reader, screen: Screen
     return {
         "devices": [(link, seen(link)) for link in board.links if link.kind == "device"],
         "uplinks": [(link, seen(link)) for link in board.links if link.kind == "uplink"],
+        "erps": [
+            (uplink.name, uplink.bookings.orders, sorted(uplink.bookings.waiting, key=lambda one: one.since)[:WAITING_TOLD])
+            for uplink in board.uplinks
+            if uplink.bookings is not None
+        ],
     }
 
 

@@ -9,10 +9,14 @@ from typing import Any
 
 from gateway.domain.job_order import Customer, JobOrder, QualityRequirement
 from gateway.domain.view import JobView, LastQuality, MaterialTotal, UnitView
+from gateway.seams import BookingStatus
 from gateway.status.board import Alert, Board, JournalStatus, ProcessStatus, UplinkStatus, seen
 from gateway.supervise import LinkStatus
 
 Payload = dict[str, Any]
+
+WAITING_TOLD = 50
+"""Orders that an ERP has not booked, by name; the counts are of all."""
 
 
 def state_payload(view: UnitView, link: LinkStatus | None = None) -> Payload:
@@ -134,6 +138,17 @@ def uplink_payload(uplink: UplinkStatus, journal: JournalStatus) -> Payload:
     return {
         "name": uplink.name, "type": uplink.type, "rows": uplink.rows, "bytes": uplink.bytes, "oldest_at": uplink.oldest_at,
         "parked": uplink.parked, "last_ack_at": uplink.last_ack_at, "dropped": uplink.dropped, "hours_left": journal.hours_left,
+        "bookings": _bookings(uplink.bookings) if uplink.bookings is not None else None,
+    }  # fmt: skip
+
+
+def _bookings(status: BookingStatus) -> Payload:
+    waiting = sorted(status.waiting, key=lambda one: one.since)[:WAITING_TOLD]
+    return {
+        "orders": dict(status.orders),
+        "waiting": [
+            {"job_order_id": w.job_order_id, "step": w.step, "standing": w.standing, "words": w.words, "since": w.since} for w in waiting
+        ],
     }  # fmt: skip
 
 

@@ -101,6 +101,8 @@ def _uplinks(board: Board, now: datetime) -> Iterator[Family]:
     ages = (((u.name,), _age(u.oldest_at, now) or 0.0) for u in board.uplinks)
     yield _labelled("backlog_oldest_age_seconds", "Age of the oldest ledger row waiting, 0 when none is.", by, ages)
     apart = (((u.name,), float(u.parked)) for u in board.uplinks)
+    orders = (((u.name, standing), float(n)) for u in board.uplinks if u.bookings is not None for standing, n in u.bookings.orders.items())
+    yield _labelled("erp_orders", "Orders of an ERP: booked, owed, retry, blocked, refused.", ("uplink", "standing"), orders)
     yield _labelled("rows_set_apart", "Ledger rows the peer refused, not yet sent again.", by, apart)
 
 

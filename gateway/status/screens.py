@@ -341,6 +341,9 @@ def uplink_box(board: Board, uplink: UplinkStatus, reader: Reader) -> FlowBox:
         )
     if uplink.parked:
         return FlowBox(title, "warn", f"{formats.number(uplink.parked)} {words['parked'].lower()}", waiting, "warn")
+    asked = uplink.bookings.orders["blocked"] + uplink.bookings.orders["refused"] if uplink.bookings is not None else 0
+    if asked:
+        return FlowBox(title, "warn", f"{formats.number(asked)} {words['erp.asked']}", waiting, "warn")
     behind = uplink.oldest_at is not None and (reader.now - uplink.oldest_at).total_seconds() > FROZEN_AFTER_S
     if behind and uplink.rows:
         return FlowBox(title, "idle", words["catching_up"], waiting)

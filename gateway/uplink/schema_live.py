@@ -63,6 +63,23 @@ def _uplink() -> Schema:
     return _object(
         name=_TEXT, type=_TEXT, rows=_COUNT, bytes=_COUNT, oldest_at=_TIME_OR_NULL, parked=_COUNT, last_ack_at=_TIME_OR_NULL,
         dropped=_COUNT, hours_left=_HOURS_LEFT,
+        bookings=_said("of an ERP that books totals; null for every other uplink", _or_null(_bookings())),
+    )  # fmt: skip
+
+
+def _bookings() -> Schema:
+    standings = ("booked", "retry", "blocked", "refused")
+    return _object(
+        orders=_said("how many stand how", _object(owed=_COUNT, **dict.fromkeys(standings, _COUNT))),
+        waiting=_said(
+            "what is in the way, the oldest 50; words are the ERP's own",
+            _list(
+                _object(
+                    job_order_id=_TEXT, step={"enum": ["start", "quality", "totals", "close", "promise"]},
+                    standing={"enum": list(standings[1:])}, words=_TEXT, since=_TIME,
+                )
+            ),
+        ),
     )  # fmt: skip
 
 

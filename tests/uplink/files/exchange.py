@@ -46,6 +46,9 @@ class Clock:
         self._now += timedelta(seconds=seconds)
         self._monotonic += seconds
 
+    async def sleep(self, seconds: float) -> None:
+        self.advance(seconds)
+
     def timeout(self, seconds: float) -> AbstractAsyncContextManager[object]:
         return nullcontext()
 

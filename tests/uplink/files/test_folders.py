@@ -21,13 +21,23 @@ from tests.uplink.files.exchange import HEADER, Clock
 GOOD = f"{HEADER}\nOF-1;press-07;ART-1;10;C62\n"
 
 
+class QuietDisk(Disk):
+    """Without fsync, which a busy disk makes slow; `test_what_is_written_is_on_disk_before_it_is_renamed` looks at that."""
+
+    def write(self, path: Path, data: bytes) -> None:
+        path.write_bytes(data)
+
+    def sync(self, folder: Path) -> None:
+        pass
+
+
 class Place:
     """One port on its folders, asked with a pause long enough for every file to settle."""
 
     def __init__(self, folder: Path, disk: Disk | None = None, **changed: Any) -> None:
         self.folder = folder
         self.clock = Clock()
-        self.port: FilesPort = exchange.port(folder, self.clock, disk, **{"grace": 60.0, **changed})
+        self.port: FilesPort = exchange.port(folder, self.clock, disk or QuietDisk(), **{"grace": 60.0, **changed})
 
     def put(self, name: str, content: str | bytes) -> Path:
         path = self.folder / "inbox" / name
@@ -76,6 +86,8 @@ async def test_looking_touches_nothing(place: Place) -> None:
 
 async def test_a_file_that_still_changes_is_left_alone(place: Place) -> None:
     path = place.put("orders.csv", GOOD)
+    await place.port.list_orders({})
+    path.write_text(GOOD)
     await place.port.list_orders({})
     place.clock.advance(0.3)
     with path.open("a") as file:
@@ -141,7 +153,8 @@ async def test_what_was_taken_is_known_after_a_restart_and_an_emptied_archive(pl
     place.put("orders.csv", GOOD)
     await place.poll()
     (place.folder / "archive/orders.csv").unlink()
-    again = Place(place.folder)
+    (place.folder / "archive").rename(place.folder / "archive_2026")
+    again = Place(place.folder, archive=str(place.folder / "archive_2026"))
     await again.port.connect()
     again.put("orders.csv", GOOD)
     again.put("renamed.csv", GOOD)
@@ -224,7 +237,7 @@ async def test_a_repeated_file_asks_for_nothing(place: Place) -> None:
 
 
 async def test_a_file_that_may_not_be_read_is_explained(tmp_path: Path) -> None:
-    class Closed(Disk):
+    class Closed(QuietDisk):
         def read(self, path: Path, limit: int) -> bytes:
             if path.name == "closed.csv" and path.parent.name in ("inbox", ".taking"):
                 raise PermissionError(errno.EACCES, "Permission denied", str(path))
@@ -281,7 +294,7 @@ async def test_a_missing_folder_is_a_link_that_is_down(tmp_path: Path) -> None:
     [(errno.EXDEV, "same file system"), (errno.EACCES, "right to write"), (errno.ENOSPC, "Free space"), (errno.ESTALE, "network share")],
 )
 async def test_what_the_disk_says_has_a_remedy(tmp_path: Path, number: int, remedy: str) -> None:
-    class Broken(Disk):
+    class Broken(QuietDisk):
         def rename(self, source: Path, target: Path) -> None:
             raise OSError(number, os.strerror(number), str(source))
 
@@ -289,6 +302,33 @@ async def test_what_the_disk_says_has_a_remedy(tmp_path: Path, number: int, reme
         await Place(tmp_path, Broken()).port.connect()
     assert caught.value.remedy is not None
     assert remedy in caught.value.remedy.en
+
+
+async def test_what_is_written_is_on_disk_before_it_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File, then its folder, then the new name in its folder: the order that survives a power cut."""
+    steps: list[str] = []
+    real_fsync, real_rename = os.fsync, Path.rename
+
+    def fsync(handle: int) -> None:
+        steps.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{handle}')).name}")
+        real_fsync(handle)
+
+    def rename(source: Path, target: Path) -> Path:
+        steps.append(f"rename to {target.parent.name}")
+        return real_rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(Path, "rename", rename)
+    place = Place(tmp_path, Disk())
+    await place.port.connect()
+    steps.clear()
+
+    async def keep(memo: str) -> None:
+        steps.append("remember")
+
+    await place.port.start(_order(keep, job_order_id="OF-1"), place.clock.now())
+    name = "line-pc-07_OF-1_000001_start.csv"
+    assert steps == [f"fsync {name}", "fsync .pending", "remember", "rename to outbox", "fsync outbox", "fsync .pending"]
 
 
 async def test_connecting_leaves_nothing_behind(place: Place) -> None:

@@ -106,11 +106,12 @@ class Inbox:
             if hand is None:
                 continue
             of_hand = {plan.key for plan, _ in hand.plans}
-            if keys & of_hand or (keys and len(keys) + len(of_hand) > MOST_ORDERS):
-                # A later word about the same order waits until the earlier one is in the ledger.
+            if len(keys) + len(of_hand) > MOST_ORDERS and keys:
                 break
+            if not keys & of_hand:
+                hands.append(hand)
+            # A later word about the same order waits until the earlier one is in the ledger, and what comes after it waits for it.
             keys |= of_hand
-            hands.append(hand)
         return hands
 
     def _judge(self, path: Path, found: Found, quiet_s: float) -> InHand | None:
@@ -148,6 +149,11 @@ class Inbox:
             faults.append(_NO_ORDERS)
         return InHand(found, path, digest, plans, faults)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the last look saw no file at all."""
+        return not self._seen
+
     def waiting(self) -> list[str]:
         """What lies in the error folder and waits for somebody, a sentence each. Raises OSError."""
         found = [each for each in self._disk.look(self._error) if each.kind is Kind.FILE and each.name.endswith(".err")]
@@ -165,7 +171,7 @@ class Inbox:
         by_name = self._mark(self._taken / f"n-{_hash(name)}")
         by_content = self._mark(self._taken / f"c-{digest}")
         if by_content is not None and by_content["name"] == name:
-            return _again(by_content) if self._disk.exists(Path(by_content["to"])) else _UNFINISHED
+            return _again(by_content) if self._disk.exists(self._place(by_content)) else _UNFINISHED
         if by_content is not None:
             return _renamed(by_content)
         return _name_used(by_name) if by_name is not None else None
@@ -177,34 +183,38 @@ class Inbox:
             return None
         return found
 
+    def _place(self, mark: Mapping[str, str]) -> Path:
+        """Where the file of this mark belongs; the folders themselves may have been moved since."""
+        return (self._error if mark["folder"] == "error" else self._archive) / mark["as"]
+
     def _remember(self, hand: InHand, target: Path, at: str) -> None:
-        body = json.dumps({"name": hand.found.name, "at": at, "to": str(target)}).encode()
+        folder = "error" if target.parent == self._error else "archive"
+        body = json.dumps({"name": hand.found.name, "at": at, "folder": folder, "as": target.name}).encode()
         for name in (f"c-{hand.digest}", f"n-{_hash(hand.found.name)}"):
-            self._disk.write(self._taking.parent / ".taken" / f".{name}", body)
+            self._disk.write(self._taken / f".{name}", body)
             self._disk.move(self._taken / f".{name}", self._taken / name)
 
     # -- moving
 
-    def settle(self, hands: Sequence[InHand], answers: Mapping[str, str | None], at: str) -> None:
-        """The plans of these files are in the ledger: the files go to where they belong. Raises OSError; what is left comes again."""
-        for hand in hands:
-            if hand.finished:
-                by_content = self._mark(self._taken / f"c-{hand.digest}")
-                if by_content is not None:
-                    self._carry(hand, Path(by_content["to"]))
-                continue
-            if any(plan.key not in answers for plan, _ in hand.plans):
-                continue
-            taken = [plan.job_order.job_order_id for plan, _ in hand.plans if answers.get(plan.key) is None]
-            faults = [*hand.faults, *_refused(hand.plans, answers)]
-            if hand.plans:
-                target = self._free((self._error if faults else self._archive), hand.found.name)
-                if faults:
-                    self._explain(target, hand, at, faults, taken)
-                self._remember(hand, target, at)
-                self._carry(hand, target)
-            else:
-                self._turn_away(hand, at, faults)
+    def settle(self, hand: InHand, answers: Mapping[str, str | None], at: str) -> None:
+        """The plans of this file are in the ledger: it goes to where it belongs. Raises OSError; what is left comes again."""
+        if hand.finished:
+            by_content = self._mark(self._taken / f"c-{hand.digest}")
+            if by_content is not None:
+                self._carry(hand, self._place(by_content))
+            return
+        if any(plan.key not in answers for plan, _ in hand.plans):
+            return
+        faults = [*hand.faults, *_refused(hand.plans, answers)]
+        if not hand.plans:
+            self._turn_away(hand, at, faults)
+            return
+        taken = [plan.job_order.job_order_id for plan, _ in hand.plans if answers[plan.key] is None]
+        target = self._free(self._error if faults else self._archive, hand.found.name)
+        if faults:
+            self._explain(target, hand, at, faults, taken)
+        self._remember(hand, target, at)
+        self._carry(hand, target)
 
     def _turn_away(self, hand: InHand, at: str, faults: Sequence[Fault]) -> None:
         """A file of which nothing was taken; its name stays free for a corrected one."""

@@ -34,8 +34,9 @@ from gateway.uplink.erp.port import BOOKED, ErpOrder, Listing, Measurement, Outc
 
 _T = TypeVar("_T")
 
-_PATIENCE_S = 10.0
-"""For one step on a share; a share that hangs longer is as good as gone."""
+_PATIENCE_S = 20.0
+"""For one step on a share (a look, one file moved); a share that hangs longer is as good as gone."""
+_FIRST_WAIT_S = 10.0
 
 
 class _Writer(Protocol):
@@ -76,6 +77,7 @@ class FilesPort:
             if settings.format == "csv"
             else B2mmlConfirmations(as_xml=settings.format == "b2mml-xml")
         )
+        self._has_looked = False
         self._remembering: tuple[str, str, asyncio.Task[None]] | None = None
         # One thread: a step that hangs is never overtaken by a later one.
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"files-{gateway_id}")
@@ -102,8 +104,13 @@ class FilesPort:
 
     async def list_orders(self, known: Mapping[str, str]) -> Listing:
         """The orders of all files that are whole. Touches nothing."""
-        now_s = self._clock.monotonic()
-        hands = await self._do(self._inbox.look, now_s)
+        hands = await self._do(self._inbox.look, self._clock.monotonic())
+        if not self._has_looked:
+            self._has_looked = True
+            if not self._inbox.is_empty and self._settings.settle <= _FIRST_WAIT_S:
+                # After a start nothing has been seen twice: wait here, so that one look by itself tells what lies there.
+                await self._clock.sleep(self._settings.settle)
+                hands = await self._do(self._inbox.look, self._clock.monotonic())
         plans = [plan for hand in hands for plan, _ in hand.plans]
         refusals = {
             text: Refusal(None, None, return_status(fault.code), Problem(fault.code, text[:500]))
@@ -122,8 +129,8 @@ class FilesPort:
         assert isinstance(hands, list)
         found: list[InHand] = hands
         at = self._clock.now().astimezone(self._zone).isoformat(timespec="seconds")
-        if found:
-            await self._do(self._inbox.settle, found, answers, at)
+        for hand in found:
+            await self._do(self._inbox.settle, hand, answers, at)
 
     # -- confirmations up
 

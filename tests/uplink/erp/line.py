@@ -8,9 +8,20 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import orjson
+
 from gateway.domain.cloud_event import cloud_event, encode
 from gateway.domain.entry import Entry
-from gateway.domain.events import Event, JobChanged, JobProgress, MaterialConsumed, PromiseChanged, QualityResult, StopEnded
+from gateway.domain.events import (
+    Event,
+    JobChanged,
+    JobProgress,
+    MaterialConsumed,
+    PromiseChanged,
+    QualityCancelled,
+    QualityResult,
+    StopEnded,
+)
 from gateway.domain.inbound import Inbound, Refusal
 from gateway.domain.job_order import Answer, JobCommand, JobOrder, JobState, Problem, Verb
 from gateway.domain.ledger import Ledger
@@ -195,7 +206,9 @@ class Line:
             )
         )  # fmt: skip
 
-    def stop(self, job_order_id: str, *, stop_id: str | None = None, revision: int = 1, reason: str | None = None) -> str:
+    def stop(
+        self, job_order_id: str, *, stop_id: str | None = None, revision: int = 1, reason: str | None = None, class_: str = "stop"
+    ) -> str:
         made = self._made(job_order_id)
         self.pass_(60)
         name = stop_id or f"{made.work_unit}/{self.at.isoformat()}"
@@ -203,7 +216,7 @@ class Line:
         made.stops[name] = made.stops.get(name, (start, end))
         self._record(
             StopEnded(
-                work_unit=made.work_unit, at=self.at, job_order_id=job_order_id, stop_id=name, revision=revision, class_="stop",
+                work_unit=made.work_unit, at=self.at, job_order_id=job_order_id, stop_id=name, revision=revision, class_=class_,
                 from_=made.stops[name][0], to=made.stops[name][1], duration_s=60.0, reason=reason, reason_class=None, fault=None,
                 induced=False,
             )
@@ -237,6 +250,25 @@ class Line:
         self.pass_()
         unit = self.unit_of(job_order_id)
         return self._answer(JobCommand(verb, f"op-{len(self._answers)}", JobOrder(job_order_id), self.at, unit))
+
+    def store(self, job_order: JobOrder, work_unit: str, *, start: bool = True) -> Answer:
+        """An order that came another way."""
+        verb = Verb.STORE_AND_START if start else Verb.STORE
+        return self._answer(JobCommand(verb, f"mes-{len(self._answers)}", job_order, self.at, work_unit))
+
+    def cancel_result(self, job_order_id: str, value: Decimal) -> None:
+        """The latest result of this value does not count."""
+        told = [orjson.loads(row.body) for row in self.journal.rows if row.type == "quality.result"]
+        meant = next(event for event in reversed(told) if Decimal(str(event["data"]["value"])) == value)
+        self.pass_()
+        self._record(
+            QualityCancelled(
+                work_unit=self.unit_of(job_order_id), at=self.at, job_order_id=job_order_id, characteristic="diameter", value=value,
+                result=meant["data"]["result"], measured_at=datetime.fromisoformat(meant["data"]["measured_at"]), product_lot_id=None,
+                by=None,
+            )
+        )  # fmt: skip
+        self._made(job_order_id).results.remove(meant["id"])
 
     def forget(self, job_order_id: str) -> None:
         """The ledger keeps so many ended jobs and no more."""

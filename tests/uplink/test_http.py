@@ -240,7 +240,8 @@ async def test_retry_after_may_be_a_date() -> None:
     now = datetime(2026, 11, 25, 5, 59, 30, tzinfo=UTC)
     assert retry_after_s("Wed, 25 Nov 2026 06:00:00 GMT", now) == 30.0
     assert retry_after_s("Wed, 25 Nov 2026 05:00:00 GMT", now) == 0.0
-    assert retry_after_s("soon", now) is None
+    for text in ("soon", "", "Wed, 25 Nov 99999999999 06:02:00 GMT", "Wed, 25 Nov 2026 06:02:00 +99999999999999", "²"):
+        assert retry_after_s(text, now) is None
     assert retry_after_s(str(10**9), now) == 3600.0
 
 

@@ -73,7 +73,8 @@ def retry_after_s(text: str | None, now: datetime) -> float | None:
         return min(float(text), _LONGEST_WAIT_S)
     try:
         at = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, IndexError):
+        # The standard library's parser lets all of these through for text that only looks like a date.
         return None
     wait = ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
     return min(max(wait, 0.0), _LONGEST_WAIT_S)

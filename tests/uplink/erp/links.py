@@ -13,6 +13,7 @@ from gateway.uplink.erp.port import PlanState
 from tests.erp_tryton.link import tryton
 from tests.manual_clock import ManualClock
 from tests.uplink.erp.conformance import Booked, ErpUnderTest, Fault
+from tests.uplink.erp.http_link import http
 from tests.uplink.erp.stand_in import NaivePort, StandInErp, StandInPort, StandInSettings
 from tests.uplink.files.link import files
 
@@ -78,6 +79,7 @@ class Link:
 
 LINKS: dict[str, Link] = {
     "stand-in": Link(stand_in),
+    "http": Link(http, has_planner=False, is_slow=True, kills=15),
     "files": Link(files, faults=frozenset({Fault.DROPPED, Fault.ERROR, Fault.LOCKED, Fault.HALF}), has_planner=False),
     "tryton": Link(tryton, is_slow=True, kills=8, rare=frozenset(Fault) - {Fault.DROPPED, Fault.LOCKED}),
 }

@@ -21,6 +21,7 @@ TRYTON := tests/erp_tryton
 TRYTON_VENV := .venv-tryton
 TRYTON_STAMP := $(TRYTON_VENV)/.tryton-$(call content,$(TRYTON)/requirements.txt)
 CYCLES ?= 300
+ROWS    ?= 50000
 SERVER ?= asyncua
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -q
@@ -74,6 +75,15 @@ kill: $(DEV_STAMP) ## kill -9 of the daemon below a whole chain, with a broker, 
 power: $(DEV_STAMP) ## power cut below the journal (needs root: it mounts a file system), with a control that must lose: make power CYCLES=3000
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(BIN)/python -m tests.chaos.power --cycles $(CYCLES) --seed $(SEED)
+
+.PHONY: chaos outage
+chaos: $(DEV_STAMP) ## brokers killed, overflowing, denying, refusing, failing over, hanging up at every packet: make chaos CYCLES=300
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(BIN)/python -m tests.chaos.broker --kills $(CYCLES)
+
+outage: $(DEV_STAMP) ## broker and ERP away for ROWS/10 seconds on a manual clock, then back: make outage ROWS=2600000
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(BIN)/python -m tests.chaos.outage --rows $(ROWS)
 
 scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a slow and a flapping device among ten
 	$(BIN)/python -m tests.scale.run

@@ -27,7 +27,7 @@ from gateway.outbox.forwarder import Forwarder
 from gateway.outbox.recorder import Recorder
 from gateway.outbox.store import Store
 from gateway.seams import AlertBoard, Uplink, UplinkError
-from gateway.supervise import LinkStatus
+from gateway.supervise import Backoff, LinkStatus
 from gateway.uplink.base import BatchHandler, CommandHandler
 from gateway.uplink.erp.booking import BookingUplink, Wiring
 from gateway.uplink.erp.http import HttpUplink
@@ -204,6 +204,8 @@ def make_forwarders(
         else:
             raise TypeError(f"no uplink for {type(settings).__name__}")
         forwarders[name] = Forwarder(
-            uplink, reader=store, writer=recorder, clock=clock, metrics=metrics, alerts=alerts, on_link=on_link, consumers=consumers
-        )
+            uplink, reader=store, writer=recorder, clock=clock, metrics=metrics, alerts=alerts, on_link=on_link, consumers=consumers,
+            # A broker is asked again within two seconds, as a machine is: live values wait for it. An ERP is left in peace for longer.
+            backoff=Backoff(0.2, 2.0) if isinstance(settings, MqttSettings) else None,
+        )  # fmt: skip
     return forwarders, brokers, erps

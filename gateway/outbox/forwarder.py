@@ -28,6 +28,7 @@ BATCH_ROWS = 200
 _BUSY_CAP_S = 60.0
 _SHORTEST_PAUSE_S = 0.2
 _MUTE_S = 1.0
+_HUNG_UP_PAUSE_S = 0.2
 
 
 class Forwarder:
@@ -76,7 +77,7 @@ class Forwarder:
         self._connections = 0
         self._log = structlog.get_logger("lineside.forwarder").bind(uplink=uplink.name)
         self._link = Link(
-            uplink.name, kind="uplink", peer=uplink.peer, clock=clock, on_status=self._told, backoff=backoff or Backoff(0.5, 30.0)
+            uplink.name, kind="uplink", peer=uplink.peer, clock=clock, on_status=self._told, backoff=backoff or Backoff(0.5, 10.0)
         )
 
     @property
@@ -209,6 +210,9 @@ class Forwarder:
         now = self._clock.monotonic()
         if now < self._not_before:
             return False
+        if self._apart.quarantine.hung_up and await self._send_new():
+            # What is tried again may cost this connection too: the others go first.
+            return True
         for hold in self._holds.due(now):
             await self._try_again(hold)
             return True
@@ -400,8 +404,8 @@ class Forwarder:
 
     def _diagnose(self, error: Exception) -> Diagnosis:
         assert isinstance(error, UplinkError)
-        # A peer that hangs up over a refusal is there: the next try of that row is due in a second, and the others wait meanwhile.
-        pause = TRY_AGAIN_S if self._apart.quarantine.hung_up and error.retry_after_s is None else error.retry_after_s
+        # A peer that hangs up over a refusal is there for the others; that row has its own time of a second.
+        pause = _HUNG_UP_PAUSE_S if self._apart.quarantine.hung_up and error.retry_after_s is None else error.retry_after_s
         return Diagnosis(str(error), remedy=error.remedy, silent=error.silent, retry_after_s=pause)
 
     def _told(self, status: LinkStatus) -> None:

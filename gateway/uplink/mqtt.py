@@ -30,7 +30,7 @@ NO_SUBSCRIBERS = 0x10
 REFUSED_AS_IT_STANDS = {0x87: "not authorized", 0x90: "topic name invalid", 0x99: "payload format invalid"}
 _BUSY_S = 2.0
 """How long to leave a broker alone that answers quota exceeded (0x97) or an error of its own (0x83)."""
-_HUNG_UP_PAUSE_S = 1.0
+_HUNG_UP_PAUSE_S = 0.2
 """A broker that closed the connection over one topic is there for the others."""
 _WATCH_S = 1.0
 

@@ -272,6 +272,16 @@ async def test_a_broker_that_hangs_up_is_tried_each_second_like_any_other() -> N
         assert r.peer.got == [2, 4, 6, 8]
 
 
+async def test_rows_of_others_are_not_late_while_a_broker_hangs_up_again_and_again() -> None:
+    peer = Peer(refuses=lambda row: "0x87" if row.work_unit == "press-07" else None, hangs_up=True)
+    async with rig(rows(1), peer=peer) as r:
+        for n in range(2, 42):
+            await r.append(*rows(n, unit="packer-02"))
+            await r.clock.advance(0.25)
+            assert n - 1 in r.peer.got or n == 2, "a quarter of a second is enough"
+        assert 1 in r.journal.apart
+
+
 async def test_a_broker_that_hangs_up_after_a_refusal_does_not_stop_the_others() -> None:
     peer = Peer(refuses=lambda row: "0x87" if row.work_unit == "press-07" else None, hangs_up=True)
     async with rig(mixed(6), peer=peer) as r:

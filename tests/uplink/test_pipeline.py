@@ -31,7 +31,8 @@ pytestmark = pytest.mark.slow
 class Chain:
     """Everything between `record` and the peer."""
 
-    def __init__(self, store: Store, recorder: Recorder, forwarder: Forwarder) -> None:
+    def __init__(self, store: Store, recorder: Recorder, forwarder: Forwarder, metrics: Metrics) -> None:
+        self.metrics = metrics
         self.store = store
         self.recorder = recorder
         self.forwarder = forwarder
@@ -70,7 +71,7 @@ async def chain(directory: Path, uplink: Uplink, *, alerts: Alerts | None = None
     forwarders.append(forwarder)
     tasks = [asyncio.create_task(recorder.run()), asyncio.create_task(forwarder.run())]
     try:
-        yield Chain(store, recorder, forwarder)
+        yield Chain(store, recorder, forwarder, metrics)
     finally:
         for task in reversed(tasks):
             task.cancel()

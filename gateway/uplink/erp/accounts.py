@@ -127,7 +127,7 @@ class Accounts:
             for step, wait in self._by_order[name].waits.items()
         )
         counts = dict.fromkeys(("owed", *(standing.value for standing in Standing)), 0)
-        open_ones = self._owing | self._waiting
+        open_ones = self._owing.keys() | self._waiting.keys() | (self._logged or {}).keys()
         for name in open_ones:
             standing = self._by_order[name].standing()
             counts[standing.value if standing is not None else "owed"] += 1
@@ -186,7 +186,7 @@ class Accounts:
         if backoff is None:
             first, longest = RETRY_S if standing is Standing.RETRY else BLOCKED_S
             backoff = pace.backoffs[step, standing] = Backoff(first, longest)
-        # Half of it is certain, so that jitter never makes a tight loop.
+        # Full jitter, but for a floor that keeps it from becoming a tight loop.
         pace.not_before[step] = self._clock.monotonic() + max(backoff.next_delay(), backoff.base_s / 2)
         self.save(account)
 
@@ -207,7 +207,7 @@ class Accounts:
         for account in old:
             name = account.job_order_id
             del self._by_order[name]
-            for names in (self._owing, self._waiting, self._paces):
+            for names in (self._owing, self._waiting, self._paces, self._logged or {}):
                 names.pop(name, None)
             self._journal.record_account(self._uplink, name, None)
         return old

@@ -98,6 +98,10 @@ class BookingUplink:
         if not self._is_loaded:
             self._accounts.load(await self._wiring.accounts(self.name))
             self._orders.load(await self._wiring.order_cursor(self.name))
+            for key, known in self._orders.known.items():
+                if known.refused is None and self._accounts.get(known.job_order_id) is None:
+                    # Its page of the journal was damaged: what comes from now on is told, and the adapter sees that it has no memo.
+                    self._accounts.open(key, known.job_order_id, known.work_unit, "")
             self._is_loaded = True
             for account in self._accounts.all():
                 self._told.waits(account)

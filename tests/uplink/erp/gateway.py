@@ -62,14 +62,14 @@ class Gateway:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def moment(self) -> None:
-        """Let a little happen."""
+    async def moment(self, seconds: float = 0.5) -> None:
+        """Let a little happen; `seconds` on a manual clock."""
         if self._task is not None and self._task.done():
             self._task.result()
         if self.forwarder is not None:
             self.forwarder.notify()
         if isinstance(self.clock, ManualClock):
-            await self.clock.advance(0.5)
+            await self.clock.advance(seconds)
         else:
             await asyncio.sleep(0.01)
 

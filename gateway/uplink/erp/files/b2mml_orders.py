@@ -6,14 +6,14 @@ The public schema lets any text pass as a state, a use or a date; what such a va
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal, localcontext
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo
 
 from pydantic import ValidationError
 
 from gateway.domain.events import Text
-from gateway.uplink.erp.files.b2mml_parts import CONSUMED, PRODUCED, Material, Part, Work, one, texts
+from gateway.uplink.erp.files.b2mml_parts import CONSUMED, PRODUCED, Material, Part, Work, leaf, number, texts, whole
 from gateway.uplink.erp.files.b2mml_tree import Tree, trees
 from gateway.uplink.erp.files.faults import Fault, Unreadable
 from gateway.uplink.erp.files.orders import Draft, Orders, moment
@@ -73,8 +73,8 @@ class B2mmlOrders:
 
     def _draft(self, path: Sequence[Tree], request: Tree | None, cancels: bool) -> Draft | Fault:
         """`path`: from the request down to the order or segment; what the inner one does not say holds from the outer one."""
-        order_id = one(path[-1].get("ID", []))
-        request_id = one(request.get("ID", [])) if request is not None else None
+        order_id = leaf(path[-1], "ID")
+        request_id = leaf(request, "ID") if request is not None else None
         where = Text(f"ordre {request_id or order_id or '?'}", f"order {request_id or order_id or '?'}")
         try:
             works = [self._part(Work, each) for each in path]
@@ -111,11 +111,9 @@ class B2mmlOrders:
         """Raises _Wrong."""
         try:
             return kind.model_validate(tree)
-        except (ValidationError, InvalidOperation) as error:
-            if isinstance(error, InvalidOperation):
-                raise _Wrong("un nombre n'en est pas un ; le corriger.", "a number is none; correct it.") from error
+        except ValidationError as error:
             first = error.errors(include_url=False)[0]
-            said = str(one(first.get("input")))[:60]
+            said = _shown(first.get("input"))
             path = ".".join(str(step) for step in first["loc"] if not isinstance(step, int))
             may_be = first["msg"].removeprefix("Value error, ")[:200]
             raise _Wrong(
@@ -168,9 +166,9 @@ class B2mmlOrders:
         customer: dict[str, Any] = {}
         properties: dict[str, str] = {}
         for tree in found:
-            name = one(tree.get("ID", []))
-            values = [one(value.get("ValueString", [])) for value in trees(tree, "Value")]
-            units = [one(value.get("UnitOfMeasure", [])) for value in trees(tree, "Value")]
+            name = leaf(tree, "ID")
+            values = [leaf(value, "ValueString") for value in trees(tree, "Value")]
+            units = [leaf(value, "UnitOfMeasure") for value in trees(tree, "Value")]
             said = next((value for value in values if value is not None), None)
             if name is None:
                 continue
@@ -202,8 +200,8 @@ class B2mmlOrders:
         """A parameter whose children are the fields of one quality requirement."""
         found: dict[str, Any] = {}
         for child in trees(tree, "ParameterChild", "Parameter"):
-            name = one(child.get("ID", []))
-            said = next((one(value.get("ValueString", [])) for value in trees(child, "Value")), None)
+            name = leaf(child, "ID")
+            said = next((leaf(value, "ValueString") for value in trees(child, "Value")), None)
             if name is not None and said is not None:
                 found[name] = _number(name, said) if name in ("lower", "target", "upper") else said
         return found
@@ -219,6 +217,11 @@ _PLACES = {
     "priority": "Priority", "start_time": "StartTime", "end_time": "EndTime", "work_master_id": "WorkMasterID",
     "material_requirements": "MaterialRequirement", "quality_requirements": "quality_requirement", "lot_id": "MaterialLotID",
 }  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    first = value[0] if isinstance(value, list) and value else value
+    return first[:60] if isinstance(first, str) else "..."
 
 
 class _Wrong(ValueError):
@@ -288,7 +291,8 @@ def _made(materials: Sequence[tuple[bool, Material]], known: dict[str, Any]) -> 
                 "il y a des matières mais aucune quantité à produire ; l'ajouter (MaterialUse Produced).",
                 "there are materials but no quantity to produce; add it (MaterialUse Produced).",
             )
-        per = (amount.number / quantity.number).quantize(Decimal("1e-12")).normalize()
+        with localcontext(prec=60):
+            per = (amount.number / quantity.number).quantize(Decimal("1e-12")).normalize()
         rows.append({"material_id": material.definitions[0], "quantity_per": per, "unit": amount.unit or "C62"})
     if rows:
         fields["material_requirements"] = rows
@@ -313,15 +317,15 @@ def _seconds(name: str, said: str, unit: str | None) -> Decimal:
 
 def _number(name: str, said: str) -> Decimal:
     try:
-        return Decimal(said)
-    except InvalidOperation:
+        return number(said)
+    except ValueError:
         raise _Wrong(
             f"{name} « {said[:40]} » n'est pas un nombre ; le corriger.", f"{name} `{said[:40]}` is no number; correct it."
         ) from None
 
 
 def _integer(name: str, said: str) -> int:
-    number = _number(name, said)
-    if not number.is_finite() or number != int(number):
-        raise _Wrong(f"{name} doit être un nombre entier ; le corriger.", f"{name} must be a whole number; correct it.")
-    return int(number)
+    try:
+        return whole(said)
+    except ValueError:
+        raise _Wrong(f"{name} doit être un nombre entier ; le corriger.", f"{name} must be a whole number; correct it.") from None

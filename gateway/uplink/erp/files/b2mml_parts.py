@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from gateway.uplink.erp.files.b2mml_tree import Tree
 from gateway.uplink.erp.port import PlanState
+
+_LARGEST = Decimal(10) ** 15
 
 # What the two lists of states of the schema (RequestState, JobOrderDispatchStatus) mean for the line. `Other` means nothing.
 _STATES: dict[str, PlanState] = {
@@ -30,10 +34,19 @@ _MaterialUse = Literal[
 ]  # fmt: skip
 
 
-def one(value: Any) -> Any:
-    """The first of an element's occurrences; an empty one is absent."""
+def one(value: Any) -> str | None:
+    """The first of an element's occurrences; an empty one is absent. Raises ValueError where elements are instead of text."""
     first = value[0] if isinstance(value, list) and value else value
-    return None if first in ("", {}, []) else first
+    if first in ("", {}, [], None):
+        return None
+    if not isinstance(first, str):
+        raise ValueError("text, without elements in it")
+    return first
+
+
+def leaf(tree: Tree, name: str) -> str | None:
+    """The text of the first element `name` below `tree`; None where there is none."""
+    return next(iter(texts(tree.get(name, []))), None)
 
 
 def texts(value: Any) -> list[str]:
@@ -58,19 +71,36 @@ def _command(value: Any) -> PlanState | None:
     return _COMMANDS[said]
 
 
+_NUMBER = re.compile(r"[+-]?(\d{1,30}(\.\d{0,30})?|\.\d{1,30})([eE][+-]?\d{1,2})?")
+
+
+def number(said: str) -> Decimal:
+    """Any way in which XML and JSON write a number, within what a machine makes: an exponent of a million would be no number but a trap.
+    Raises ValueError."""
+    if not _NUMBER.fullmatch(said):
+        raise ValueError("a number")
+    found = Decimal(said)
+    if abs(found) > _LARGEST or 0 < abs(found) < 1 / _LARGEST:
+        raise ValueError("a number between 1e-15 and 1e15")
+    return found
+
+
+def whole(said: str) -> int:
+    """Raises ValueError."""
+    found = number(said)
+    if found != int(found):
+        raise ValueError("a whole number")
+    return int(found)
+
+
 def _priority(value: Any) -> int | None:
     said = one(value)
-    if said is None:
-        return None
-    number = Decimal(said)
-    if number != int(number):
-        raise ValueError("a whole number")
-    return int(number)
+    return None if said is None else whole(said)
 
 
 def _decimal(value: Any) -> Decimal | None:
     said = one(value)
-    return None if said is None else Decimal(said)
+    return None if said is None else number(said)
 
 
 One = Annotated[str | None, BeforeValidator(one)]

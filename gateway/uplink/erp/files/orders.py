@@ -17,6 +17,8 @@ from gateway.uplink.erp.files.faults import Fault
 from gateway.uplink.erp.port import Plan, PlanState
 from gateway.uplink.messages import JobOrderMessage
 
+_LONGEST_NOTE = 4000
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -84,7 +86,14 @@ class PlanMaker:
         note = {"product_id": order.product_id, "order_id": order.order_id, "operation_id": order.operation_id}
         if order.properties:
             note["properties"] = {name: str(value) for name, value in order.properties.items()}  # type: ignore[assignment]
-        return Plan(order.job_order_id, _revision(draft, unit), draft.state, unit, order, note=json.dumps(note, ensure_ascii=False))
+        kept = json.dumps(note, ensure_ascii=False)
+        if len(kept.encode()) > _LONGEST_NOTE:
+            return Fault(
+                Text("l'ordre a plus de 4 ko de propriétés ; en envoyer moins.", "the order has over 4 kB of properties; send fewer."),
+                draft.where,
+                "too_large",
+            )
+        return Plan(order.job_order_id, _revision(draft, unit), draft.state, unit, order, note=kept)
 
     def _work_unit(self, draft: Draft) -> str | Fault:
         known = ", ".join(sorted(self._unit_of))

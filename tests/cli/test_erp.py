@@ -255,3 +255,21 @@ async def test_each_right_behind_the_port_is_named(tmp_path: Path, monkeypatch: 
     *_, trial = await connect.try_links(with_port(tmp_path, monkeypatch, port))
     assert str(trial) == "connected erp: Fake erp:1: all rights there (read production, write production)"
     assert port.asked == ["connect", "rights", "disconnect"]
+
+
+async def test_order_files_are_listed_and_stay_where_they_lie(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("in", "archive", "error", "out"):
+        (tmp_path / folder).mkdir()
+    lying = tmp_path / "in/orders.csv"
+    lying.write_text("job_order_id;work_unit;quantity;state\nOF-1;m-1;10;released\nOF-2;m-9;10;released\n")
+    before = lying.stat()
+    plant(tmp_path, "{erp: {type: files, inbox: in, archive: archive, error: error, outbox: out, format: csv, settle: 10ms}}")
+    (config,) = tmp_path.glob("*.yaml")
+    for _ in range(2):
+        assert await asyncio.to_thread(main, ["erp", "orders", str(config), "erp", "--state-dir", str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+        assert out.splitlines()[1].split()[:3] == ["released", "m-1", "OF-1"]
+        assert "NOT TAKEN: orders.csv: line 3" in out
+    left = [path.name for folder in ("in", "archive", "error", "out") for path in (tmp_path / folder).rglob("*") if path.is_file()]
+    assert left == ["orders.csv"]
+    assert (lying.stat().st_mtime_ns, lying.stat().st_ino) == (before.st_mtime_ns, before.st_ino)

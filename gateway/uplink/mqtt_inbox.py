@@ -12,13 +12,17 @@ from gateway.domain.events import Text
 from gateway.domain.job_order import Answer, Problem
 from gateway.metrics import Metrics
 from gateway.seams import AlertBoard
-from gateway.uplink.base import AckHandler, CommandHandler, ReplayHandler
+from gateway.uplink.base import AckHandler, CommandHandler, Complaint, ReplayHandler
 from gateway.uplink.messages import AckMessage, ReplayMessage, answer_payload, parse_command, parse_control
 from gateway.uplink.mqtt_connection import Connection, Message
 from gateway.uplink.mqtt_window import Lane
 from gateway.uplink.topics import Topics
 
 _LONGEST_TOPIC = 1024
+_MOST_WAITING = 1_000
+"""QoS 0 commands of a work unit that wait for their turn; more are dropped, as QoS 0 allows."""
+_CALM_S = 600.0
+"""An acknowledgement or replay request that is refused stays on the page for so long after the last one, and until a good one comes."""
 
 
 class Inbox:
@@ -49,6 +53,10 @@ class Inbox:
         self._alerts = alerts
         self._clock = clock
         self._metrics = metrics
+        self._complaints = {
+            "ack": self._complaint("ack", "un accusé de réception", "an acknowledgement"),
+            "replay": self._complaint("replay", "une demande de renvoi", "a replay request"),
+        }
         self._log = structlog.get_logger("lineside.mqtt").bind(uplink=name)
 
     @property
@@ -73,6 +81,10 @@ class Inbox:
                     queues[work_unit] = asyncio.Queue()
                     worker = self._serve_unit(connection, work_unit, queues[work_unit], acknowledged)
                     workers.create_task(worker, name=f"{self._name}-commands-{work_unit}")
+                if not message.qos and queues[work_unit].qsize() >= _MOST_WAITING:
+                    # With QoS 1 the broker holds back what is not acknowledged; without, nothing does.
+                    self._metrics.commands.labels(self._name, "flooded").inc()
+                    continue
                 queues[work_unit].put_nowait((kind, message))
 
     async def _serve_unit(
@@ -119,20 +131,22 @@ class Inbox:
             # A session that outlived a work unit: its old subscription still brings messages.
             problem = f"nobody here listens to {message.topic}"
         if problem is None:
+            self._complaints[kind].good()
             return
         self._metrics.commands.labels(self._name, f"{kind}_refused").inc()
         self._log.warning("message_refused", kind=kind, problem=problem)
-        if kind in ("ack", "replay"):
-            self._alert(kind, problem)
+        if kind in self._complaints:
+            self._complaints[kind].bad(problem)
 
-    def _alert(self, kind: str, problem: str) -> None:
-        what = {"ack": ("un accusé de réception", "an acknowledgement"), "replay": ("une demande de renvoi", "a replay request")}[kind]
-        self._alerts.raise_(
+    def _complaint(self, kind: str, what_fr: str, what_en: str) -> Complaint:
+        return Complaint(
+            self._alerts,
+            self._clock,
             f"uplink.{kind}_refused:{self._name}",
-            "warning",
-            Text(f"La liaison {self._name} a refusé {what[0]}.", f"The uplink {self._name} refused {what[1]}."),
+            Text(f"La liaison {self._name} a refusé {what_fr}.", f"The uplink {self._name} refused {what_en}."),
             Text("Vérifier le réglage du système destinataire.", "Check the settings of the receiving system."),
-            detail=problem,
+            patience_s=0.0,
+            calm_s=_CALM_S,
         )
 
 

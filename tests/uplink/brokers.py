@@ -144,6 +144,8 @@ class Behaviour:
     reason: Callable[[str, int], int | None] = lambda topic, count: 0
     close_after: int | None = None
     """Cut the connection in the middle of the publish with this number."""
+    stray_acks: bool = False
+    """Acknowledge, beside each publish, one that was never sent, and the publish itself twice."""
 
 
 @dataclass
@@ -207,6 +209,8 @@ class StubBroker:
                     reason = self.behaviour.reason(topic, count)
                     if reason is not None:
                         in_flight -= 1
+                        if self.behaviour.stray_acks:
+                            writer.write(b"\x40\x02\xea\x60" + b"\x40\x02" + mid)
                         writer.write(bytes([0x40, 3]) + mid + bytes([reason]) if v5 else bytes([0x40, 2]) + mid)
                 elif kind >> 4 == 8:
                     count = _subscriptions(body, v5)

@@ -21,7 +21,7 @@ from gateway.uplink.mqtt import MqttUplink
 from gateway.uplink.mqtt_lanes import TelemetrySource
 from tests.uplink.brokers import Behaviour, Listener, Mosquitto, StubBroker, until
 from tests.uplink.certificates import certificates
-from tests.uplink.conftest import OWN, UNIT, mqtt_uplink
+from tests.uplink.conftest import OWN, UNIT, LeapingClock, mqtt_uplink
 from tests.uplink.doubles import Alerts, Ledger, entry
 
 pytestmark = pytest.mark.slow
@@ -240,7 +240,8 @@ async def test_acknowledgements_and_replay_requests_reach_the_forwarder(mosquitt
         replays.append((epoch, from_sequence))
         return "unknown epoch"
 
-    running = await serving(mqtt_uplink(mosquitto.url, on_ack=on_ack, on_replay=on_replay, alerts=alerts))
+    clock = LeapingClock()
+    running = await serving(mqtt_uplink(mosquitto.url, on_ack=on_ack, on_replay=on_replay, alerts=alerts, clock=clock))
     sender = Listener(mosquitto.port)
     sender.publish(f"{OWN}/ack", {"consumer": "mes", "epoch": "e1", "sequence": 7})
     sender.publish(f"{OWN}/ack", {"consumer": "mes", "epoch": "e1", "sequence": 0})
@@ -250,6 +251,13 @@ async def test_acknowledgements_and_replay_requests_reach_the_forwarder(mosquitt
     sender.publish(f"{OWN}/replay", {"epoch": "e9", "from_sequence": 3})
     await until(lambda: replays == [("e9", 3)] and "uplink.replay_refused:plant" in alerts.up)
     assert acks == [("mes", "e1", 7), ("other", "e1", 7)]
+    clock.ahead_s = 599
+    sender.publish(f"{OWN}/ack", {"consumer": "mes", "epoch": "e1", "sequence": 9})
+    await until(lambda: len(acks) == 3)
+    assert "uplink.ack_refused:plant" in alerts.up
+    clock.ahead_s = 601
+    sender.publish(f"{OWN}/ack", {"consumer": "mes", "epoch": "e1", "sequence": 10})
+    await until(lambda: "uplink.ack_refused:plant" not in alerts.up)
     await running.stop()
     sender.close()
 
@@ -290,7 +298,8 @@ async def test_a_broker_that_hangs_up_over_live_topics_of_one_unit_gets_those_of
     acl.write_text(f"topic readwrite #\ntopic deny {UNIT}/{denied}\n")
     broker = Mosquitto(tmp_path / "broker", f"acl_file {acl}")
     await broker.start()
-    uplink = mqtt_uplink(broker.url)
+    alerts = Alerts()
+    uplink = mqtt_uplink(broker.url, alerts=alerts)
     other = "lineside/v1/acme/lyon/packing/line-3/packer-02"
     for unit in ("stamping/line-3/press-07", "packing/line-3/packer-02"):
         for number in range(30):
@@ -309,6 +318,8 @@ async def test_a_broker_that_hangs_up_over_live_topics_of_one_unit_gets_those_of
                 await running.task
             await uplink.close()
         assert not running.task.done(), "each connection was closed over a topic that is not granted"
+        assert UNIT in alerts.up["uplink.live_refused:plant"]
+        assert "0x87" in alerts.up["uplink.live_refused:plant"]
         for value in range(20):
             uplink.set_live("packing/line-3/packer-02/state", str(value).encode(), retain=True, qos=1)
             uplink.set_live("stamping/line-3/press-07/tag/t1", str(value).encode(), retain=True, qos=0)
@@ -328,6 +339,7 @@ async def test_a_broker_that_hangs_up_over_live_topics_of_one_unit_gets_those_of
                 break
             await again.stop()
         await until(lambda: len({message.topic for message in granted.messages}) == 32)
+        await until(lambda: "uplink.live_refused:plant" not in alerts.up)
         await again.stop()
         granted.close()
     finally:
@@ -366,9 +378,11 @@ async def test_telemetry_comes_from_the_journal_in_order(mosquitto: Mosquitto) -
 
 async def test_falls_back_to_3_1_1_only_on_reason_132(stubs: Callable[..., Any]) -> None:
     old = await stubs(StubBroker(Behaviour(old_connack=True)))
-    uplink = mqtt_uplink(old.url)
+    alerts = Alerts()
+    uplink = mqtt_uplink(old.url, alerts=alerts)
     await uplink.connect()
     assert old.connects == [5, 4]
+    assert alerts.up == {"uplink.version:plant": old.url.removeprefix("mqtt://")}, "what it refuses cannot be seen there"
     receipt = await uplink.deliver([entry(1)])
     assert receipt.accepted == {1}
     await uplink.close()
@@ -477,7 +491,23 @@ async def test_a_lost_acknowledgement_ends_the_connection_after_ten_seconds(stub
     assert receipt.accepted == {1, 2, 4, 5}
     with pytest.raises(UplinkError, match="not acknowledged"):
         await running.task
+    assert incidents(running.uplink, "ack_overdue") == 1
     await running.stop()
+
+
+def incidents(uplink: MqttUplink, kind: str) -> int:
+    return int(uplink._incidents.labels("plant", kind)._value.get())
+
+
+async def test_an_acknowledgement_of_what_was_never_sent_retires_nothing_and_is_counted(stubs: Callable[..., Any]) -> None:
+    broker = await stubs(StubBroker(Behaviour(stray_acks=True, reason=lambda topic, count: 0x87 if count == 5 else 0)))
+    uplink = mqtt_uplink(broker.url)
+    await uplink.connect()
+    before = incidents(uplink, "unknown_ack")
+    receipt = await uplink.deliver([entry(n) for n in range(1, 21)])
+    assert receipt.accepted <= set(range(1, 21))
+    await until(lambda: incidents(uplink, "unknown_ack") >= before + 2 * len(receipt.accepted))
+    await uplink.close()
 
 
 async def test_close_is_bounded_when_the_peer_says_nothing_more(stubs: Callable[..., Any]) -> None:
@@ -494,7 +524,8 @@ async def test_a_command_topic_that_may_not_be_read_is_an_alert(stubs: Callable[
     broker = await stubs(StubBroker(Behaviour(suback=0x87)))
     uplink = mqtt_uplink(broker.url, alerts=alerts)
     await uplink.connect()
-    assert "job/command" in alerts.up["uplink.subscription:plant"]
+    assert "job/command (0x87 Not authorized)" in alerts.up["uplink.subscription:plant"]
+    assert incidents(uplink, "subscription_refused") == 6
     assert (await uplink.deliver([entry(1)])).accepted == {1}
     await uplink.close()
     broker.behaviour.suback = 1

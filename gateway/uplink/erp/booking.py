@@ -16,7 +16,7 @@ from gateway.domain.inbound import Inbound, Refusal
 from gateway.domain.job_order import Answer, JobOrder, JobState
 from gateway.metrics import Metrics
 from gateway.seams import AlertBoard, BookingStatus, Receipt, UplinkError
-from gateway.uplink.base import BatchHandler, warn_dry_run
+from gateway.uplink.base import BatchHandler, warn_dry_run, warn_plain_text
 from gateway.uplink.erp.account import Account, Step
 from gateway.uplink.erp.accounts import AccountJournal, AccountReader, Accounts
 from gateway.uplink.erp.orders import OrderBook, Settled
@@ -93,6 +93,8 @@ class BookingUplink:
     # --- the seam ------------------------------------------------------------------------------------------------------
 
     async def connect(self) -> None:
+        if self._settings.plain_text():
+            warn_plain_text(self._wiring.alerts, self.name, self.peer)
         if self._settings.dry_run:
             warn_dry_run(self._wiring.alerts, self.name, self.peer)
         if not self._is_loaded:

@@ -8,6 +8,7 @@ from gateway.config.counting import IdealTagSettings
 from gateway.config.draft import Draft, tags_of
 from gateway.config.problems import nearest
 from gateway.config.settings import BitsState, CodesState, MachineryState, PackMLState, WorkUnitSettings
+from gateway.config.uplink_references import check_uplinks
 from gateway.config.yaml_tree import Path
 from gateway.domain.equipment import STATE_NAMES
 
@@ -76,6 +77,7 @@ def check_references(draft: Draft) -> None:
     _check_products(draft)
     _check_work_centers(draft)
     _check_currency(draft)
+    check_uplinks(draft)
     for name, calendar in draft.calendars.items():
         for contradiction in calendar.contradictions():
             draft.blame(("calendars", name, "shifts"), f"{contradiction}; correct the times", "calendar contradiction", value="")

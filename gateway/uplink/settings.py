@@ -111,14 +111,15 @@ class OAuth2(Settings):
     """An access token from an identity provider, by client credentials (RFC 6749, 4.4).
 
     `method`: how the provider wants id and secret, in the words of RFC 7591: in the Authorization header, as the standard has it, or in
-    the form. `tls`: where the provider's authority or our certificate is another than the ERP's.
+    the form; without it the header first, and the form when the provider does not know the client then. `tls`: where the provider's
+    authority or our certificate is another than the ERP's.
     """
 
     token_url: str
     client_id: str = Field(min_length=1, max_length=1000)
     client_secret: Secret
     scope: str | None = Field(default=None, min_length=1, max_length=1000)
-    method: Literal["client_secret_basic", "client_secret_post"] = "client_secret_basic"
+    method: Literal["client_secret_basic", "client_secret_post"] | None = None
     tls: Tls | None = None
 
     def address(self) -> tuple[str, int, bool]:
@@ -165,6 +166,8 @@ class HttpSettings(Settings):
         host, _, tls = self.oauth2.address()
         if not tls and not is_loopback(host) and not self.insecure:
             raise FieldError("would send the secret in plain text; use https:// or say `insecure: true`", "oauth2", "token_url")
+        if self.oauth2.tls is not None and not tls:
+            raise FieldError("is used by an https:// address only; use https:// or leave `tls` out", "oauth2", "tls")
         return self
 
     def address(self) -> tuple[str, int, bool]:

@@ -24,7 +24,7 @@ from gateway.seams import UplinkError
 from gateway.uplink.erp.http import HttpUplink
 from tests.uplink.certificates import Authority
 from tests.uplink.conftest import LeapingClock, http_uplink
-from tests.uplink.doubles import entry
+from tests.uplink.doubles import Alerts, entry
 from tests.uplink.erp_server import Erp
 
 pytestmark = pytest.mark.slow
@@ -41,6 +41,7 @@ class IdentityProvider:
     answer: dict[str, Any] = field(default_factory=dict)
     """What its answers say besides, or in place of, the usual."""
     refusal: web.Response | None = None
+    knows_headers: bool = True
     asked: list[tuple[dict[str, str], str | None]] = field(default_factory=list)
     """Form and Authorization of each request."""
     port: int = 0
@@ -67,7 +68,9 @@ class IdentityProvider:
         form = {key: str(value) for key, value in (await request.post()).items()}
         self.asked.append((form, request.headers.get("Authorization")))
         if self.refusal is not None:
-            return self.refusal
+            return web.Response(status=self.refusal.status, body=self.refusal.body, headers=self.refusal.headers)
+        if not self.knows_headers and "client_secret" not in form:
+            return web.json_response({"error": "invalid_client"}, status=401)
         self.erp.token = f"t{len(self.asked)}"
         return web.json_response({"access_token": self.erp.token, "token_type": "Bearer", "expires_in": 3600, **self.answer})
 
@@ -110,6 +113,22 @@ async def test_a_provider_may_want_id_and_secret_in_the_form(provider: IdentityP
     await uplink.connect()
     await uplink.close()
     assert provider.asked == [({"grant_type": "client_credentials", "client_id": "line pc:07", "client_secret": SECRET}, None)]
+
+
+async def test_without_a_method_both_are_tried_and_the_one_that_works_is_kept(provider: IdentityProvider) -> None:
+    provider.knows_headers = False
+    clock = LeapingClock()
+    uplink = provider.uplink(clock)
+    await uplink.connect()
+    assert [header is not None for _, header in provider.asked] == [True, False]
+    clock.ahead_s = 4000
+    await uplink.deliver([entry(1)])
+    assert [header is not None for _, header in provider.asked] == [True, False, False]
+    await uplink.close()
+    uplink = provider.uplink(method="client_secret_basic")
+    with pytest.raises(UplinkError):
+        await uplink.connect()
+    assert len(provider.asked) == 4, "where a method is given no other is tried"
 
 
 async def test_a_token_that_is_no_longer_taken_is_renewed_once_and_the_events_are_booked_once(provider: IdentityProvider) -> None:
@@ -355,7 +374,8 @@ async def test_tls_files_that_cannot_be_used_are_told_before_anything_is_sent(er
 
 async def test_a_dry_run_logs_every_posting_and_sends_none(erp: Erp) -> None:
     rows = [entry(number) for number in range(1, 251)]
-    uplink = http_uplink(erp.url, dry_run=True)
+    alerts = Alerts()
+    uplink = http_uplink(erp.url, dry_run=True, alerts=alerts)
     with structlog.testing.capture_logs() as logged:
         await uplink.connect()
         for _ in range(2):
@@ -369,6 +389,7 @@ async def test_a_dry_run_logs_every_posting_and_sends_none(erp: Erp) -> None:
     assert [line["body"].encode() for line in logged if line["event"] == "event_withheld"] == [row.body for row in rows]
     assert erp.posts == []
     assert erp.polls, "orders are taken"
+    assert list(alerts.up) == ["uplink.dry_run:erp"]
     uplink = http_uplink(erp.url)
     await uplink.connect()
     await uplink.deliver(rows[:200])

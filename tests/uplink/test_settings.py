@@ -72,6 +72,7 @@ def test_protocol_as_yaml_reads_it(written: object, read: str) -> None:
         ({**HTTP, "oauth2": {**OAUTH2, "token_url": "http://id.acme.lan/token"}}, "plain text"),
         ({**HTTP, "oauth2": {**OAUTH2, "token_url": "id.acme.lan"}}, "https://"),
         ({**HTTP, "oauth2": {**OAUTH2, "method": "none"}}, "client_secret_post"),
+        ({**HTTP, "oauth2": {**OAUTH2, "token_url": "http://127.0.0.1/t", "tls": {"ca": "x.pem"}}}, "https:// address only"),
         ({**HTTP, "oauth2": OAUTH2, "token": {"credential": "erp"}}, "keep `token` or `oauth2`"),
         ({"type": "fax"}, "fax"),
     ],

@@ -28,6 +28,8 @@ _MARGIN_S = 60.0
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
 """RFC 6750, 2.1: anything else would break out of the header."""
 
+_IN_HEADER, _IN_FORM = "client_secret_basic", "client_secret_post"
+
 _ADDRESS = Text("Vérifier `oauth2: {token_url}` et le réseau.", "Check `oauth2: {token_url}` and the network.")
 _NOT_IT = Text(
     "Vérifier `oauth2: {token_url}` : cette adresse ne donne pas de jeton.", "Check `oauth2: {token_url}`: this address gives no token."
@@ -58,6 +60,8 @@ class TokenSource:
         self._tls = settings.tls or tls
         self._clock = clock
         self._secrets = secrets
+        self._methods: tuple[str, ...] = (_IN_HEADER, _IN_FORM) if settings.method is None else (settings.method,)
+        """What may still be tried; the one that worked once is kept."""
         self._token: str | None = None
         self._renew_at = 0.0
 
@@ -65,7 +69,13 @@ class TokenSource:
         """The token to send now. Raises UplinkError, with what to do, when the provider gives none."""
         if self._token is None or self._clock.monotonic() >= self._renew_at:
             asked_at = self._clock.monotonic()
-            self._token, life_s = self._read(await self._ask())
+            reply = await self._ask(self._methods[0])
+            if reply.status in (400, 401) and len(self._methods) > 1 and _is_unknown(reply):
+                other = await self._ask(self._methods[1])
+                if other.status == 200:
+                    reply, self._methods = other, self._methods[1:]
+            self._token, life_s = self._read(reply)
+            self._methods = self._methods[:1]
             self._renew_at = asked_at + life_s - min(_MARGIN_S, life_s / 10)
         return self._token
 
@@ -74,14 +84,14 @@ class TokenSource:
         if token == self._token:
             self._token = None
 
-    async def _ask(self) -> Reply:
+    async def _ask(self, method: str) -> Reply:
         settings = self._settings
         secret = self._secrets(settings.client_secret)
         form = {"grant_type": "client_credentials"}
         headers = {}
         if settings.scope is not None:
             form["scope"] = settings.scope
-        if settings.method == "client_secret_basic":
+        if method == _IN_HEADER:
             # Both parts are form-encoded before they are joined: RFC 6749, 2.3.1.
             pair = f"{quote_plus(settings.client_id)}:{quote_plus(secret)}"
             headers["Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
@@ -99,10 +109,7 @@ class TokenSource:
 
     def _read(self, reply: Reply) -> tuple[str, float]:
         """Token and life in seconds. Raises UplinkError."""
-        try:
-            answer = read_object(reply.payload, _LONGEST_ANSWER)
-        except NotAMessage:
-            answer = {}
+        answer = _answer(reply)
         if reply.status != 200:
             raise self._refusal(reply, answer)
         token, kind = answer.get("access_token"), answer.get("token_type")
@@ -126,6 +133,20 @@ class TokenSource:
             remedy = _CLIENT if reply.status in (401, 403) else _NOT_IT
         text = f"no token: {self._settings.token_url} answered {words}"
         return UplinkError(text, retry_after_s=reply.retry_after_s, remedy=remedy)
+
+
+def _answer(reply: Reply) -> dict[str, object]:
+    """Its JSON object; empty for anything else."""
+    try:
+        return read_object(reply.payload, _LONGEST_ANSWER)
+    except NotAMessage:
+        return {}
+
+
+def _is_unknown(reply: Reply) -> bool:
+    """Whether the provider does not know the client, perhaps because it looked for id and secret elsewhere."""
+    code = _answer(reply).get("error")
+    return code in ("invalid_client", "invalid_request") or (code is None and reply.status == 401)
 
 
 def _life_s(value: object) -> float:

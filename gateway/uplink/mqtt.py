@@ -22,6 +22,7 @@ from gateway.uplink.mqtt_connection import CONNECT_BOUND_S, V5, V311, Connection
 from gateway.uplink.mqtt_inbox import Inbox
 from gateway.uplink.mqtt_lanes import LiveLane, TelemetryLane, TelemetrySource
 from gateway.uplink.mqtt_refusals import VersionRefused
+from gateway.uplink.mqtt_suspects import GIVEN_UP_AFTER, PROVEN_S, SILENCED_AFTER, Suspects
 from gateway.uplink.mqtt_window import Lane
 from gateway.uplink.settings import MqttSettings
 from gateway.uplink.topics import Topics
@@ -68,6 +69,10 @@ class MqttUplink:
         self._alerts = alerts
         self._about = about
         self._first = 0
+        self._opened_at = 0.0
+        self._suspects = Suspects()
+        self._given_up: set[bytes] = set()
+        """Ledger rows over which the broker closed the connection again and again."""
         self._connection: Connection | None = None
         self._broker_alerts = BrokerAlerts(name, alerts)
         self._incidents = metrics.uplink_incidents
@@ -111,6 +116,7 @@ class MqttUplink:
                 failure = error
                 continue
             self._first = index
+            self._opened_at = self._clock.monotonic()
             return
         raise failure
 
@@ -182,8 +188,10 @@ class MqttUplink:
         finally:
             for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            # At once: the forwarder, which met the end of the connection in the same moment, may cancel what waits here.
             hung_up = self._live.connection_ended()
+            self._judge_end(connection)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
         for error in ended:
             # A pump ends by itself only with the connection; anything else is a bug and must be seen.
             if isinstance(error, BaseException) and not isinstance(error, asyncio.CancelledError | UplinkError):
@@ -191,9 +199,28 @@ class MqttUplink:
         lost = connection.lost.result() if connection.lost.done() else "connection lost"
         raise UplinkError(lost, retry_after_s=_HUNG_UP_PAUSE_S if hung_up else None)
 
+    def _judge_end(self, connection: Connection) -> None:
+        """Whether the broker closed it over one message, as before: that one is left out then."""
+        over = connection.closed_over
+        if over is not None and over[0] in self._live:
+            # Its value may be another one each time.
+            over = over[0], b""
+        count = self._suspects.ended(over, self._clock.monotonic() - self._opened_at)
+        if over is None or count < SILENCED_AFTER:
+            return
+        self._noticed("closed_over_message")
+        self._broker_alerts.hangs_up(over[0])
+        if over[0] in self._live:
+            self._live.give_up(over[0])
+        elif count >= GIVEN_UP_AFTER:
+            self._given_up.add(over[1])
+            self._log.warning("message_given_up", topic=over[0], connections=count)
+
     async def _watch(self, connection: Connection) -> None:
         while not connection.overdue():
             connection.keep_alive()
+            if self._clock.monotonic() - self._opened_at >= PROVEN_S:
+                self._broker_alerts.hangs_up(None)
             await self._clock.sleep(_WATCH_S)
         connection.lose("a message was not acknowledged within 10 s")
 
@@ -206,6 +233,11 @@ class MqttUplink:
         for entry in batch:
             topic = self._topics.event(entry)
             if entry.work_unit in delivery.held or delivery.busy:
+                continue
+            if entry.body in self._given_up:
+                # Once: a person may have it tried again.
+                self._given_up.discard(entry.body)
+                delivery.parked[entry.position] = f"the broker closed the connection {GIVEN_UP_AFTER} times over it"
                 continue
             if not connection.fits(topic, entry.body):
                 delivery.parked[entry.position] = "larger than the broker's maximum packet size"

@@ -75,6 +75,26 @@ class BrokerAlerts:
             detail=_listed(refused),
         )
 
+    def hangs_up(self, topic: str | None) -> None:
+        """The broker closes one connection after the other at a message of `topic`; None: it does no more."""
+        key = f"uplink.hangs_up:{self._uplink}"
+        if topic is None:
+            self._board.clear(key)
+            return
+        self._board.raise_(
+            key,
+            "warning",
+            Text(
+                f"Le courtier de {self._uplink} coupe la connexion, toujours au même message.",
+                f"The broker of {self._uplink} closes the connection, always at the same message.",
+            ),
+            Text(
+                "Donner à la passerelle le droit d'écrire ce sujet ; le message est mis de côté.",
+                "Grant the gateway the right to write this topic; the message is set apart.",
+            ),
+            detail=topic,
+        )
+
 
 def _listed(refused: Mapping[str, str]) -> str:
     shown = [f"{topic} ({reason})" for topic, reason in list(refused.items())[:_SHOWN]]

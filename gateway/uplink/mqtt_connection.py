@@ -94,7 +94,9 @@ class Connection:
         self._abandoned = False
         self._connected: asyncio.Future[None] = self._loop.create_future()
         self._subscribed: dict[int, asyncio.Future[list[ReasonCode]]] = {}
-        self._outstanding: dict[int, tuple[float, Done]] = {}
+        self._outstanding: dict[int, tuple[float, Done, tuple[str, bytes]]] = {}
+        self.closed_over: tuple[str, bytes] | None = None
+        """Topic and payload of the oldest publish without an answer, where the broker closed the connection; judge it by several."""
         self._unwritten: list[tuple[float, Done]] = []
         self._client: LoopClient | None = self._new_client(will)
         self._release: Callable[[], None] = lambda: None
@@ -167,7 +169,7 @@ class Connection:
             return
         mid = client.put(topic, payload, qos=qos, retain=retain and self._may_retain, correlation=correlation)
         if qos:
-            self._outstanding[mid] = (self._clock.monotonic(), done)
+            self._outstanding[mid] = (self._clock.monotonic(), done, (topic, payload))
         else:
             self._unwritten.append((self._clock.monotonic(), done))
 
@@ -193,8 +195,8 @@ class Connection:
 
     def overdue(self) -> bool:
         """Whether a publish waits for its acknowledgement, or for being written, for more than ACK_BOUND_S."""
-        waiting = (next(iter(self._outstanding.values()), None), next(iter(self._unwritten), None))
-        late = any(oldest is not None and self._clock.monotonic() - oldest[0] > ACK_BOUND_S for oldest in waiting)
+        oldest = [at for at, *_ in self._outstanding.values()][:1] + [at for at, _ in self._unwritten][:1]
+        late = any(self._clock.monotonic() - at > ACK_BOUND_S for at in oldest)
         if late:
             self._noticed("ack_overdue")
         return late
@@ -210,9 +212,9 @@ class Connection:
             return
         self.lost.set_result(reason)
         self.window.close()
-        waiting = [*self._outstanding.values(), *self._unwritten]
+        waiting = [done for _, done, _ in self._outstanding.values()] + [done for _, done in self._unwritten]
         self._outstanding, self._unwritten = {}, []
-        for _, done in waiting:
+        for done in waiting:
             done(None)
 
     async def close(self, farewell: tuple[str, bytes] | None = None) -> None:
@@ -236,7 +238,7 @@ class Connection:
                 if farewell is not None and not self.lost.done():
                     written = asyncio.Event()
                     mid = client.put(farewell[0], farewell[1], qos=1, retain=self._may_retain)
-                    self._outstanding[mid] = (self._clock.monotonic(), lambda _: written.set())
+                    self._outstanding[mid] = (self._clock.monotonic(), lambda _: written.set(), farewell)
                     await written.wait()
                 client.disconnect()
                 await asyncio.wait((self.lost,))
@@ -315,6 +317,9 @@ class Connection:
     def _is_disconnected(self, reason: str, remedy: Text | None = None) -> None:
         if not self._connected.done():
             self._connected.set_exception(UplinkError(f"{self._access.name}: {reason}", remedy=remedy))
+        oldest = next(iter(self._outstanding.values()), None)
+        if not self.lost.done() and oldest is not None:
+            self.closed_over = oldest[2]
         self.lose(f"{self._access.name}: {reason}")
 
     def _is_acknowledged(self, mid: int, reason: int) -> None:

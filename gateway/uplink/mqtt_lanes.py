@@ -112,6 +112,15 @@ class LiveLane:
             self._silent.clear()
         return hung_up
 
+    def __contains__(self, topic: object) -> bool:
+        return topic in self._latest
+
+    def give_up(self, topic: str) -> None:
+        """The broker closes the connection over `topic` again and again: its folder stays silent on the next."""
+        self._silent.add(_folder(topic))
+        self._refused[topic] = "connection closed"
+        self._alerts.live(self._refused)
+
     def _done(self, connection: Connection, topic: str, payload: bytes, qos: int, number: int, reason: int | None) -> None:
         if qos:
             connection.window.give(Lane.LIVE)

@@ -144,6 +144,8 @@ class Behaviour:
     reason: Callable[[str, int], int | None] = lambda topic, count: 0
     close_after: int | None = None
     """Cut the connection in the middle of the publish with this number."""
+    hangs_up_over: Callable[[str, bytes], bool] = lambda topic, payload: False
+    """Close the connection over such a publish, without a word."""
     stray_acks: bool = False
     """Acknowledge, beside each publish, one that was never sent, and the publish itself twice."""
 
@@ -197,7 +199,7 @@ class StubBroker:
                 elif kind >> 4 == 3:
                     topic, mid, payload = _publish(kind, body, v5)
                     self.published.append((topic, payload))
-                    if self.behaviour.close_after == len(self.published):
+                    if self.behaviour.close_after == len(self.published) or self.behaviour.hangs_up_over(topic, payload):
                         writer.close()
                         return
                     if mid is None:

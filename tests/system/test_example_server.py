@@ -42,7 +42,6 @@ class Losing:
 
     def __init__(self, target: str) -> None:
         self.port = 0
-        self.lost = 0
         self.wrong: list[str] = []
         """What the published document does not know, of either side."""
         self.posted: Counter[str] = Counter()
@@ -76,7 +75,6 @@ class Losing:
         if request.method == "POST":
             self.posted.update(event["id"] for event in json.loads(body)["events"])
         if self._seen[request.method] % {"POST": 2, "GET": 3}[request.method] == 0:
-            self.lost += 1
             assert request.transport is not None
             request.transport.close()
         return web.Response(status=status, body=payload)
@@ -190,7 +188,6 @@ async def test_everything_is_booked_once_though_replies_are_lost_and_both_are_ki
                 if process.returncode is None:
                     await killed(process)
     assert losing.wrong == []
-    assert losing.lost > 5
     assert max(losing.posted.values()) > 1, "some postings came twice, else nothing was proved"
     booked = [row[0] for row in plant.books("SELECT id FROM events ORDER BY rowid")]
     assert len(booked) > 50

@@ -10,6 +10,7 @@ import pytest
 
 from gateway.domain.job_order import JobState, Verb
 from gateway.uplink.erp.port import PlanState
+from gateway.uplink.erp.told import ACTS_SHOWN_S
 from tests.uplink.erp.gateway import Gateway
 from tests.uplink.erp.line import order
 from tests.uplink.erp.links import StandInLink
@@ -88,11 +89,18 @@ async def test_a_planner_acts(plant: Plant, began: bool, act: PlanState, ends: J
     assert plant.line.state("OF-1") is ends
     assert "erp.planner:erp:OF-1" in plant.told
     commands, rows = len(plant.line.commands), len(plant.line.journal.rows)
-    await plant.polled(20)
+    await plant.polled(8)
     assert len(plant.line.commands) == commands
     assert len(plant.line.journal.rows) == rows
-    # It was news for a while.
-    await plant.link.clock.advance(1000.0)
+
+
+async def test_an_act_is_news_for_a_while(plant: Plant) -> None:
+    key = await plant.running()
+    plant.erp.change(key, PlanState.WITHDRAWN)
+    await plant.polled()
+    assert "erp.planner:erp:OF-1" in plant.told
+    await plant.link.clock.advance(ACTS_SHOWN_S)
+    await plant.polled(2)
     assert "erp.planner:erp:OF-1" not in plant.told
 
 

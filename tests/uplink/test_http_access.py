@@ -115,6 +115,15 @@ async def test_a_provider_may_want_id_and_secret_in_the_form(provider: IdentityP
     assert provider.asked == [({"grant_type": "client_credentials", "client_id": "line pc:07", "client_secret": SECRET}, None)]
 
 
+@pytest.mark.parametrize("life", ["9" * 5000, 10**30, "soon", -1, 0.001, [], "²"])
+async def test_a_life_that_makes_no_sense_is_none(provider: IdentityProvider, life: object) -> None:
+    provider.answer = {"expires_in": life}
+    uplink = provider.uplink()
+    await uplink.connect()
+    assert provider.erp.polls
+    await uplink.close()
+
+
 async def test_without_a_method_both_are_tried_and_the_one_that_works_is_kept(provider: IdentityProvider) -> None:
     provider.knows_headers = False
     clock = LeapingClock()

@@ -23,6 +23,7 @@ _LONGEST_ANSWER = 256 * 1024
 _LONGEST_WORDS = 300
 _USUAL_LIFE_S = 300.0
 """Of a token whose provider does not say how long it lives (RFC 6749, 5.1 only recommends `expires_in`)."""
+_LONGEST_LIFE_S = 86400
 _MARGIN_S = 60.0
 """A token is renewed so long before its end, or in the last tenth of a short life: no request should meet the end on its way."""
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*")
@@ -151,8 +152,8 @@ def _is_unknown(reply: Reply) -> bool:
 
 def _life_s(value: object) -> float:
     """`expires_in`, which some providers send as text. A life below a second would ask for a token with every request."""
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch(r"[0-9]{1,9}", value) else None
     if isinstance(value, bool) or not isinstance(value, int | Decimal) or value <= 0:
         return _USUAL_LIFE_S
-    return min(max(float(value), 1.0), 86400.0)
+    return float(min(max(value, 1), _LONGEST_LIFE_S))

@@ -156,6 +156,10 @@ async def test_each_right_of_an_erp_over_http_is_tried_and_nothing_is_booked(tmp
     (trial,) = await tried(tmp_path, uplink)
     assert trial.works
     assert "is untried, it would book something (OPTIONS was answered 501)" in trial.details[0]
+    server.hangs_up_on_options = True
+    (trial,) = await tried(tmp_path, uplink)
+    assert trial.works
+    assert "(OPTIONS was not answered: " in trial.details[0]
     assert server.posts == []
 
 

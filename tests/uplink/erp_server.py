@@ -30,6 +30,7 @@ class Erp:
     fault: Callable[[str, int], web.Response | str | None] = lambda method, count: None
     options: web.Response | None = None
     """What OPTIONS is answered, in place of aiohttp's own 405 with its `Allow`."""
+    hangs_up_on_options: bool = False
     booked: dict[str, dict[str, Any]] = field(default_factory=dict)
     posts: list[tuple[str, bytes]] = field(default_factory=list)
     polls: list[dict[str, str]] = field(default_factory=list)
@@ -68,6 +69,9 @@ class Erp:
     @web.middleware
     async def _known(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         given = request.headers.get("Authorization", "")
+        if request.method == "OPTIONS" and self.hangs_up_on_options:
+            assert request.transport is not None
+            request.transport.close()
         if request.method == "OPTIONS" and self.options is not None:
             return self.options
         if given == f"Bearer {self.token}":

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from jsonschema import ValidationError
-from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
 from gateway.domain.inbound import Refusal
 from gateway.uplink.erp.http_schedule import read_schedule
@@ -20,7 +19,11 @@ PUBLISHED = Path(__file__).parents[2] / "docs/erp/openapi.json"
 KEY = {"Idempotency-Key": "line-pc-07:e1:42"}
 
 
+@pytest.mark.slow
 def test_it_is_openapi_3_1() -> None:
+    # Imported here: the fast tests do without its second of loading.
+    from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+
     validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
 
 

@@ -98,7 +98,11 @@ class HttpProbe:
         OPTIONS changes nothing (RFC 9110, 9.2.1). An ERP that names its methods there or in a 405 says whether anything takes a POST;
         one that answers otherwise has said nothing, many frameworks refuse OPTIONS whatever stands behind it.
         """
-        reply = await self._client.ask("OPTIONS", "work-performance")
+        try:
+            reply = await self._client.ask("OPTIONS", "work-performance")
+        except UplinkError as error:
+            # It has just answered a question: a server that hangs up over this method has said no more than one that answers 501.
+            return "", f"{_BOOKS} is untried, it would book something (OPTIONS was not answered: {error}); the first events will show it"
         methods = {method.strip().upper() for method in reply.allow.split(",")} - {""}
         if not methods or reply.status in (401, 403):
             return "", f"{_BOOKS} is untried, it would book something (OPTIONS was answered {reply.status}); the first events will show it"

@@ -22,6 +22,8 @@ TRYTON_VENV := .venv-tryton
 TRYTON_STAMP := $(TRYTON_VENV)/.tryton-$(call content,$(TRYTON)/requirements.txt)
 CYCLES ?= 300
 ROWS    ?= 50000
+EVENTS ?= 864000
+RATE   ?= 500
 SERVER ?= asyncua
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PYTEST := $(BIN)/python -m pytest -q
@@ -29,7 +31,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power scale peers tryton schema lock lock-tryton
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power sigterm watchdog clock soak scale peers tryton schema lock lock-tryton
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -53,6 +55,7 @@ test: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## every test but the long who
 
 system: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
+	@PYTHON=$(BIN)/python requirements/debian.sh system
 	$(PYTEST) -m thorough -n $(WORKERS) --dist worksteal --timeout 1800
 	$(PYTEST) -m "system and not thorough" --timeout 1800
 
@@ -84,6 +87,21 @@ chaos: $(DEV_STAMP) ## brokers killed, overflowing, denying, refusing, failing o
 outage: $(DEV_STAMP) ## broker and ERP away for ROWS/10 seconds on a manual clock, then back: make outage ROWS=2600000
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(BIN)/python -m tests.chaos.outage --rows $(ROWS)
+
+sigterm: $(DEV_STAMP) ## SIGTERM at random moments, also with PLC and broker gone dark: make sigterm CYCLES=300
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(BIN)/python -m tests.chaos.sigterm --cycles $(CYCLES) --seed $(SEED)
+
+watchdog: $(DEV_STAMP) ## a hung loop, writer or poller is seen within ten seconds, a busy machine is none
+	$(BIN)/python -m tests.chaos.watchdog
+
+clock: $(DEV_STAMP) ## the clock set by an hour, six hours asleep, 1970 at boot, both changes of summer time
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(PYTEST) tests/system/test_clock_step.py tests/domain/test_clock_set.py --timeout 600
+
+soak: $(DEV_STAMP) ## a day of ledger events as fast as RATE says: memory, threads, descriptors, tasks and the loop: make soak EVENTS=864000 RATE=500
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(BIN)/python -m tests.chaos.soak --events $(EVENTS) --rate $(RATE)
 
 scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a slow and a flapping device among ten
 	$(BIN)/python -m tests.scale.run

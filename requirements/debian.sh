@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Usage: debian.sh venv|test|peers
+# Usage: debian.sh venv|test|system|peers
 # Makes sure that what pip cannot bring is there: installs it by name when root on Debian, else says what is missing,
 # how to get it, and fails.
 set -euo pipefail
@@ -30,12 +30,16 @@ test)
     needs e2fsprogs command -v mkfs.ext4       # a file system whose power is cut
     needs systemd command -v systemd-analyze   # judges the hardening of the unit
     ;;
+system)
+    # The books of an ERP that the whole-daemon runs write to.
+    needs postgresql bash -c 'compgen -G "/usr/lib/postgresql/*/bin/initdb"'
+    ;;
 peers)
     needs nodejs node -e 'process.exit(Number(parseInt(process.versions.node) < 18))' # runs the servers from npm that the tests speak to
     needs npm command -v npm
     ;;
 *)
-    echo "usage: $0 venv|test|peers" >&2
+    echo "usage: $0 venv|test|system|peers" >&2
     exit 2
     ;;
 esac

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -45,31 +46,38 @@ class Planner:
 
     # --- plans -----------------------------------------------------------------------------------------------------------
 
-    def draft(self, quantity: float, press: str = PRESSES[0], *, product: str = PART, **more: Any) -> int:
+    def _plan(self, quantity: float, press: str, product: str) -> dict[str, Any]:
         """A production as Tryton's form makes it: with the bill's moves."""
         sheet, oil = ((code, round(quantity * each, 3)) for code, each in ((SHEET, SHEET_PER_PIECE), (OIL, OIL_PER_PIECE)))
         bill = self._bills[self._products[product]]
-        return self.seat.create(
-            "production",
-            product=self._products[product],
-            bom=bill["bom"],
-            routing=bill["routing"],
-            quantity=float(quantity),
-            unit=self._units["u"],
-            warehouse=self._places["WH"],
-            location=self._places["PROD"],
-            work_center=self._parents[f"Îlot {press}"],
-            planned_start_date=date(2026, 11, 30),
-            planned_date=date(2026, 12, 1),
-            inputs=[["create", [self._input(code, needed) for code, needed in (sheet, oil)]]],
-            outputs=[["create", [self._output(product, quantity)]]],
-            **more,
-        )
+        return {
+            "product": self._products[product],
+            "bom": bill["bom"],
+            "routing": bill["routing"],
+            "quantity": float(quantity),
+            "unit": self._units["u"],
+            "warehouse": self._places["WH"],
+            "location": self._places["PROD"],
+            "work_center": self._parents[f"Îlot {press}"],
+            "planned_start_date": date(2026, 11, 30),
+            "planned_date": date(2026, 12, 1),
+            "inputs": [["create", [self._input(code, needed) for code, needed in (sheet, oil)]]],
+            "outputs": [["create", [self._output(product, quantity)]]],
+        }
 
-    def release(self, quantity: float, press: str = PRESSES[0], *, product: str = PART, **more: Any) -> int:
-        production = self.draft(quantity, press, product=product, **more)
+    def draft(self, quantity: float, press: str = PRESSES[0], *, product: str = PART) -> int:
+        return self.seat.create("production", **self._plan(quantity, press, product))
+
+    def release(self, quantity: float, press: str = PRESSES[0], *, product: str = PART) -> int:
+        production = self.draft(quantity, press, product=product)
         self.press("wait", production)
         return production
+
+    def release_many(self, plans: Sequence[tuple[float, str]]) -> list[int]:
+        """(quantity, press) each, in one go."""
+        ids: list[int] = self.seat.call("production", "create", [self._plan(quantity, press, PART) for quantity, press in plans])
+        self.seat.call("production", "wait", ids)
+        return ids
 
     def change_quantity(self, production: int, quantity: float) -> None:
         """Tryton lets a planner do so in a draft only; its form plans the moves anew."""
@@ -92,6 +100,10 @@ class Planner:
 
     def press(self, button: str, production: int) -> Any:
         return self.seat.call("production", button, [production])
+
+    def are_done(self, productions: Sequence[int]) -> int:
+        """How many of them."""
+        return int(self.seat.call("production", "search_count", [["id", "in", list(productions)], ["state", "=", "done"]]))
 
     def number(self, production: int) -> str:
         return str(self._read(production, "number"))

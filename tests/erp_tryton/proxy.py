@@ -81,7 +81,8 @@ class TrytonProxy:
             return await self._forward(request, body)
         reply = await self._forward(request, body)
         assert isinstance(reply, web.Response)
-        assert request.transport is not None
+        if request.transport is None:
+            return reply  # The gateway was killed meanwhile.
         if fault == "half":
             payload = bytes(reply.body or b"")  # type: ignore[arg-type]
             head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n"

@@ -12,6 +12,7 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -159,6 +160,99 @@ def on_sqlite(folder: Path) -> Iterator[Tryton]:
     _copy(template(), folder)
     with _running(Tryton(folder, "sqlite://")) as server:
         yield server
+
+
+# --- PostgreSQL --------------------------------------------------------------------------------------------------------
+
+
+class Cluster:
+    """A PostgreSQL of its own below `folder`, which its user must be able to reach: the server refuses to run as root."""
+
+    def __init__(self, folder: Path) -> None:
+        programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not programs:
+            raise MissingTrytonError("PostgreSQL is not installed for the tests: apt-get install postgresql")
+        self._programs = programs[-1]
+        self._folder = folder
+        self._data = folder / "data"
+        self._port = free_port()
+
+    @property
+    def uri(self) -> str:
+        return f"postgresql://postgres@{HOST}:{self._port}/"
+
+    def create(self) -> None:
+        """An empty cluster with an empty data base, running."""
+        self._give_away()
+        self._run("initdb", "-D", str(self._data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+        self.start()
+        self._run("createdb", "-h", HOST, "-p", str(self._port), "-U", "postgres", DATABASE)
+
+    def copy_from(self, template: Path) -> None:
+        shutil.copytree(template / "data", self._data)
+        self._data.chmod(0o700)
+        self._give_away()
+
+    def start(self) -> None:
+        # The books of a test need not survive a power cut of the machine it runs on.
+        options = f"-F -p {self._port} -c listen_addresses={HOST} -c unix_socket_directories={self._folder}"
+        self._run("pg_ctl", "start", "-w", "-t", "60", "-D", str(self._data), "-l", str(self._folder / "postgres.log"), "-o", options)
+
+    def stop(self) -> None:
+        """It may be stopped already."""
+        if (self._data / "postmaster.pid").exists():
+            self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self._data))
+
+    def _give_away(self) -> None:
+        if os.geteuid() == 0:
+            subprocess.run(["chown", "-R", "postgres", str(self._folder)], check=True)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        command = [*user, str(self._programs / program), *arguments]
+        with (self._folder / "commands.log").open("ab") as log:
+            subprocess.run(command, check=True, cwd="/", stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=120)
+
+
+def _make_cluster(folder: Path) -> None:
+    with _beside() as work:
+        cluster = Cluster(work)
+        try:
+            cluster.create()
+            server = Tryton(folder, cluster.uri)
+            server.update(*MODULES)
+            with _running(server):
+                seeding.seed(server.seat(seeding.ADMINISTRATOR))
+        finally:
+            cluster.stop()
+        shutil.copytree(work / "data", folder / "data")
+
+
+@contextmanager
+def _beside() -> Iterator[Path]:
+    """A folder that the user of PostgreSQL can reach, gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix="lineside-postgres-"))
+    folder.chmod(0o755)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def on_postgres(folder: Path) -> Iterator[Tryton]:
+    """A running server with a cluster of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    template = _made("postgres", _make_cluster, LOCK, Path(seeding.__file__), Path(client.__file__))
+    with _beside() as work:
+        cluster = Cluster(work)
+        cluster.copy_from(template)
+        try:
+            cluster.start()
+            with _running(Tryton(folder, cluster.uri)) as server:
+                yield server
+        finally:
+            cluster.stop()
 
 
 @contextmanager

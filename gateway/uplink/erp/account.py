@@ -195,6 +195,13 @@ class Account:
         self.waits[step] = Wait(standing, words, since, wish)
         return not same
 
+    def drop_stale_waits(self) -> None:
+        """What waits and is not owed any more: there is nothing left to book of it, or the ERP holds it by now."""
+        for step in list(self.waits):
+            wish = self.wish(step)
+            if wish is None or self.booked.get(step) == wish:
+                del self.waits[step]
+
     def ask_again(self) -> None:
         """The order has changed in the ERP: what it refused before it may take now."""
         for step in [step for step, wait in self.waits.items() if wait.standing is Standing.REFUSED]:

@@ -15,6 +15,8 @@ from gateway.uplink.erp import fold as folding
 from gateway.uplink.erp.account import Account, Step, dump, load
 from gateway.uplink.erp.port import Standing
 
+GIVEN_UP = timedelta(days=30)
+"""After so long nobody will settle what waits of an order that is over and that the ERP does not list any more."""
 KEPT = timedelta(days=7)
 """How long a settled account stays after its last event: late facts (scrap found by the customer's check) still find it."""
 RETRY_S = (0.5, 60.0)
@@ -104,6 +106,7 @@ class Accounts:
         return list(changed.values())
 
     def save(self, account: Account) -> None:
+        account.drop_stale_waits()
         self._journal.record_account(self._uplink, account.job_order_id, dump(account))
         self._note(account.job_order_id)
 
@@ -197,13 +200,10 @@ class Accounts:
                 pace.not_before.pop(step, None)
 
     def prune(self, now: datetime, looked_after: Iterable[str]) -> list[Account]:
-        """Forget what has been settled for `KEPT`, but for the orders that the ERP still lists; -> those."""
+        """Forget what has been settled for `KEPT`, and what was never settled for `GIVEN_UP`, but for the orders that the ERP still
+        lists; -> those."""
         stay = set(looked_after)
-        old = [
-            account
-            for account in self._by_order.values()
-            if account.job_order_id not in stay and account.is_settled and account.changed_at and now - account.changed_at >= KEPT
-        ]
+        old = [a for a in self._by_order.values() if a.job_order_id not in stay and _is_old(a, now)]
         for account in old:
             name = account.job_order_id
             del self._by_order[name]
@@ -211,3 +211,9 @@ class Accounts:
                 names.pop(name, None)
             self._journal.record_account(self._uplink, name, None)
         return old
+
+
+def _is_old(account: Account, now: datetime) -> bool:
+    if account.changed_at is None or not account.is_over:
+        return False
+    return now - account.changed_at >= (KEPT if account.is_settled else GIVEN_UP)

@@ -19,7 +19,7 @@ from gateway.seams import AlertBoard, BookingStatus, Receipt, UplinkError
 from gateway.uplink.base import BatchHandler, warn_dry_run, warn_plain_text
 from gateway.uplink.erp.account import Account, Step
 from gateway.uplink.erp.accounts import AccountJournal, AccountReader, Accounts
-from gateway.uplink.erp.orders import OrderBook, Settled
+from gateway.uplink.erp.orders import News, OrderBook, Settled
 from gateway.uplink.erp.planning import Asking, Job
 from gateway.uplink.erp.port import ErpOrder, ErpPort, Listing, Measurement, Outcome, Standing, Totals
 from gateway.uplink.erp.settings import BookingSettings
@@ -105,6 +105,9 @@ class BookingUplink:
                     # Its page of the journal was damaged: what comes from now on is told, and the adapter sees that it has no memo.
                     self._accounts.open(key, known.job_order_id, known.work_unit, "")
             self._is_loaded = True
+            for key, known in self._orders.known.items():
+                if known.refused is not None:
+                    self._told.news(News("refused", key, known.job_order_id, known.work_unit, known.refused))
             for account in self._accounts.all():
                 self._told.waits(account)
                 self._tell_aborted(account)
@@ -131,6 +134,7 @@ class BookingUplink:
         """Every row is taken; those of this ERP's orders are in their accounts, which are on disk no later than the forwarder's cursor."""
         for account in self._accounts.take(batch):
             self._tell_aborted(account)
+            self._told.waits(account)
             self._wake.set()
         return Receipt(accepted=frozenset(entry.position for entry in batch))
 
@@ -207,6 +211,7 @@ class BookingUplink:
             account = self._accounts.get(known.job_order_id)
             if account is not None:
                 self._accounts.revised(account, known.work_unit, notes[key])
+                self._told.waits(account)
 
     def _new_refusals(self, listing: Listing) -> list[Refusal]:
         """A bad order stays in the list: it is counted when it comes, not with every look."""
@@ -235,6 +240,11 @@ class BookingUplink:
             self._next_prune = now + PRUNE_S
             for account in self._accounts.prune(self._clock.now(), [known.job_order_id for known in self._orders.known.values()]):
                 self._told.forget(account)
+                if not account.is_settled:
+                    self._log.warning(
+                        "given_up", job_order=account.job_order_id, key=account.key, good=str(account.good), scrap=str(account.scrap),
+                        booked_good=str(account.booked_good), booked_scrap=str(account.booked_scrap),
+                    )  # fmt: skip
 
     # --- totals up -----------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import orjson
 from gateway.domain.job_order import Answer, JobCommand, JobState
 from gateway.uplink.erp.planning import Asking, Decision, Job, Known, content, decide, digest, vanished
 from gateway.uplink.erp.port import Listing, Plan, PlanState
+from gateway.uplink.fields import MAX_ORDER_ID
 
 MISSING_LISTINGS = 3
 """An order is believed to be gone when so many whole listings in a row lack it: one answer with too little in it cancels nothing."""
@@ -140,6 +141,8 @@ class OrderBook:
             return decide(plan, known, self._job_of(plan.key, known.job_order_id, known.work_unit), asking)
         name = plan.job_order.job_order_id
         job = self._job_of(plan.key, name, plan.work_unit)
+        if not 0 < len(name) <= MAX_ORDER_ID or not name.isprintable():
+            return Decision(refused=f"its name must be of 1 to {MAX_ORDER_ID} printable characters")
         owner = self._owner_of(name, plan.key) or names.setdefault(name, plan.key)
         if owner and owner != plan.key and plan.state not in _GONE:
             return Decision(refused=f"the ERP has another order of the name {name} (its id is {owner})")
@@ -207,6 +210,10 @@ class OrderBook:
             if key in self.known:
                 self._drop(key, outcome)
             return
+        before = self.known.get(key)
+        if before is not None and before.job_order_id != name:
+            # It was refused under another name.
+            outcome.dropped.append(before.job_order_id)
         known = Known(name, plan.work_unit, plan.revision, plan.state, digest(plan.job_order), refused=told)
         self.known[key] = known
         outcome.has_changed = True

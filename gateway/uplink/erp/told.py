@@ -83,7 +83,42 @@ _IN_THE_ERP = {
         "Correct the order in the ERP, or enter its production by hand.",
     ),
 }
+_FIRST_ONES = Text("Régler d'abord les premiers : la cause est souvent la même.", "Settle the first ones: the cause is often the same.")
 _NO_WORDS = Text("(sans explication)", "(no explanation)")
+
+
+class _Named:
+    """Alerts of one kind, an order each; those beyond `MOST_NAMED` share one that counts them."""
+
+    def __init__(self, key: str, alerts: AlertBoard, rest: Text) -> None:
+        self._key = key
+        self._alerts = alerts
+        self._rest = rest
+        self._names: dict[str, bool] = {}
+        """Order -> whether it has an alert of its own."""
+
+    def raise_(self, name: str, text: Text, remedy: Text, *, work_unit: str | None, detail: str) -> None:
+        if name not in self._names:
+            self._names[name] = sum(self._names.values()) < MOST_NAMED
+        if self._names[name]:
+            self._alerts.raise_(f"{self._key}:{name}", "warning", text, remedy, work_unit=work_unit, detail=detail)
+        else:
+            self._tell_rest()
+
+    def clear(self, name: str) -> None:
+        named = self._names.pop(name, None)
+        if named:
+            self._alerts.clear(f"{self._key}:{name}")
+        elif named is not None:
+            self._tell_rest()
+
+    def _tell_rest(self) -> None:
+        rest = [name for name, named in self._names.items() if not named]
+        if not rest:
+            self._alerts.clear(self._key)
+            return
+        said = Text(self._rest.fr.format(len(rest)), self._rest.en.format(len(rest)))
+        self._alerts.raise_(self._key, "warning", said, _FIRST_ONES, detail=", ".join(rest[:50]))
 
 
 class Told:
@@ -95,26 +130,37 @@ class Told:
         self._clock = clock
         self._acts: dict[str, float] = {}
         """Alert -> when it is no news any more (monotonic)."""
-        self._waiting: dict[str, str | None] = {}
-        """Job order -> its alert; None: one too many, it is told with the others."""
+        self._waiting = _Named(
+            f"erp.blocked:{uplink}", alerts, Text(f"{uplink} : {{}} autres ordres attendent.", f"{uplink}: {{}} more orders wait.")
+        )
+        self._refused = _Named(
+            f"erp.order:{uplink}", alerts,
+            Text(f"{uplink} : {{}} autres ordres ne sont pas pris.", f"{uplink}: {{}} more orders are not taken."),
+        )  # fmt: skip
 
     # --- planners ------------------------------------------------------------------------------------------------------
 
     def news(self, news: News) -> None:
         severity, text, remedy = _ACTS[news.kind]
-        lasting = news.kind in _LASTING
-        key = self._order(news.job_order_id) if lasting else f"erp.planner:{self._uplink}:{news.job_order_id}"
         more = f" ({news.detail})." if news.detail else "."
-        said = _filled(Text(text.fr + more, text.en + more), order=news.job_order_id)
-        # A refused order may name a work unit that this gateway does not have.
-        unit = None if lasting else news.work_unit
-        self._alerts.raise_(key, severity, said, remedy, work_unit=unit, detail=f"{self._uplink} {news.key} {news.kind}")
-        if not lasting:
-            self._acts[key] = self._clock.monotonic() + ACTS_SHOWN_S
+        said = _filled(text, order=news.job_order_id)
+        said = Text(said.fr + more, said.en + more)
+        detail = f"{self._uplink} {news.key} {news.kind}"
+        if news.kind in _LASTING:
+            # A refused order may name a work unit that this gateway does not have.
+            self._refused.raise_(news.job_order_id, said, remedy, work_unit=None, detail=detail)
+            return
+        key, unit = f"erp.planner:{self._uplink}:{news.job_order_id}", news.work_unit or None
+        if key not in self._acts and len(self._acts) >= MOST_NAMED:
+            # A planner who moves the whole week is one piece of news.
+            key, unit, severity = f"erp.planner:{self._uplink}", None, "info"
+            said = Text(f"{self._uplink} : d'autres ordres ont changé dans l'ERP.", f"{self._uplink}: more orders were changed in the ERP.")
+        self._alerts.raise_(key, severity, said, remedy, work_unit=unit, detail=detail)
+        self._acts[key] = self._clock.monotonic() + ACTS_SHOWN_S
 
     def taken(self, job_order_id: str) -> None:
         """The order was refused before and is not any more, or has left the list."""
-        self._alerts.clear(self._order(job_order_id))
+        self._refused.clear(job_order_id)
 
     def age(self) -> None:
         """What was told long enough goes."""
@@ -145,45 +191,20 @@ class Told:
         name = account.job_order_id
         wait = next((w for s in _WAITS for w in account.waits.values() if w.standing is s), None)
         if wait is None:
-            if name in self._waiting:
-                key = self._waiting.pop(name)
-                if key is not None:
-                    self._alerts.clear(key)
-                self._tell_rest()
+            self._waiting.clear(name)
             return
-        if name not in self._waiting:
-            named = sum(key is not None for key in self._waiting.values())
-            self._waiting[name] = f"erp.blocked:{self._uplink}:{name}" if named < MOST_NAMED else None
-        key = self._waiting[name]
-        if key is None:
-            self._tell_rest()
-            return
-        words = wait.words or None
-        said = Text(
-            *(text.format_map({"erp": self._uplink, "order": name, "words": words or none})
-              for text, none in zip((_WAITS[wait.standing].fr, _WAITS[wait.standing].en), (_NO_WORDS.fr, _NO_WORDS.en), strict=True))
-        )  # fmt: skip
-        self._alerts.raise_(
-            key, "warning", said, _IN_THE_ERP[wait.standing], work_unit=account.work_unit, detail=f"{account.key}: {wait.words}"
-        )  # fmt: skip
+        # The words may hold anything: they are put in last, and no other sign in them is read.
+        said = _filled(_WAITS[wait.standing], order=name, erp=self._uplink)
+        words = Text(wait.words, wait.words) if wait.words else _NO_WORDS
+        said = Text(said.fr.replace("{words}", words.fr), said.en.replace("{words}", words.en))
+        detail = f"{account.key}: {wait.words}"
+        self._waiting.raise_(name, said, _IN_THE_ERP[wait.standing], work_unit=account.work_unit, detail=detail)
 
     def forget(self, account: Account) -> None:
         """Nobody looks after the order any more."""
         self.taken(account.job_order_id)
+        self._waiting.clear(account.job_order_id)
         self.aborted(account, is_open=False)
-
-    def _tell_rest(self) -> None:
-        rest = [name for name, key in self._waiting.items() if key is None]
-        key = f"erp.blocked:{self._uplink}"
-        if not rest:
-            self._alerts.clear(key)
-            return
-        self._alerts.raise_(
-            key, "warning",
-            Text(f"{self._uplink} : {len(rest)} autres ordres attendent.", f"{self._uplink}: {len(rest)} more orders wait."),
-            Text("Régler d'abord les premiers : la cause est souvent la même.", "Settle the first ones: the cause is often the same."),
-            detail=", ".join(rest[:50]),
-        )  # fmt: skip
 
     def aborted(self, account: Account, *, is_open: bool) -> None:
         """The line gave the order up. No ERP is told to close it for that: what was made is booked, the rest is for people to decide."""
@@ -198,9 +219,6 @@ class Told:
         remedy = Text("Le clore ou l'annuler dans l'ERP.", "Close or cancel it in the ERP.")
         self._alerts.raise_(key, "warning", _filled(said, order=account.job_order_id), remedy, work_unit=account.work_unit)
 
-    def _order(self, job_order_id: str) -> str:
-        return f"erp.order:{self._uplink}:{job_order_id}"
 
-
-def _filled(text: Text, *, order: str) -> Text:
-    return Text(text.fr.replace("{order}", order), text.en.replace("{order}", order))
+def _filled(text: Text, *, order: str, erp: str = "") -> Text:
+    return Text(*(words.replace("{erp}", erp).replace("{order}", order) for words in (text.fr, text.en)))

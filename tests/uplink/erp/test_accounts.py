@@ -16,7 +16,7 @@ from gateway.outbox.migrate import migrations
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import Batch
 from gateway.uplink.erp.account import RESULTS_KEPT, STOPS_KEPT, Account, Step, dump, load
-from gateway.uplink.erp.accounts import KEPT, Accounts
+from gateway.uplink.erp.accounts import GIVEN_UP, KEPT, Accounts
 from gateway.uplink.erp.fold import STOPS_HELD, fold
 from gateway.uplink.erp.port import Standing
 from tests.manual_clock import ManualClock
@@ -207,8 +207,8 @@ async def test_settled_accounts_go_after_a_week_and_open_ones_never() -> None:
     accounts.open("1", "OF-1", "press-07", "")
     line.make("OF-1", 3)
     accounts.take(line.journal.rows)
-    late = line.at + timedelta(days=400)
-    assert accounts.prune(late, []) == []
+    late = line.at + KEPT + timedelta(days=1)
+    assert accounts.prune(line.at + timedelta(days=400), []) == []
     line.do(Verb.STOP, "OF-1")
     accounts.take(line.journal.rows)
     account = accounts.get("OF-1")
@@ -222,6 +222,35 @@ async def test_settled_accounts_go_after_a_week_and_open_ones_never() -> None:
     assert accounts.prune(late, []) == [account]
     await line.journal.committed()
     assert line.journal.disk.accounts == {}
+
+
+def test_what_nobody_settles_for_a_month_is_given_up_once_the_erp_has_it_no_more() -> None:
+    line = _line()
+    accounts = Accounts("erp", line.journal, ManualClock(), report_every_s=0.0)
+    account = accounts.open("1", "OF-1", "press-07", "")
+    line.make("OF-1", 3)
+    line.do(Verb.STOP, "OF-1")
+    accounts.take(line.journal.rows)
+    assert accounts.prune(line.at + GIVEN_UP - timedelta(days=1), []) == []
+    assert accounts.prune(line.at + GIVEN_UP, ["OF-1"]) == []
+    assert accounts.prune(line.at + GIVEN_UP, []) == [account]
+
+
+def test_what_waits_is_over_when_there_is_nothing_left_to_book() -> None:
+    line = _line()
+    accounts = Accounts("erp", line.journal, ManualClock(), report_every_s=0.0)
+    account = accounts.open("1", "OF-1", "press-07", "")
+    line.promise("OF-1", "late")
+    accounts.take(line.journal.rows)
+    wish = account.wish(Step.PROMISE)
+    assert wish is not None
+    account.put_off(Step.PROMISE, wish, Standing.REFUSED, "no right to write notes", line.at)
+    accounts.put_off(account, Step.PROMISE, Standing.REFUSED)
+    assert accounts.status().orders["refused"] == 1
+    line.do(Verb.STOP, "OF-1")
+    accounts.take(line.journal.rows)
+    assert account.waits == {}
+    assert accounts.status().orders["refused"] == 0
 
 
 async def test_accounts_are_in_the_journal_with_the_cursor_that_stands_for_them(tmp_path: Path) -> None:

@@ -328,3 +328,42 @@ async def test_an_account_that_was_damaged_is_begun_anew(plant: Plant) -> None:
     plant.line.make("OF-1", 2)
     await plant.gateway.settled()
     assert plant.erp.booked("OF-1").good == 4
+
+
+async def test_refused_orders_are_told_again_after_a_restart(plant: Plant) -> None:
+    for number in range(30):
+        plant.erp.plan(order(f"OF-{number}"), "press-99")
+    plant.erp.plan(order("x" * 200), "press-07")
+    await plant.pass_(3)
+    up = {key for key in plant.gateway.alerts.up if key.startswith("erp.order:")}
+    assert len(up) == MOST_NAMED + 1
+    assert len(plant.line.refused) == 30
+    await plant.gateway.kill()
+    await plant.pass_(3)
+    assert {key for key in plant.gateway.alerts.up if key.startswith("erp.order:")} == up
+    assert len(plant.line.refused) == 30
+    for production in plant.erp.productions.values():
+        production.work_unit = "press-08"
+        plant.erp.change(production.key, job_order=order(f"OF-{production.key}b"))
+    await plant.pass_(5)
+    assert {key for key in plant.gateway.alerts.up if key.startswith("erp.order:")} == set()
+
+
+async def test_an_order_over_which_the_link_breaks_does_not_starve_the_others(plant: Plant) -> None:
+    await plant.running()
+    await plant.running("OF-2", "press-08")
+    plant.port.says["OF-1"] = UplinkError("the server hangs up")
+    plant.line.make("OF-1", 1)
+    for number in range(5):
+        plant.line.make("OF-2", 1)
+        await plant.gateway.until(lambda number=number: plant.erp.booked("OF-2").good == number + 1)  # type: ignore[misc]
+
+
+async def test_a_week_that_a_planner_moves_is_one_piece_of_news(plant: Plant) -> None:
+    for number in range(30):
+        plant.erp.plan(order(f"OF-{number}"), "press-07")
+    await plant.pass_(3)
+    for production in plant.erp.productions.values():
+        plant.erp.change(production.key, job_order=order(production.job_order.job_order_id, 77))
+    await plant.pass_(3)
+    assert len(plant.gateway.alerts.up) == MOST_NAMED + 1

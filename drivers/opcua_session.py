@@ -5,6 +5,7 @@ asyncua's own reconnect stays off: after a network hole it can stay "connected" 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import socket
@@ -112,6 +113,13 @@ class Session:
         except LinkError:
             self._broken = True
             raise
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            # asyncua gave up a request of its own; nobody asked this task to end.
+            self._broken = True
+            raise remedies.dropped(self._peer, "the library gave the request up") from error
         except (TimeoutError, OSError, UaError, *_GARBLED) as error:
             self._broken = True
             raise self._explain(error, opening) from error

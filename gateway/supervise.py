@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,6 +17,8 @@ import structlog
 
 from drivers.base import Clock, Concern
 from gateway.domain.events import Text
+
+GAVE_UP = "the connection was given up by its own library"
 
 
 class LinkState(StrEnum):
@@ -29,9 +31,26 @@ class LinkState(StrEnum):
 
 def honour_cancellation() -> None:
     """Raise the CancelledError that a library swallowed: Python 3.11's `asyncio.wait_for` does when its result comes in the same moment."""
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
+    if is_asked_to_end():
         raise asyncio.CancelledError
+
+
+def is_asked_to_end() -> bool:
+    """Whether this task is being cancelled. Else a CancelledError is a library's own: a request or a task of its own that it gave up."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def for_good(work: Coroutine[Any, Any, None], name: str) -> None:
+    """`work` ends when it is cancelled, and never by itself: a TaskGroup would not mind, and a part would be missing from then on.
+
+    Raises RuntimeError then."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        if is_asked_to_end():
+            raise
+    raise RuntimeError(f"{name} has ended by itself")
 
 
 UP = frozenset({LinkState.CONNECTED, LinkState.DEGRADED})
@@ -219,6 +238,10 @@ class Link:
                 except expected as error:
                     honour_cancellation()
                     delay = self.lost(diagnose(error))
+                except asyncio.CancelledError:
+                    if is_asked_to_end():
+                        raise
+                    delay = self.lost(Diagnosis(GAVE_UP))
                 await self._clock.sleep(delay)
         except asyncio.CancelledError:
             self.closed()

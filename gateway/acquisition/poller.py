@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
@@ -25,7 +26,7 @@ from drivers.base import (
 )  # fmt: skip
 from gateway.domain.events import Text
 from gateway.metrics import Metrics
-from gateway.supervise import Backoff, Diagnosis, Link, LinkStatus, honour_cancellation
+from gateway.supervise import GAVE_UP, Backoff, Diagnosis, Link, LinkStatus, honour_cancellation, is_asked_to_end
 
 OnReadings = Callable[[str, Sequence[Reading], bool], None]
 
@@ -135,12 +136,7 @@ class Poller:
         driver = self._make_driver()
         self._answering = driver if isinstance(driver, Answering) else None
         try:
-            async with self._at_most(CONNECT_LIMIT_S):
-                await driver.connect()
-            if isinstance(driver, Subscribing):
-                await self._listen(driver, driver)
-            else:
-                await self._poll(driver)
+            await self._use(driver)
         except LinkError as error:
             self._progress()
             if isinstance(error, ReplyError):
@@ -157,6 +153,19 @@ class Poller:
             with contextlib.suppress(TimeoutError):
                 async with self._clock.timeout(CLOSE_LIMIT_S):
                     await driver.close()
+
+    async def _use(self, driver: Driver) -> None:
+        try:
+            async with self._at_most(CONNECT_LIMIT_S):
+                await driver.connect()
+            if isinstance(driver, Subscribing):
+                await self._listen(driver, driver)
+            else:
+                await self._poll(driver)
+        except asyncio.CancelledError as error:
+            if is_asked_to_end():
+                raise
+            raise remedies.dropped(self._peer, GAVE_UP) from error
 
     async def _poll(self, driver: Driver) -> None:
         due = self._clock.monotonic()

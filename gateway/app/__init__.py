@@ -8,7 +8,7 @@ import gc
 import importlib.metadata
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -57,7 +57,7 @@ from gateway.status.health import Alerts
 from gateway.status.scrape import BoardCollector
 from gateway.status.server import ListenError, StatusServer
 from gateway.status.settings import Address
-from gateway.supervise import LinkStatus
+from gateway.supervise import LinkStatus, for_good
 from gateway.systemd import Notifier, WatchdogGuard
 from gateway.uplink.settings import is_loopback
 
@@ -279,14 +279,14 @@ class Daemon:
         )  # fmt: skip
         try:
             async with asyncio.TaskGroup() as writer:
-                writing = writer.create_task(self._recorder.run(), name="writer")
+                writing = _task(writer, self._recorder.run(), "writer")
                 async with asyncio.TaskGroup() as uplinks:
-                    carrying = [uplinks.create_task(f.run(), name=f"uplink {name}") for name, f in self._forwarders.items()]
+                    carrying = [_task(uplinks, f.run(), f"uplink {name}") for name, f in self._forwarders.items()]
                     carrying += [
-                        uplinks.create_task(self._watch.run(), name="watch"),
+                        _task(uplinks, self._watch.run(), "watch"),
                         uplinks.create_task(self._server.run(), name="page"),
                         uplinks.create_task(guard.run(), name="watchdog"),
-                        uplinks.create_task(self._footprint.run(), name="loop lag"),
+                        _task(uplinks, self._footprint.run(), "loop lag"),
                         uplinks.create_task(self._requests.run(), name="requests"),
                     ]
                     await self._run_sources(stop)
@@ -299,9 +299,9 @@ class Daemon:
 
     async def _run_sources(self, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(p.run(), name=f"poller {name}") for name, p in self._pollers.items()]
-            tasks += [group.create_task(release.run(), name=f"release {release.work_unit}") for release in self._releases]
-            tasks.append(group.create_task(self._line.tick(), name="time"))
+            tasks = [_task(group, p.run(), f"poller {name}") for name, p in self._pollers.items()]
+            tasks += [_task(group, release.run(), f"release {release.work_unit}") for release in self._releases]
+            tasks.append(_task(group, self._line.tick(), "time"))
             self._notifier.ready(f"page at http://{self._server.address}")
             _log.info("started", page=f"http://{self._server.address}", epoch=self._store.epoch, work_units=len(self._line.trackers))
             await stop.wait()
@@ -315,6 +315,11 @@ class Daemon:
         with contextlib.suppress(TimeoutError):
             async with self._clock.timeout(HANDOVER_S):
                 await asyncio.gather(*(forwarder.drain(HANDOVER_S) for forwarder in self._forwarders.values()))
+
+
+def _task(group: asyncio.TaskGroup, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    """One that must go on until it is cancelled; when it ends by itself the process does too, and systemd starts it anew."""
+    return group.create_task(for_good(work, name), name=name)
 
 
 def _status_of(part: Poller | Forwarder) -> LinkStatus:

@@ -429,3 +429,35 @@ async def test_certificates_are_told_and_refused_servers_counted() -> None:
         counted = refused.metric("lineside_refused_peers_total", device="packer", reason="BadCertificateUntrusted")
         assert counted
         assert counted >= 1
+
+
+class GivesUpDriver(FakeDriver):
+    """Its library cancels a request of its own, as asyncua does when a connection ends under it."""
+
+    async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
+        if self.plc.hangs:
+            self.plc.hangs = False
+            request = asyncio.get_running_loop().create_future()
+            request.cancel()
+            await request
+        return await super().read(tags)
+
+
+async def test_a_request_that_its_own_library_cancelled_is_a_lost_link_not_the_end_of_the_poller() -> None:
+    async with Rig(GivesUpDriver) as rig:
+        await rig.clock.advance(2.0)
+        rig.plc.hangs = True
+        await rig.clock.advance(5.0)
+        assert not rig.task.done()
+        assert rig.plc.opened == 2, "a fresh connection"
+        assert any(reading.detail == "link lost" for batch, _ in rig.batches for reading in batch)
+        assert rig.batches[-1][0][0].quality is Quality.GOOD
+
+
+async def test_a_poller_that_is_connected_hangs_sooner_than_one_that_connects() -> None:
+    async with Rig() as rig:
+        assert rig.poller.stall_after_s < 10.0
+        rig.plc.down = True
+        await rig.clock.advance(2.0)
+        assert rig.poller.driver is None
+        assert rig.poller.stall_after_s > 30.0

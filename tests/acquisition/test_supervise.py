@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 import pytest
 from structlog.testing import capture_logs
 
 from drivers.base import Concern
 from gateway.domain.events import Text
-from gateway.supervise import Backoff, Diagnosis, Link, LinkState, LinkStatus
+from gateway.supervise import Backoff, Diagnosis, Link, LinkState, LinkStatus, for_good
 from tests.manual_clock import ManualClock
 
 
@@ -170,3 +171,21 @@ def test_the_peer_may_ask_for_a_longer_wait() -> None:
     link = make_link(ManualClock(), [])
     link.connecting()
     assert link.lost(Diagnosis("429", retry_after_s=30.0)) == 30.0
+
+
+async def _ends(work: Awaitable[None]) -> None:
+    await work
+
+
+async def test_a_part_that_ends_by_itself_is_a_bug_and_one_that_is_cancelled_is_none() -> None:
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    going_on = asyncio.create_task(for_good(_ends(future), "writer"))
+    await asyncio.sleep(0)
+    going_on.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await going_on
+    stray: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    stray.cancel()
+    for work in (asyncio.sleep(0), stray):
+        with pytest.raises(RuntimeError, match="writer has ended by itself"):
+            await for_good(_ends(work), "writer")

@@ -6,20 +6,23 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.outbox.ballast import Ballast
-from gateway.outbox.migrate import NewerSchema, migrate
+from gateway.outbox.damage import IN_USE, Corrupt, check, is_damage, look_at_log
+from gateway.outbox.migrate import NewerSchema, migrate, schema_version
+from gateway.outbox.salvage import FIRST_PAGE, Salvaged, salvage
 from gateway.outbox.session import open_writer
 
 DATABASE = "journal.db"
 LOCK = "lock"
 DAMAGED = "damaged"
 """Left behind by a process that met damage in a running journal, perhaps where the check at start does not come."""
-CHECK_S = 2.0
-"""How long the check at start may last. A larger journal is not read to its end: the gateway must count again within seconds."""
+SALVAGED = "journal.db.salvaged"
+"""What was saved from a damaged journal, complete, until it takes its place."""
 
 
 class StoreError(Exception):
@@ -31,10 +34,6 @@ class StoreError(Exception):
         self.remedy = remedy
 
 
-class Corrupt(Exception):
-    """The database is damaged; the text is SQLite's own."""
-
-
 def lock(state_dir: Path) -> int:
     """Create the directory where it is missing and own it; -> the lock's file descriptor, to be kept open.
 
@@ -42,7 +41,9 @@ def lock(state_dir: Path) -> int:
     """
     path = state_dir / LOCK
     try:
-        state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+        if not state_dir.exists():
+            state_dir.mkdir(mode=0o750, parents=True, exist_ok=True)
+            sync_folder(state_dir.parent)
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
     except OSError as error:
         raise StoreError(
@@ -76,8 +77,21 @@ def lock(state_dir: Path) -> int:
     return handle
 
 
-def prepare(state_dir: Path, clock: Clock) -> tuple[sqlite3.Connection, Path | None]:
-    """Open, check and migrate the database; -> the writing connection, and where a damaged one was moved (None: it was sound).
+@dataclass(frozen=True)
+class Opened:
+    """A journal that is ready. `origin`: why a new epoch must begin (`salvaged`, `log_lost`), None: it goes on.
+
+    `aside`: where a damaged one was moved, `salvaged`: what was saved from it.
+    """
+
+    connection: sqlite3.Connection
+    origin: str | None = None
+    aside: Path | None = None
+    salvaged: Salvaged | None = None
+
+
+def prepare(state_dir: Path, clock: Clock) -> Opened:
+    """Open, check and migrate the database; what can be read of a damaged one is saved into a new one first.
 
     Where it cannot be opened for want of room the ballast is given up first.
     Raises StoreError when it belongs to a newer version or cannot be opened at all.
@@ -85,13 +99,13 @@ def prepare(state_dir: Path, clock: Clock) -> tuple[sqlite3.Connection, Path | N
     path = state_dir / DATABASE
     try:
         try:
+            _finish_salvage(path)
             if path.with_name(DAMAGED).exists():
                 raise Corrupt("damage was met while the journal was in use")
-            return _open(path, clock), None
+            return _open(path, clock)
         except Corrupt:
-            aside = _move_aside(path)
-            path.with_name(DAMAGED).unlink(missing_ok=True)
-            return _open(path, clock), aside
+            salvaged, aside = _salvage(path, clock)
+            return Opened(_open(path, clock).connection, "salvaged", aside, salvaged)
     except NewerSchema as newer:
         raise StoreError(
             f"{path}: {newer}",
@@ -116,42 +130,62 @@ def prepare(state_dir: Path, clock: Clock) -> tuple[sqlite3.Connection, Path | N
         ) from error
 
 
-def _open(path: Path, clock: Clock) -> sqlite3.Connection:
+def release(path: Path) -> None:
+    """The log has been folded into the database at `path`: from now on it may be missing."""
+    path.with_name(IN_USE).unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def _open(path: Path, clock: Clock) -> Opened:
     connection = None
+    log = look_at_log(path)
+    if path.with_name(path.name + "-wal").exists() and (not path.exists() or path.stat().st_size == 0):
+        # SQLite would take the log of an empty database for a leftover and delete it.
+        raise Corrupt("there is a log, and no database")
     try:
         connection = open_writer(path)
+        # The first read: SQLite has now decided how much of the log counts.
+        schema_version(connection)
+        is_cut = log.is_cut(path)
         # A newer database is refused before anything reads further: what its check says means nothing to this version.
         migrate(connection)
-        _check(connection, clock)
+        check(connection, clock)
     except (sqlite3.Error, NewerSchema, Corrupt) as error:
         if connection is not None:
             connection.close()
         if isinstance(error, sqlite3.Error) and is_damage(error):
             raise Corrupt(str(error)) from error
         raise
-    _sync_folder(path.parent)
-    return connection
+    # On a full disk the mark is missing from a journal that works; that must not keep the gateway from starting.
+    with contextlib.suppress(OSError):
+        path.with_name(IN_USE).touch()
+        sync_folder(path.parent)
+    return Opened(connection, "log_lost" if is_cut else None)
 
 
-def is_damage(error: sqlite3.Error) -> bool:
-    """True for a database that is none or is malformed, or is shorter than its header says; not for a full disk, a lock, missing rights."""
-    code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and (code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ)
+def _salvage(path: Path, clock: Clock) -> tuple[Salvaged, Path]:
+    """At whatever point this is cut off, the next start ends it: the damaged journal is only moved once the new one is complete."""
+    path.with_name(DAMAGED).touch()
+    fresh, salvaged = path.with_name(SALVAGED), Salvaged(complete=False)
+    if not fresh.exists():
+        building = path.with_name(f"{SALVAGED}.building")
+        salvaged = salvage(path, building, clock)
+        building.rename(fresh)
+        sync_folder(path.parent)
+    aside = _move_aside(path)
+    _finish_salvage(path)
+    return salvaged, aside
 
 
-def _check(connection: sqlite3.Connection, clock: Clock) -> None:
-    deadline = clock.monotonic() + CHECK_S
-    connection.set_progress_handler(lambda: clock.monotonic() > deadline, 50_000)
-    try:
-        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
-            return
-        raise
-    finally:
-        connection.set_progress_handler(None, 0)
-    if answer != "ok":
-        raise Corrupt(answer)
+def _finish_salvage(path: Path) -> None:
+    fresh = path.with_name(SALVAGED)
+    if path.exists() or not fresh.exists():
+        return
+    for leftover in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), path.with_name(IN_USE)):
+        leftover.unlink(missing_ok=True)
+    fresh.rename(path)
+    path.with_name(DAMAGED).unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def _move_aside(path: Path) -> Path:
@@ -159,15 +193,16 @@ def _move_aside(path: Path) -> Path:
     number = 1
     while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
         number += 1
-    for suffix in ("-wal", "-shm", ""):
+    # The database goes last: while it is there a start that was cut off here begins anew.
+    for suffix in ("-wal", "-shm", FIRST_PAGE, ""):
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
     return aside
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make new names in `folder` survive a power loss."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -15,16 +15,18 @@ from typing import TypeVar
 
 from drivers.base import Clock
 from gateway.domain.entry import Entry
-from gateway.domain.instants import instant, moment
+from gateway.domain.instants import Instant, instant, moment
 from gateway.domain.job_order import Answer, Problem
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.trace import Trace, TraceUnreadable
 from gateway.outbox import retention
+from gateway.outbox.damage import crc32, damaged, is_damage
 from gateway.outbox.history import History
 from gateway.outbox.lots import LotHistory
+from gateway.outbox.salvage import Salvaged
 from gateway.outbox.session import Session, open_reader, open_writer
 from gateway.outbox.settings import JournalSettings
-from gateway.outbox.statedir import DAMAGED, DATABASE, is_damage, lock, prepare
+from gateway.outbox.statedir import DAMAGED, DATABASE, lock, prepare, release
 from gateway.outbox.tail import Tail
 from gateway.outbox.transaction import CLOSED_STATES, Batch, ConsumerMark, RowException, Written, write
 
@@ -33,7 +35,7 @@ T = TypeVar("T")
 _LATEST_ROWS = 400
 """Twice a forwarder's batch: one that is not behind finds its next batch in memory."""
 _LATEST_TELEMETRY = 50
-_ENTRY = "position, epoch, sequence, id, work_unit, type, job_order_id, at, body"
+_ENTRY = "position, epoch, sequence, id, work_unit, type, job_order_id, at, body, crc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,10 @@ class Telemetry:
     body: bytes
 
 
-def _entry(row: tuple[int, str, int, str, str | None, str, str | None, int, bytes]) -> Entry:
-    position, epoch, sequence, id_, work_unit, type_, job_order_id, at, body = row
+def _entry(row: tuple[int, str, int, str, str | None, str, str | None, int, bytes, int | None]) -> Entry:
+    position, epoch, sequence, id_, work_unit, type_, job_order_id, at, body, crc = row
+    if crc is not None and crc != crc32(body):
+        raise damaged(f"row {position} is not what was written")
     return Entry(position, epoch, sequence, id_, work_unit, type_, job_order_id, moment(at), body)
 
 
@@ -71,8 +75,13 @@ class Store:
         self.uplinks = tuple(uplinks)
         self.epoch = ""
         """Of this database file: the events recorded from now on carry it."""
+        self.origin: str | None = None
+        """Why this start began a new epoch in a journal that had one (`salvaged`, `log_lost`), or `restored` before its first event; the
+        app raises an alert when it is set."""
         self.moved_aside: Path | None = None
-        """Where a damaged database was moved at the start; the app raises an alert when it is set."""
+        """Where a damaged database was moved at the start."""
+        self.salvaged: Salvaged | None = None
+        """What was saved from it."""
         self.last_position = 0
         """Of the latest committed row."""
         self._epochs: dict[str, int] = {}
@@ -91,7 +100,8 @@ class Store:
         """Own the directory, open or create its database, bring it to this version's schema.
 
         `uplinks` are the configured ones: a new one starts at the oldest row still kept; the cursor of one that is not named here is
-        kept but holds nothing back. A damaged database is moved aside (`moved_aside`) and a new epoch begins.
+        kept but holds nothing back. A damaged database is moved aside (`moved_aside`), what can be read of it is saved (`salvaged`), and a
+        new epoch begins (`origin`).
         Raises StoreError, with a sentence and a remedy, when the directory or the database cannot be used.
         """
         handle = lock(state_dir)
@@ -100,7 +110,9 @@ class Store:
         writer = Session(lambda: prepared.pop() if prepared else open_writer(path))
         store = cls(path, writer, uplinks, settings or JournalSettings(), handle)
         try:
-            store.moved_aside = await asyncio.to_thread(_prepare, state_dir, clock, prepared)
+            opened = await asyncio.to_thread(prepare, state_dir, clock)
+            prepared.append(opened.connection)
+            store.origin, store.moved_aside, store.salvaged = opened.origin, opened.aside, opened.salvaged
             await writer.run(lambda connection: store._load(connection, clock))
         except BaseException:
             await writer.close()
@@ -111,11 +123,13 @@ class Store:
     def _load(self, connection: sqlite3.Connection, clock: Clock) -> None:
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
         self.last_position = row[0] if row else 0
-        self._epochs = dict(connection.execute("SELECT epoch, base FROM epochs ORDER BY base, since"))
-        if not self._epochs:
-            epoch = secrets.token_hex(5)
-            connection.execute("INSERT INTO epochs VALUES (?, ?, ?)", (epoch, self.last_position, instant(clock.now())))
+        epochs = connection.execute("SELECT epoch, base, origin FROM epochs ORDER BY base, since").fetchall()
+        self._epochs = {epoch: base for epoch, base, _ in epochs}
+        if self.origin is not None or not epochs:
+            epoch = begin_epoch(connection, self.origin or "new", instant(clock.now()))
             self._epochs[epoch] = self.last_position
+        elif epochs[-1][1:] == (self.last_position, "restored"):
+            self.origin = "restored"
         self.epoch = next(reversed(self._epochs))
         last = connection.execute("SELECT total_bytes FROM journal ORDER BY position DESC LIMIT 1").fetchone()
         self._total_bytes = last[0] if last else 0
@@ -170,8 +184,8 @@ class Store:
         await self._history.close()
         await self._reports.close()
         # With a full disk the log cannot be folded in; it stays beside the database and nothing of it is lost.
-        with contextlib.suppress(sqlite3.OperationalError):
-            await self._writer.run(_checkpoint)
+        with contextlib.suppress(sqlite3.OperationalError, OSError):
+            await self._writer.run(lambda connection: _fold(connection, self.path))
         await self._writer.close()
         os.close(self._lock_handle)
 
@@ -210,10 +224,13 @@ class Store:
     def position_of(self, epoch: str, sequence: int) -> int | None:
         """Where that row is or would be, whether it is still kept or not; None for an epoch this journal never had.
 
-        It may lie beyond `last_position`: the caller judges what a sequence not yet used means.
+        It may lie beyond `last_position`: the caller judges what a sequence not yet used means. Of an epoch that another followed, what
+        lies beyond its end was lost with a damaged or replaced journal: that is its last row here.
         """
         base = self._epochs.get(epoch)
-        return None if base is None else base + sequence
+        if base is None:
+            return None
+        return min([base + sequence, *(following for following in self._epochs.values() if following > base)])
 
     async def entry_at(self, epoch: str, sequence: int) -> Entry | None:
         """That row, None where it is unknown or no longer kept."""
@@ -317,11 +334,15 @@ class Store:
         return await self._guarded(self._history, lambda c: retention.used_bytes(c, self.path))
 
 
-def _prepare(state_dir: Path, clock: Clock, prepared: list[sqlite3.Connection]) -> Path | None:
-    connection, aside = prepare(state_dir, clock)
-    prepared.append(connection)
-    return aside
+def begin_epoch(connection: sqlite3.Connection, origin: str, now: Instant) -> str:
+    """Add an epoch whose first row is the journal's next one; -> its name. `origin`: see the schema."""
+    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
+    epoch = secrets.token_hex(5)
+    connection.execute("INSERT INTO epochs (epoch, base, since, origin) VALUES (?, ?, ?, ?)", (epoch, row[0] if row else 0, now, origin))
+    return epoch
 
 
-def _checkpoint(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+def _fold(connection: sqlite3.Connection, path: Path) -> None:
+    busy, *_ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    if not busy:
+        release(path)

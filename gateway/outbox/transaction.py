@@ -11,6 +11,9 @@ from gateway.domain.entry import Entry
 from gateway.domain.instants import Instant, instant
 from gateway.domain.job_order import Answer
 from gateway.domain.snapshot import Snapshot
+from gateway.outbox.damage import crc32
+
+_COLUMNS = "position, epoch, sequence, id, work_unit, type, job_order_id, at, recorded_at, total_bytes, body, crc"
 
 PARKED = "parked"
 """State of a row that the peer refused for good."""
@@ -111,7 +114,7 @@ def _write_all(connection: sqlite3.Connection, batch: Batch, total_bytes: int, r
     if batch.entries:
         if not _is_written(connection, batch.entries[-1].position):
             rows = _journal_rows(batch.entries, total_bytes, recorded_at)
-            connection.executemany("INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany(f"INSERT INTO journal ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         total_bytes += sum(len(entry.body) for entry in batch.entries)
     if batch.snapshots:
         _write_snapshots(connection, batch.snapshots)
@@ -139,21 +142,24 @@ def _is_written(connection: sqlite3.Connection, position: int) -> bool:
 def _journal_rows(entries: list[Entry], total_bytes: int, recorded_at: Instant) -> Iterator[tuple[object, ...]]:
     for e in entries:
         total_bytes += len(e.body)
-        yield e.position, e.epoch, e.sequence, e.id, e.work_unit, e.type, e.job_order_id, instant(e.at), recorded_at, total_bytes, e.body
+        fields = e.position, e.epoch, e.sequence, e.id, e.work_unit, e.type, e.job_order_id, instant(e.at), recorded_at, total_bytes, e.body
+        yield *fields, crc32(e.body)
 
 
 def _write_snapshots(connection: sqlite3.Connection, snapshots: dict[str, Snapshot]) -> None:
     connection.executemany(
-        "INSERT OR REPLACE INTO snapshots VALUES (?, ?, ?)",
-        [(s.work_unit, s.version, s.state) for s in snapshots.values()],
+        "INSERT OR REPLACE INTO snapshots (work_unit, version, state, crc) VALUES (?, ?, ?, ?)",
+        [(s.work_unit, s.version, s.state, crc32(s.state)) for s in snapshots.values()],
     )
     names = [(*name, s.work_unit, r.kind, r.key) for s in snapshots.values() for r in s.records for name in r.names]
     if names:
         connection.executemany("INSERT OR IGNORE INTO lot_names VALUES (?, ?, ?, ?, ?)", names)
-    records = [(s.work_unit, r.kind, r.key, instant(r.at), r.body) for s in snapshots.values() for r in s.records]
+    records = [(s.work_unit, r.kind, r.key, instant(r.at), r.body, crc32(r.body)) for s in snapshots.values() for r in s.records]
     if records:
         connection.executemany(
-            "INSERT INTO records VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET at = excluded.at, body = excluded.body", records
+            "INSERT INTO records (work_unit, kind, key, at, body, crc) VALUES (?, ?, ?, ?, ?, ?)"
+            " ON CONFLICT DO UPDATE SET at = excluded.at, body = excluded.body, crc = excluded.crc",
+            records,
         )
 
 

@@ -84,7 +84,7 @@ def journal(path: Path, rows: Iterator[Row]) -> sqlite3.Connection:
     migrate(connection)
     connection.execute("PRAGMA synchronous = OFF")
     connection.execute("BEGIN")
-    connection.executemany("INSERT INTO records VALUES (?, ?, ?, ?, ?)", rows)
+    connection.executemany("INSERT INTO records (work_unit, kind, key, at, body) VALUES (?, ?, ?, ?, ?)", rows)
     connection.execute("COMMIT")
     return connection
 

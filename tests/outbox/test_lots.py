@@ -229,7 +229,8 @@ def test_a_journal_of_the_version_before_is_brought_to_this_one(tmp_path: Path) 
                             del requirement[key]
                 records.append((record, json.dumps(row).encode()))
         connection.executemany(
-            "INSERT INTO records VALUES (?, ?, ?, ?, ?)", [("press-07", r.kind, r.key, instant(r.at), body) for r, body in records]
+            "INSERT INTO records (work_unit, kind, key, at, body) VALUES (?, ?, ?, ?, ?)",
+            [("press-07", r.kind, r.key, instant(r.at), body) for r, body in records],
         )
         assert migrate(connection) == (1, len(migrations()))
         old = Post(post.unit)

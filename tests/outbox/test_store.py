@@ -19,7 +19,7 @@ from gateway.outbox.migrate import Migration, migrate, migrations
 from gateway.outbox.retention import SLICE
 from gateway.outbox.session import open_writer
 from gateway.outbox.settings import JournalSettings
-from gateway.outbox.statedir import DAMAGED, DATABASE, StoreError
+from gateway.outbox.statedir import DATABASE, StoreError
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import PARKED, QUARANTINED, Batch, RowException
 from tests.manual_clock import ManualClock
@@ -90,59 +90,6 @@ async def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path) -> Non
     with pytest.raises(StoreError) as refused:
         await opened(tmp_path / "file" / "state")
     assert "--state-dir" in refused.value.remedy.en
-
-
-@pytest.mark.parametrize("damage", ["garbage", "flipped", "truncated", "marked"])
-async def test_a_damaged_database_is_moved_aside_and_a_new_epoch_begins(tmp_path: Path, damage: str) -> None:
-    store = await opened(tmp_path)
-    await store.commit(rows(store, 500, b"x" * 300), AT)
-    epoch = store.epoch
-    await store.close()
-    path = tmp_path / DATABASE
-    content = bytearray(path.read_bytes())
-    match damage:
-        case "garbage":
-            content[:100] = b"?" * 100
-        case "flipped":
-            for page in range(3, len(content) // 4096 - 1):
-                content[page * 4096 : page * 4096 + 8] = b"\xff" * 8
-        case "truncated":
-            del content[len(content) // 2 :]
-        case "marked":
-            (tmp_path / DAMAGED).touch()
-    path.write_bytes(content)
-
-    store = await opened(tmp_path)
-    assert store.moved_aside is not None
-    assert store.moved_aside.read_bytes() == content
-    assert store.epoch != epoch
-    assert (store.next_sequence, await positions(store)) == (1, [])
-    await store.commit(rows(store, 1), AT)
-    await store.close()
-    store = await opened(tmp_path)
-    assert store.moved_aside is None
-    assert await positions(store) == [1]
-    await store.close()
-
-
-async def test_damage_met_later_makes_the_next_start_move_it_aside(tmp_path: Path) -> None:
-    store = await opened(tmp_path)
-    await store.commit(rows(store, 2_000, b"x" * 3_000), AT)
-    await store.close()
-    store = await opened(tmp_path)
-    path = tmp_path / DATABASE
-    with path.open("r+b") as file:
-        size = file.seek(0, os.SEEK_END)
-        for page in range(size // 4096 // 2, size // 4096 - 1):
-            file.seek(page * 4096)
-            file.write(b"\xff" * 4096)
-    with pytest.raises(sqlite3.DatabaseError):
-        await store.entries(0, 100_000)
-    await store.close()
-    store = await opened(tmp_path)
-    assert store.moved_aside is not None
-    assert not (tmp_path / DAMAGED).exists()
-    await store.close()
 
 
 def test_a_step_that_fails_leaves_the_database_as_it_was(tmp_path: Path) -> None:

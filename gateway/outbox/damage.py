@@ -1,0 +1,147 @@
+"""Finds damage to a journal: in its pages, in what its rows hold, and in the log beside it.
+
+SQLite cuts a damaged log off in silence, at the first frame that does not fit, and a missing one it does not miss: rows that were already
+published would be gone and their numbers be given again. Source of the log's layout: https://www.sqlite.org/walformat.html
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import sys
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from drivers.base import Clock
+
+CHECK_S = 2.0
+"""How long the check at start may last. A larger journal is not read to its end: the gateway must count again within seconds."""
+IN_USE = "in-use"
+"""There while a journal is in use, and after a kill: then its log must be there too."""
+
+_HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
+_PAGE_SIZE_LARGEST = 65_536
+_MX_FRAME = 16
+"""Where the log's index says how many frames count."""
+
+_WRONG_ROWS = (
+    "SELECT 'snapshot of ' || work_unit FROM snapshots WHERE crc32(state) <> crc",
+    "SELECT 'cursor of ' || uplink FROM cursors"
+    " WHERE position > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal')",
+    # What the trackers take up at the start lies at the end.
+    "SELECT kind || ' of ' || work_unit FROM records WHERE at >= (SELECT max(at) - 172800000000 FROM records"
+    " WHERE at < 253370764800000000) AND crc32(body) <> crc",
+    "SELECT 'row ' || position FROM journal WHERE crc32(body) <> crc",
+)
+
+
+class Corrupt(Exception):
+    """The journal is damaged; the text says where, SQLite's own where it is SQLite's."""
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """True for a database that is none or is malformed, or is shorter than its header says; not for a full disk, a lock, missing rights."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code is not None and (code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ)
+
+
+def damaged(message: str) -> sqlite3.DatabaseError:
+    """The error that SQLite would raise had it seen it."""
+    error = sqlite3.DatabaseError(message)
+    error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+    return error
+
+
+def crc32(body: bytes | None) -> int | None:
+    """As the column `crc` has it; also a function of SQL on connections that `add_functions` has seen."""
+    return None if body is None else zlib.crc32(body)
+
+
+def add_functions(connection: sqlite3.Connection) -> None:
+    """Teach a connection `crc32(blob)`."""
+    connection.create_function("crc32", 1, crc32, deterministic=True)
+
+
+def check(connection: sqlite3.Connection, clock: Clock) -> None:
+    """Look at pages and checksums for at most CHECK_S. Raises Corrupt."""
+    deadline = clock.monotonic() + CHECK_S
+    connection.set_progress_handler(lambda: clock.monotonic() > deadline, 50_000)
+    add_functions(connection)
+    try:
+        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        wrong = answer if answer != "ok" else next(filter(None, (_first(connection, sql) for sql in _WRONG_ROWS)), None)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+            return
+        raise
+    finally:
+        connection.set_progress_handler(None, 0)
+    if wrong is not None:
+        raise Corrupt(wrong)
+
+
+def _first(connection: sqlite3.Connection, sql: str) -> str | None:
+    row = connection.execute(f"{sql} LIMIT 1").fetchone()
+    return None if row is None else f"{row[0]} is not what was written"
+
+
+@dataclass(frozen=True)
+class Log:
+    """What lies beside a database before anything opens it. `commits`: numbers of the frames that end a transaction of its last life."""
+
+    missing: bool
+    is_damaged: bool
+    commits: tuple[int, ...] = ()
+
+    def is_cut(self, path: Path) -> bool:
+        """Once `path` is open and read: whether SQLite left transactions out that had been written."""
+        if self.missing or self.is_damaged:
+            return True
+        return bool(self.commits) and self.commits[-1] > _frames_that_count(path)
+
+
+def look_at_log(path: Path) -> Log:
+    """Of the database at `path`, which nobody has open. Raises OSError."""
+    log = path.with_name(path.name + "-wal")
+    if not log.exists():
+        return Log(missing=path.exists() and path.with_name(IN_USE).exists(), is_damaged=False)
+    size = log.stat().st_size
+    with log.open("rb") as file:
+        header = file.read(_HEADER.size)
+        first = file.read(_FRAME.size)
+        if len(first) < _FRAME.size:
+            return Log(missing=False, is_damaged=False)
+        if not _is_header(header):
+            # After a power cut a log may be there in length alone.
+            return Log(missing=False, is_damaged=any(header) or any(first))
+        _, _, page_size, _, *salts, _, _ = _HEADER.unpack(header)
+        commits, number, step = [], 0, _FRAME.size + page_size
+        while len(first) == _FRAME.size:
+            _, pages, *frame_salts, _, _ = _FRAME.unpack(first)
+            number += 1
+            # A frame that a kill cut in half was no transaction's end yet.
+            if frame_salts == salts and pages and _HEADER.size + number * step <= size:
+                commits.append(number)
+            file.seek(_HEADER.size + number * step)
+            first = file.read(_FRAME.size)
+    return Log(missing=False, is_damaged=False, commits=tuple(commits))
+
+
+def _is_header(header: bytes) -> bool:
+    """Magic number, page size and checksum are those of a log."""
+    magic, _, page_size, _, _, _, *sums = _HEADER.unpack(header)
+    if magic not in (0x377F0682, 0x377F0683) or not 512 <= page_size <= _PAGE_SIZE_LARGEST or page_size & (page_size - 1):
+        return False
+    words = struct.unpack((">" if magic & 1 else "<") + "6I", header[:24])
+    one = two = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        one = (one + even + two) & 0xFFFFFFFF
+        two = (two + odd + one) & 0xFFFFFFFF
+    return [one, two] == sums
+
+
+def _frames_that_count(path: Path) -> int:
+    with path.with_name(path.name + "-shm").open("rb") as index:
+        index.seek(_MX_FRAME)
+        return int.from_bytes(index.read(4), sys.byteorder)

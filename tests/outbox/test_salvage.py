@@ -1,0 +1,280 @@
+"""A damaged journal: noticed, moved aside, saved as far as it can be read, and no number is ever given twice."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gateway.domain.snapshot import Record, Snapshot
+from gateway.outbox import salvage as salvage_module
+from gateway.outbox.damage import IN_USE, look_at_log
+from gateway.outbox.salvage import FIRST_PAGE, salvage
+from gateway.outbox.statedir import DAMAGED, DATABASE, SALVAGED
+from gateway.outbox.store import Store
+from gateway.outbox.transaction import QUARANTINED, Batch, ConsumerMark, RowException
+from tests.manual_clock import ManualClock
+from tests.outbox.journal import AT
+from tests.outbox.test_store import opened, positions, rows
+
+ROWS = 500
+PAGE = 4096
+LOG_HEADER, FRAME = 32, 24 + PAGE
+
+
+async def filled(folder: Path, *, count: int = ROWS) -> Store:
+    """A journal with a bit of everything, of which the first 100 rows are done."""
+    store = await opened(folder, "plant")
+    await store.commit(rows(store, count, b'{"x":"' + b"x" * 300 + b'"}'), AT)
+    await store.commit(
+        Batch(
+            snapshots={"press-07": Snapshot("press-07", 1, b'{"n":1}', tuple(Record("bin", f"{n}", AT, b"{}") for n in range(300)))},
+            order_cursors={"erp": "c7"},
+            cursors={"plant": 100},
+            exceptions={("plant", 50): RowException("plant", 50, QUARANTINED, "no right", AT)},
+            marks={("plant", "mes", store.epoch): ConsumerMark("plant", "mes", store.epoch, 90, AT)},
+            telemetry=[("plc", b"{}")],
+        ),
+        AT,
+    )
+    return store
+
+
+def copied(folder: Path, target: Path) -> Path:
+    """The state directory as a kill would leave it: with its log, while the store still has it open."""
+    shutil.copytree(folder, target)
+    return target
+
+
+def spoil(path: Path, change: Callable[[bytearray], None]) -> bytes:
+    content = bytearray(path.read_bytes())
+    change(content)
+    path.write_bytes(content)
+    return bytes(content)
+
+
+def garbage(content: bytearray) -> None:
+    content[:100] = b"?" * 100
+
+
+def first_page_zeroed(content: bytearray) -> None:
+    content[:PAGE] = bytes(PAGE)
+
+
+def some_pages(content: bytearray) -> None:
+    for page in range(20, len(content) // PAGE - 1, 7):
+        content[page * PAGE : page * PAGE + 8] = b"\xff" * 8
+
+
+def truncated(content: bytearray) -> None:
+    del content[len(content) * 2 // 3 :]
+
+
+@pytest.mark.parametrize(("damage", "most_lost"), [(garbage, 0), (first_page_zeroed, 0), (some_pages, 120), (truncated, 300)])
+async def test_what_can_be_read_is_saved_under_a_new_epoch(tmp_path: Path, damage: Callable[[bytearray], None], most_lost: int) -> None:
+    store = await filled(tmp_path)
+    epoch = store.epoch
+    await store.close()
+    content = spoil(tmp_path / DATABASE, damage)
+
+    store = await opened(tmp_path, "plant")
+    assert store.origin == "salvaged"
+    assert store.moved_aside is not None
+    evidence = bytearray(store.moved_aside.read_bytes())
+    if (first := store.moved_aside.with_name(store.moved_aside.name + FIRST_PAGE)).exists():
+        evidence[: len(first.read_bytes())] = first.read_bytes()
+    assert evidence == content
+    assert store.salvaged is not None
+    kept = await positions(store)
+    assert store.salvaged.rows["journal"] == len(kept) >= ROWS - most_lost
+    assert store.salvaged.complete
+    assert store.cursor("plant") <= 100
+    waiting = [position for position in kept if position > store.cursor("plant")]
+    assert store.salvaged.lost == store.last_position - store.cursor("plant") - len(waiting)
+    # No number that was given is given again, and an old row is still found under its own.
+    assert store.epoch != epoch
+    assert store.next_sequence == 1
+    assert store.last_position >= kept[-1]
+    found = await store.entry_at(epoch, kept[-1])
+    assert found is not None
+    before = store.last_position
+    await store.commit(rows(store, 1), AT)
+    assert await positions(store) == [*kept, before + 1]
+    await store.close()
+    again = await opened(tmp_path, "plant")
+    assert (again.origin, again.moved_aside, again.epoch) == (None, None, store.epoch)
+    await again.close()
+
+
+async def test_everything_but_telemetry_is_taken_over(tmp_path: Path) -> None:
+    store = await filled(tmp_path)
+    epoch = store.epoch
+    await store.close()
+    (tmp_path / DAMAGED).touch()
+    store = await opened(tmp_path, "plant")
+    assert not (tmp_path / DAMAGED).exists()
+    assert store.salvaged is not None
+    assert store.salvaged.lost == 0
+    assert store.cursor("plant") == 100
+    assert [row.position for row in await store.exceptions("plant")] == [50]
+    assert [(mark.epoch, mark.sequence) for mark in await store.marks("plant")] == [(epoch, 90)]
+    assert await store.order_cursor("erp") == "c7"
+    assert (await store.snapshots())["press-07"].state == b'{"n":1}'
+    assert len(await store.records("press-07", ["bin"], AT - timedelta(1))) == 300
+    assert await store.telemetry(0, 10) == []
+    # A consumer that had more of the old epoch than is left here has all of it, and nothing of the new one.
+    assert store.position_of(epoch, ROWS + 40) == ROWS
+    assert store.position_of(store.epoch, 1) == ROWS + 1
+    await store.close()
+
+
+@pytest.mark.parametrize(("table", "column"), [("snapshots", "state"), ("journal", "body"), ("records", "body")])
+async def test_a_turned_bit_that_sqlite_does_not_see_costs_that_row_alone(tmp_path: Path, table: str, column: str) -> None:
+    await (await filled(tmp_path)).close()
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        assert connection.execute(f"UPDATE {table} SET {column} = CAST('[]' AS BLOB) WHERE rowid = 300" if table != "snapshots" else
+                                  "UPDATE snapshots SET state = CAST('{}' AS BLOB)").rowcount == 1  # fmt: skip
+        connection.commit()
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    store = await opened(tmp_path, "plant")
+    assert store.salvaged is not None
+    assert store.salvaged.rows["journal"] == ROWS - (table == "journal")
+    assert store.salvaged.lost == (table == "journal")
+    assert len(await store.snapshots()) == (table != "snapshots")
+    await store.close()
+
+
+async def test_a_turned_bit_in_a_row_that_is_read_later_makes_the_next_start_save_the_others(tmp_path: Path) -> None:
+    store = await filled(tmp_path)
+    await store._writer.run(lambda c: c.execute("UPDATE journal SET body = CAST('[]' AS BLOB) WHERE position = 200"))
+    with pytest.raises(sqlite3.DatabaseError, match="row 200"):
+        await store.entries(150, 60, without=["other"])
+    assert (tmp_path / DAMAGED).exists()
+    await store.close()
+    store = await opened(tmp_path, "plant")
+    assert 200 not in await positions(store)
+    assert store.salvaged is not None
+    assert store.salvaged.lost == 1
+    await store.close()
+
+
+async def test_a_cursor_beyond_the_end_is_not_believed(tmp_path: Path) -> None:
+    store = await filled(tmp_path)
+    await store._writer.run(lambda c: c.execute("UPDATE cursors SET position = 1 << 40"))
+    await store.close()
+    store = await opened(tmp_path, "plant")
+    assert store.origin == "salvaged"
+    assert store.cursor("plant") == 0
+    assert store.last_position == ROWS
+    await store.close()
+
+
+# --- the log ------------------------------------------------------------------------------------------------------------
+
+
+def _without_log(folder: Path) -> None:
+    (folder / f"{DATABASE}-wal").unlink()
+
+
+def _frame_flipped(folder: Path) -> None:
+    path = folder / f"{DATABASE}-wal"
+    spoil(path, lambda content: content.__setitem__(LOG_HEADER + 3 * FRAME + 200, content[LOG_HEADER + 3 * FRAME + 200] ^ 16))
+
+
+def _header_flipped(folder: Path) -> None:
+    spoil(folder / f"{DATABASE}-wal", lambda content: content.__setitem__(17, content[17] ^ 1))
+
+
+def _last_flipped(folder: Path) -> None:
+    path = folder / f"{DATABASE}-wal"
+    last = max(look_at_log(folder / DATABASE).commits) - 1
+    spoil(path, lambda content: content.__setitem__(LOG_HEADER + last * FRAME + 600, content[LOG_HEADER + last * FRAME + 600] ^ 1))
+
+
+@pytest.mark.parametrize("damage", [_without_log, _frame_flipped, _header_flipped, _last_flipped])
+async def test_a_log_that_was_lost_or_cut_begins_a_new_epoch(tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    store = await filled(tmp_path / "running", count=50)
+    folder = copied(tmp_path / "running", tmp_path / "killed")
+    await store.close()
+    damage(folder)
+    after = await opened(folder, "plant")
+    assert (after.origin, after.moved_aside) == ("log_lost", None)
+    assert after.epoch != store.epoch
+    assert after.next_sequence == 1
+    await after.commit(rows(after, 1), AT)
+    await after.close()
+    again = await opened(folder, "plant")
+    assert (again.origin, again.epoch) == (None, after.epoch)
+    await again.close()
+
+
+async def test_a_killed_journal_goes_on_in_its_epoch(tmp_path: Path) -> None:
+    store = await filled(tmp_path / "running", count=50)
+    folder = copied(tmp_path / "running", tmp_path / "killed")
+    # A transaction that the kill cut off: its frames are there, the one that ends it is not.
+    whole = (folder / f"{DATABASE}-wal").read_bytes()
+    commits = look_at_log(folder / DATABASE).commits
+    (folder / f"{DATABASE}-wal").write_bytes(whole[: LOG_HEADER + (commits[-1] - 1) * FRAME + 100])
+    await store.close()
+    after = await opened(folder, "plant")
+    assert (after.origin, after.epoch) == (None, store.epoch)
+    await after.close()
+    assert not (folder / IN_USE).exists()
+    assert not (folder / f"{DATABASE}-wal").exists()
+    again = await opened(folder, "plant")
+    assert (again.origin, again.epoch) == (None, store.epoch)
+    await again.close()
+
+
+async def test_the_log_of_an_empty_database_is_not_thrown_away(tmp_path: Path) -> None:
+    store = await filled(tmp_path / "running", count=50)
+    folder = copied(tmp_path / "running", tmp_path / "killed")
+    await store.close()
+    (folder / DATABASE).write_bytes(b"")
+    after = await opened(folder, "plant")
+    assert after.origin == "salvaged"
+    assert after.salvaged is not None
+    assert after.salvaged.rows["journal"] == 50
+    await after.close()
+
+
+# --- cut off in the middle, out of time ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("after", ["building", "salvaged", "moved"])
+async def test_a_start_that_is_cut_off_while_saving_is_ended_by_the_next(tmp_path: Path, after: str) -> None:
+    await (await filled(tmp_path)).close()
+    (tmp_path / DAMAGED).touch()
+    fresh = tmp_path / SALVAGED
+    if after == "building":
+        (tmp_path / f"{SALVAGED}.building").write_bytes(b"half of it")
+    else:
+        salvage(tmp_path / DATABASE, fresh, ManualClock())
+    if after == "moved":
+        (tmp_path / DATABASE).rename(tmp_path / f"{DATABASE}.corrupt-1")
+    store = await opened(tmp_path, "plant")
+    assert await positions(store) == list(range(1, ROWS + 1))
+    assert (tmp_path / f"{DATABASE}.corrupt-1").exists()
+    assert not fresh.exists()
+    assert not (tmp_path / DAMAGED).exists()
+    await store.close()
+    assert sorted(name for name in os.listdir(tmp_path) if "salvag" in name) == []
+
+
+async def test_what_time_does_not_allow_is_left_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await filled(tmp_path)).close()
+    (tmp_path / DAMAGED).touch()
+    monkeypatch.setattr(salvage_module, "SALVAGE_S", -1.0)
+    store = await opened(tmp_path, "plant")
+    assert store.salvaged is not None
+    assert not store.salvaged.complete
+    # What delivery and memory go on from comes first, a slice of each table whatever the time.
+    assert store.cursor("plant") == 100
+    assert len(await store.snapshots()) == 1
+    await store.close()

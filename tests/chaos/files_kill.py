@@ -145,7 +145,8 @@ class FilesKill:
         try:
             pid = await self._start()
             # From the first order on every piece is somebody's to count.
-            await self._until(lambda: len(self.erp.book("start")) >= 2, "the first orders")
+            if not await self._until(lambda: len(self.erp.book("start")) >= 2, "the first orders"):
+                return self.outcome
             self._plc.making = True
             await self._kill(pid)
             for cycle in range(1, cycles + 1):
@@ -183,13 +184,14 @@ class FilesKill:
         if status != -9:
             self.outcome.violations.append(f"{where}: the daemon had ended by itself with {status}\n{self._last_words()}")
 
-    async def _until(self, true: Callable[[], bool], what: str) -> None:
+    async def _until(self, true: Callable[[], bool], what: str) -> bool:
         deadline = time.monotonic() + _BACK_S
         while not true():
             if time.monotonic() > deadline:
                 self.outcome.violations.append(f"{what} did not come within {_BACK_S:g} s\n{self._last_words()}")
-                return
+                return False
             await asyncio.sleep(0.01)
+        return True
 
     def _last_words(self) -> str:
         return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-12:])

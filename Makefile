@@ -8,6 +8,7 @@ STATE  ?= state
 SPEED  ?= 1
 WORKERS ?= 2
 PER_KIND ?= 1000
+INPUTS ?= 10000
 SEED    ?= 1
 
 BIN := $(VENV)/bin
@@ -31,7 +32,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power sigterm watchdog clock soak scale peers tryton schema lock lock-tryton
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power sigterm watchdog clock soak scale fuzz peers tryton schema lock lock-tryton
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -107,6 +108,9 @@ scale: $(DEV_STAMP) ## 10,000 OPC UA tags and 20,000 Modbus registers; a dead, a
 	$(BIN)/python -m tests.scale.run
 	$(BIN)/python -m tests.scale.neighbours
 	$(BIN)/python -m tests.scale.neighbours --layout opcua
+
+fuzz: $(DEV_STAMP) ## every parser of what others write on inputs that are nearly right: make fuzz INPUTS=10000 SEED=1
+	$(BIN)/python -m tests.fuzz.run --inputs $(INPUTS) --seed $(SEED) --workers $(WORKERS)
 
 peers: $(PEERS_STAMP) ## the servers of other hands that the tests speak to, from npm
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 COUNT = 2000  # observations in one response; while there are more, the next request follows at once
 
 _ADDRESS = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
-_NUMBER = re.compile(r"[-+]?(\d{1,19})(\.\d*)?([eE][-+]?\d+)?")
+_NUMBER = re.compile(r"[-+]?(\d{1,19})(\.\d*)?([eE][-+]?\d{1,2})?")
 _BITS = {"1": True, "TRUE": True, "ON": True, "YES": True, "0": False, "FALSE": False, "OFF": False, "NO": False}
 
 
@@ -199,7 +199,7 @@ class MTConnectDriver:
         except (ClientError, OSError) as error:
             failure = remedies.unreachable if isinstance(error, ClientConnectorError) else remedies.dropped
             raise failure(peer, str(error) or type(error).__name__) from error
-        except (ParseError, ValueError) as error:
+        except (ParseError, ValueError, LookupError, OverflowError) as error:
             raise remedies.untrustworthy(peer, f"{request}: HTTP {response.status}, {error}") from error
 
     async def write(self, tag: str, value: Value) -> None:
@@ -212,7 +212,7 @@ class MTConnectDriver:
 
 
 def parse_document(body: bytes) -> Document:
-    """A streams or error document of any version of the standard. Raises ValueError, or ParseError where it is no XML."""
+    """A streams or error document of any version of the standard. Raises ValueError, LookupError, OverflowError or ParseError."""
     root = fromstring(body)
     header = next((element for element in root if _local(element) == "Header"), root)
     if _local(root) == "MTConnectError":

@@ -17,6 +17,7 @@ import structlog
 from asyncua.client.client import Client
 from asyncua.client.ua_session import UaSession
 from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
+from asyncua.ua.ua_binary import Primitives1
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from cryptography.exceptions import InvalidSignature
 
@@ -38,7 +39,21 @@ _CONCURRENT_REQUESTS = 5
 _FAREWELL_S = 0.3
 
 # What asyncua raises over bytes it cannot make sense of: the peer's fault, not ours.
-_GARBLED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, struct.error, InvalidSignature)
+_GARBLED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, EOFError, RecursionError, struct.error, InvalidSignature)
+
+
+class _NoArray:
+    """An array of nothing: its elements have no bytes, and asyncua would make the two thousand million that a length of four bytes can
+    announce. No server has one to send (OPC 10000-6, 5.2.2.16)."""
+
+    @staticmethod
+    def unpack_array(data: object, length: int) -> list[None]:
+        if length > 0:
+            raise ValueError(f"an array of {length} times nothing")
+        return []
+
+
+Primitives1.Null = _NoArray  # type: ignore[attr-defined]
 
 _NO_SESSION_LEFT = frozenset({StatusCodes.BadTooManySessions, StatusCodes.BadTcpNotEnoughResources})
 _NOT_ADMITTED = ("BadUser", "BadIdentity", "BadCertificate", "BadSecurity", "BadNonce", "BadApplicationSignature")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import re
 import sys
 from pathlib import Path
@@ -37,8 +38,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when there are tags, 1 when none could be mapped. Raises CommandError for a file that cannot be read."""
-    text = _text(args.file)
-    imported = kepware.read(text, str(args.file), args.order) if args.format == "kepware" else neuron.read(text, str(args.file))
+    imported = read(args.format, _text(args.file), str(args.file), args.order)
     devices = devices_of(imported)
     name = args.device or re.sub(r"[^A-Za-z0-9_-]+", "_", args.file.stem).strip("_")[:60] or "device"
     if args.csv and len(devices) > 1:
@@ -50,6 +50,16 @@ def run(args: argparse.Namespace) -> int:
         print(as_yaml(name, devices), end="")
     _report(imported, sum(len(device.tags) for device in devices))
     return 0 if devices else _NOTHING
+
+
+def read(kind: str, text: str, file: str, order: str = "ABCD") -> Imported:
+    """The tags of an export (`kind`: kepware or neuron). Raises CommandError for a file that is none."""
+    try:
+        return kepware.read(text, file, order) if kind == "kepware" else neuron.read(text, file)
+    except csv.Error as error:
+        raise CommandError(
+            f"{file} has a line that is no CSV; export it again, and look for a quote that is not closed", str(error)
+        ) from None
 
 
 def _text(path: Path) -> str:

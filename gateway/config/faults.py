@@ -85,7 +85,8 @@ def _place_in_model(details: ErrorDetails) -> tuple[tuple[str | int, ...], tuple
     kind, location = details["type"], details["loc"]
     context = details.get("ctx", {})
     cause = context.get("error")
-    if kind == "missing":
+    if kind in ("missing", "extra_forbidden"):
+        # An unknown key may be called like the choice of another model: it is a key all the same.
         return location[:-1], location[-1:]
     if kind in ("union_tag_not_found", "union_tag_invalid"):
         return location, (str(context.get("discriminator", "")).split("|")[-1].strip().strip("'"),)

@@ -162,8 +162,14 @@ def _tags_of_csv(text: str, file: str, where: str, sources: Sources) -> list[tup
     lines = text.splitlines()
     # A spreadsheet set to French writes semicolons.
     delimiter = ";" if lines and ";" in lines[0] and "," not in lines[0] else ","
-    rows = csv.reader(io.StringIO(text), delimiter=delimiter)
-    header = [cell.strip() for cell in next(rows, [])]
+    reader = csv.reader(io.StringIO(text), delimiter=delimiter)
+    try:
+        rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        wrong = "this line cannot be read; save the list as CSV again, and look for a quote that is not closed"
+        sources.problems.append(Problem(file, reader.line_num, where, "", wrong, str(error)))
+        return []
+    header = rows.pop(0)[1] if rows else []
     if CSV_NAME_COLUMN not in header:
         wrong = f"the first line has no column `{CSV_NAME_COLUMN}`; begin the file with a line such as tag,holding,type,unit"
         sources.problems.append(
@@ -172,9 +178,7 @@ def _tags_of_csv(text: str, file: str, where: str, sources: Sources) -> list[tup
         return []
     pairs: list[tuple[Node, Node]] = []
     lines_of: dict[str, int] = {}
-    for row in rows:
-        line = rows.line_num
-        cells = [cell.strip() for cell in row]
+    for line, cells in rows:
         if not any(cells):
             continue
         if len(cells) > len(header):

@@ -22,12 +22,31 @@ _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _STR = (f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str"))
 _MAX_NODES = 200_000
 """Far above any plant; stops a file whose aliases multiply."""
+_DEEPEST = 60
+"""No key of any section is nested a fifth as deep. The time that brackets in brackets take grows with the square of their depth."""
+
+
+class _TooDeep(Exception):
+    """Brackets or indented lines without an end, in line `line`."""
+
+    def __init__(self, line: int) -> None:
+        super().__init__()
+        self.line = line
 
 
 class _Loader(yaml.SafeLoader):
     """Composes nodes only; the implicit types are those of YAML 1.2."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+    depth = 0
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        self.depth += 1
+        if self.depth > _DEEPEST:
+            raise _TooDeep(self.peek_event().start_mark.line + 1)  # type: ignore[no-untyped-call]
+        found: Node | None = super().compose_node(parent, index)
+        self.depth -= 1
+        return found
 
 
 _Loader.add_implicit_resolver(_NULL, re.compile(r"^(?:~|null|Null|NULL|)$"), ["~", "n", "N", ""])
@@ -87,8 +106,9 @@ def parse(text: str, file: str) -> tuple[MappingNode, list[Problem]]:
         line = text.count("\n", 0, error.position) + 1
         wrong = "the file holds a character that YAML does not allow; remove it, or save the file as UTF-8 text"
         return empty, [Problem(file, line, "", ascii(chr(error.character)), wrong, error.reason)]
-    except RecursionError:
-        return empty, [Problem(file, 1, "", "", "the brackets are nested without an end; look for a missing one", "parser recursion")]
+    except _TooDeep as deep:
+        wrong = "the brackets are nested without an end; look for a missing one"
+        return empty, [Problem(file, deep.line, "", "", wrong, f"more than {_DEEPEST} levels")]
     if root is None:
         return empty, [
             Problem(file, 1, "", "", "the file is empty; start with `gateway:`, `devices:` and `work_units:`", "no YAML document")

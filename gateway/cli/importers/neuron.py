@@ -61,8 +61,10 @@ def read(text: str, file: str) -> Imported:
 def _of_json(text: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CommandError(f"{file}:{error.lineno}: this is no JSON; save the answer of the API as it came", str(error)) from None
+    except (ValueError, RecursionError) as error:
+        # ValueError: also a number of thousands of digits.
+        line = error.lineno if isinstance(error, json.JSONDecodeError) else 1
+        raise CommandError(f"{file}:{line}: this is no JSON; save the answer of the API as it came", str(error)) from None
     groups = data.get("groups") if isinstance(data, dict) else None
     if groups is None and isinstance(data, dict) and "tags" in data:
         groups = [{"name": data.get("group", ""), "tags": data["tags"]}]

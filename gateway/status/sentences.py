@@ -117,7 +117,7 @@ SENTENCES: Mapping[str, Sentence] = {
     "rows_parked": Sentence(
         Text("{uplink} refuse {count} compte(s) rendu(s).", "{uplink} refuses {count} report(s)."),
         Text("Appeler le support de {uplink}.", "Call {uplink} support."),
-        "each event row.parked names its row and the reason",
+        "each event row.parked names its row and the reason; lineside outbox list, requeue, drop",
     ),
     "consumer_mute": Sentence(
         Text("{uplink} ne confirme plus depuis {age} ; tout est gardé.", "{uplink} has confirmed nothing for {age}; all kept."),

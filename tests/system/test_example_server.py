@@ -33,7 +33,7 @@ devices: {{rec: {{driver: replay, file: r.csv}}}}
 work_units:
   post-01: {{area: hall, work_center: line-1, state: {{from: order}}, ideal_cycle_time: 1s}}
 uplinks:
-  erp: {{type: http, url: "http://127.0.0.1:{proxy}", token: {{file: erp.token}}, interval: 200ms}}
+  erp: {{type: http, url: "http://127.0.0.1:{proxy}", token: {{file: erp.token}}, interval: 200ms, dry_run: {dry_run}}}
 """
 
 
@@ -110,9 +110,9 @@ class Plant:
         with (self.folder / log).open("ab") as out:
             return await asyncio.create_subprocess_exec(*command, cwd=self.folder, stdout=out, stderr=out)
 
-    def daemon_command(self, proxy: int) -> list[str]:
+    def daemon_command(self, proxy: int, *, dry_run: bool = False) -> list[str]:
         config = self.folder / "line.yaml"
-        config.write_text(CONFIG.format(page=self.page, proxy=proxy))
+        config.write_text(CONFIG.format(page=self.page, proxy=proxy, dry_run=str(dry_run).lower()))
         return [sys.executable, "-m", "gateway", "run", "-c", str(config), "--state-dir", str(self.folder / "state")]
 
     def order(self, command: dict[str, Any]) -> None:
@@ -139,12 +139,12 @@ class Plant:
             return [row[0] for row in journal.execute("SELECT id FROM journal ORDER BY position")]
 
     async def booked(self, expected: list[tuple[str, float, float]]) -> None:
-        await self._until(lambda: self.books("SELECT job_order_id, good, scrap FROM produced ORDER BY job_order_id") == expected)
+        await self.until(lambda: self.books("SELECT job_order_id, good, scrap FROM produced ORDER BY job_order_id") == expected)
 
     async def told_everything(self) -> None:
-        await self._until(lambda: self.books("SELECT count(*) FROM events") == [(len(self.journal()),)])
+        await self.until(lambda: self.books("SELECT count(*) FROM events") == [(len(self.journal()),)])
 
-    async def _until(self, condition: Callable[[], bool]) -> None:
+    async def until(self, condition: Callable[[], bool]) -> None:
         async with asyncio.timeout(60):
             while True:
                 with contextlib.suppress(sqlite3.Error):  # not there yet, or locked
@@ -192,6 +192,28 @@ async def test_everything_is_booked_once_though_replies_are_lost_and_both_are_ki
     booked = [row[0] for row in plant.books("SELECT id FROM events ORDER BY rowid")]
     assert len(booked) > 50
     assert booked == plant.journal()[: len(booked)], "each once, in order, without a hole"
+
+
+async def test_a_dry_run_logs_everything_and_books_nothing_until_it_is_over(tmp_path: Path) -> None:
+    plant = Plant(tmp_path)
+    server = await plant.start(plant.server_command(), "server.log")
+    daemon = await plant.start(plant.daemon_command(plant.server_port, dry_run=True), "dry.log")
+    try:
+        plant.make("OF-1", [(3, 0), (4, 1)])
+        log = tmp_path / "dry.log"
+        await plant.until(lambda: len(plant.journal()) > 8 and log.read_text().count("event_withheld") == len(plant.journal()))
+        daemon.terminate()
+        assert await daemon.wait() == 0
+        assert plant.books("SELECT count(*) FROM events") == [(0,)]
+        assert all(id_ in log.read_text() for id_ in plant.journal()[:8])
+        daemon = await plant.start(plant.daemon_command(plant.server_port), "daemon.log")
+        await plant.booked([("OF-1", 7, 1)])
+        await plant.told_everything()
+    finally:
+        for process in (server, daemon):
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
 
 
 def test_it_stays_small() -> None:

@@ -44,6 +44,8 @@ LARGEST_BYTES = 2_000_000_000
 MEMORY_MIB = 60.0
 DRAIN_ROWS_PER_S = 5_000.0
 LIVE_LATE_S = 2.0
+LIVE_WATCH_S = 5.0
+"""Live values are watched for at least so long: a short backlog is drained before a counter has moved."""
 
 _HEAD = """\
 gateway: {{id: outage-pc, enterprise: acme, site: lyon, time_zone: Europe/Paris, language: en, listen: "{host}:{page}"}}
@@ -184,14 +186,21 @@ class Rig:
             sys.executable, "-m", "tests.chaos.outage_peers", "--broker", str(self.broker.port), "--erp", str(self.erp_port),
             "--root", "lineside/v1/acme/lyon", "--gateway", "outage-pc", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        offset = self.clock.now().timestamp() - time.time()
-        assert (await self.ask_peers({"clock_offset_s": offset}))["ready"]
+        assert (await self._answer())["ready"]
+
+    async def tell_time(self) -> None:
+        """Once the clock runs: from then on the consumer knows how late a value is."""
+        await self.ask_peers({"clock_offset_s": self.clock.now().timestamp() - time.time()})
 
     async def ask_peers(self, question: dict[str, Any]) -> dict[str, Any]:
         assert self._peers is not None
         assert self._peers.stdin is not None
-        assert self._peers.stdout is not None
         self._peers.stdin.write(json.dumps(question).encode() + b"\n")
+        return await self._answer()
+
+    async def _answer(self) -> dict[str, Any]:
+        assert self._peers is not None
+        assert self._peers.stdout is not None
         async with asyncio.timeout(60):
             return json.loads(await self._peers.stdout.readline())  # type: ignore[no-any-return]
 
@@ -252,13 +261,15 @@ async def _outage(rig: Rig, rows: int, idle_s: float) -> Outcome:
     behind = rig.store.last_position
     size = await rig.store.size()
     rig.highest_mib = 0.0
-    follower = asyncio.create_task(rig.follow(), name="clock")
+    # The clock stands until both listen: rows that went out before would come again, behind younger ones.
     await rig.peers_come()
+    follower = asyncio.create_task(rig.follow(), name="clock")
     began = time.monotonic()
+    await rig.tell_time()
     first: dict[str, float] = {}
     done: dict[str, float] = {}
     started = {name: rig.store.cursor(name) for name in ("plant", "erp")}
-    while len(done) < 2:
+    while len(done) < 2 or time.monotonic() - began < LIVE_WATCH_S:
         await asyncio.sleep(0.02)
         now = time.monotonic()
         for name, begin in started.items():

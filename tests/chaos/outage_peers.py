@@ -1,6 +1,7 @@
 """The other end of the outage run, a process of its own: a consumer on the broker and an ERP, which keep only what they must.
 
-It reads from standard input one JSON object, `{"clock_offset_s": ...}`, begins then, and answers each further line with what it has so far.
+It says that it is ready, and answers each line of standard input with what there is so far; `{"clock_offset_s": ...}` tells it how the
+gateway's clock goes.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ def _subscriber(broker: int, topics: list[str], on_message: Any) -> paho.Client:
 
 
 class Peers:
-    def __init__(self, broker: int, root: str, gateway: str, offset_s: float) -> None:
-        self._offset_s = offset_s
+    def __init__(self, broker: int, root: str, gateway: str) -> None:
+        self._offset_s: float | None = None
         self._ack = f"{root}/_gateway/{gateway}/ack"
         self.mes, self.erp = Copy(), Copy()
         self.late_s: list[float] = []
@@ -87,7 +88,7 @@ class Peers:
 
     def _on_tag(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
         # A counter moves every second; what was retained, or has not changed, tells no time.
-        if "/tag/parts" in message.topic and not message.retain:
+        if "/tag/parts" in message.topic and not message.retain and self._offset_s is not None:
             self.late_s.append(time.time() + self._offset_s - orjson.loads(message.payload)["timestamp_ms"] / 1000)
 
     def acknowledge(self) -> None:
@@ -106,7 +107,9 @@ class Peers:
     async def schedule(self, _request: web.Request) -> web.Response:
         return web.json_response({"commands": [], "cursor": "none"})
 
-    def report(self) -> dict[str, Any]:
+    def asked(self, question: dict[str, float]) -> dict[str, Any]:
+        if "clock_offset_s" in question:
+            self._offset_s = question["clock_offset_s"]
         late, self.late_s = sorted(self.late_s), []
         return {
             "mes": self.mes.report(),
@@ -125,7 +128,7 @@ async def _serve(args: argparse.Namespace) -> None:
         loop.call_soon_threadsafe(lines.put_nowait, "")
 
     threading.Thread(target=read, daemon=True).start()
-    peers = Peers(args.broker, args.root, args.gateway, json.loads(await lines.get())["clock_offset_s"])
+    peers = Peers(args.broker, args.root, args.gateway)
     app = web.Application(client_max_size=2**26)
     app.add_routes([web.post("/work-performance", peers.performance), web.get("/work-schedule", peers.schedule)])
     runner = web.AppRunner(app)
@@ -141,7 +144,7 @@ async def _serve(args: argparse.Namespace) -> None:
             continue
         if not line:
             return
-        print(json.dumps(peers.report()), flush=True)
+        print(json.dumps(peers.asked(json.loads(line))), flush=True)
 
 
 if __name__ == "__main__":

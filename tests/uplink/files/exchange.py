@@ -216,7 +216,7 @@ class Erp:
         """Order -> rows of this kind that were posted."""
         found: dict[str, list[dict[str, str]]] = {}
         for name, data in self.posted.items():
-            if name.endswith(f"_{kind}.csv"):
+            if name.endswith(f"_{kind}.csv") and data.endswith(b"\r\n"):
                 for row in csv.DictReader(io.StringIO(data.decode()), delimiter=";"):
                     found.setdefault(row["job_order_id"], []).append(row)
         return found

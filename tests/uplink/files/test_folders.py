@@ -327,7 +327,7 @@ async def test_what_is_written_is_on_disk_before_it_is_renamed(tmp_path: Path, m
         steps.append("remember")
 
     await place.port.start(_order(keep, job_order_id="OF-1"), place.clock.now())
-    name = "line-pc-07_OF-1_000001_start.csv"
+    name = "line-pc-07_OF-1_261125T060000-000001_start.csv"
     assert steps == [f"fsync {name}", "fsync .pending", "remember", "rename to outbox", "fsync outbox", "fsync .pending"]
 
 
@@ -346,8 +346,20 @@ async def test_a_confirmation_is_named_by_gateway_order_and_number(place: Place)
         assert place.names("outbox") == [], "nothing is in sight before it is remembered"
 
     assert (await place.port.start(_order(keep), place.clock.now())).standing is Standing.BOOKED
-    assert place.names("outbox") == ["line-pc-07_OF-1=2F20=20=C3=A9_000001_start.csv"]
-    assert "line-pc-07/OF-1/20 é/000001;" in (place.folder / "outbox" / place.names("outbox")[0]).read_text()
+    assert place.names("outbox") == ["line-pc-07_OF-1=2F20=20=C3=A9_261125T060000-000001_start.csv"]
+    assert "line-pc-07/OF-1/20 é/261125T060000-000001;" in (place.folder / "outbox" / place.names("outbox")[0]).read_text()
+
+
+async def test_a_lost_journal_uses_no_name_twice(place: Place) -> None:
+    """Numbers begin at 1 again, and an import that knows the names would pass them over."""
+
+    async def keep(memo: str) -> None: ...
+
+    await place.port.start(_order(keep), place.clock.now())
+    again = Place(place.folder)
+    again.clock.advance(7200)
+    await again.port.start(_order(keep), again.clock.now())
+    assert len(place.names("outbox")) == 2
 
 
 async def test_names_of_endless_orders_fit_and_differ(place: Place) -> None:

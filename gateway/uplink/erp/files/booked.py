@@ -23,11 +23,13 @@ _TIMES = ("run_s", "setup_s", "stop_s")
 
 
 class Booked(BaseModel):
-    """Kept as the order's memo. `number`: of the last confirmation. `stops`: stop_id -> what was said of it. `results`: those of the last
+    """Kept as the order's memo. `series`: when its numbers began, so that no name comes twice even after a journal was lost and they begin
+    at 1 again. `number`: of the last confirmation. `stops`: stop_id -> what was said of it. `results`: those of the last
     call about quality, which a lost answer may bring again."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    series: str = ""
     number: int = 0
     started: bool = False
     closed: bool = False
@@ -36,6 +38,11 @@ class Booked(BaseModel):
     stops: dict[str, str] = {}
     results: tuple[str, ...] = ()
     promise: str = ""
+
+    @property
+    def key(self) -> str:
+        """Of the confirmation after which this holds; later ones sort behind it."""
+        return f"{self.series}-{self.number:06d}"
 
     def next(self, **changed: Any) -> Booked:
         return self.model_copy(update={"number": self.number + 1, **changed})

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
 
@@ -29,8 +30,9 @@ class Memo(BaseModel):
     owed: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, text: str | None) -> Memo:
-        return cls.model_validate_json(text) if text else cls()
+    def of(cls, text: str | None, now: datetime) -> Memo:
+        """`text` None: nothing was ever told of this order, its numbers begin `now`."""
+        return cls.model_validate_json(text) if text else cls(booked=Booked(series=now.strftime("%y%m%dT%H%M%S")))
 
 
 class Outbox:
@@ -45,9 +47,9 @@ class Outbox:
         """Raises OSError."""
         self._disk.make(self._hidden)
 
-    def name(self, job_order_id: str, number: int, kind: str) -> str:
-        """The key of a confirmation: gateway, order, number, kind. The same for ever, and good on every file system."""
-        return f"{self._prefix(job_order_id)}{number:06d}_{kind}{self._ending}"
+    def name(self, job_order_id: str, key: str, kind: str) -> str:
+        """The name of a confirmation: gateway, order, `Booked.key`, kind. The same for ever, and good on every file system."""
+        return f"{self._prefix(job_order_id)}{key}_{kind}{self._ending}"
 
     def _prefix(self, job_order_id: str) -> str:
         order = quote(job_order_id, safe="").replace("%", "=").replace("~", "=7E")

@@ -150,19 +150,19 @@ class FilesPort:
         return await self._confirm(order, lambda known: booked.promised(known, promise))
 
     async def _confirm(self, order: ErpOrder, make: Callable[[Booked], Confirmation | None]) -> Outcome:
-        memo = Memo.of(await self._last_memo(order))
+        memo = Memo.of(await self._last_memo(order), self._clock.now())
         if memo.owed:
             await self._do(self._outbox.show, memo.owed)
         confirmation = make(memo.booked)
         if confirmation is None:
             return BOOKED
-        number = confirmation.booked.number
+        key = confirmation.booked.key
         try:
-            files = self._writer.files(confirmation, self._facts(order, number))
+            files = self._writer.files(confirmation, self._facts(order, key))
         except UnicodeEncodeError as error:
             wrong = error.object[error.start : error.end]
             return Outcome(Standing.BLOCKED, f"`{wrong}` cannot be written in {self._settings.csv.encoding}; set `csv.encoding: utf-8`")
-        named = {self._outbox.name(order.job_order_id, number, kind): data for kind, data in files.items()}
+        named = {self._outbox.name(order.job_order_id, key, kind): data for kind, data in files.items()}
         if named:
             await self._do(self._outbox.write, order.job_order_id, named)
         await self._remember(order, Memo(booked=confirmation.booked, owed=tuple(named)).model_dump_json())
@@ -187,11 +187,11 @@ class FilesPort:
         task.result()
         return text if key == order.key else order.memo
 
-    def _facts(self, order: ErpOrder, number: int) -> dict[str, Any]:
+    def _facts(self, order: ErpOrder, key: str) -> dict[str, Any]:
         """What every row of a confirmation knows."""
         return {
             **order_note(order.note),
-            "confirmation_id": f"{self._gateway_id}/{order.job_order_id}/{number:06d}",
+            "confirmation_id": f"{self._gateway_id}/{order.job_order_id}/{key}",
             "gateway": self._gateway_id,
             "job_order_id": order.job_order_id,
             "work_unit": order.work_unit,

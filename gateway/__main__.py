@@ -30,6 +30,8 @@ COMMANDS = {
     "erp": "what an ERP would give the line: lineside erp orders",
     "trace": "where a lot, a serial number or an order comes from and where it went",
     "outbox": "what waits for each uplink: list, show, requeue, drop, export",
+    "backup": "copy the journal while the gateway runs",
+    "restore": "put a backup of the journal back; the gateway must be stopped",
     "schema": "print a published schema",
 }
 """Name -> one line for `lineside --help`; the module has the same name (a keyword with an underscore) and is loaded only when called."""

@@ -63,6 +63,14 @@ class Metrics:
         self.resent = Counter("lineside_rows_resent_total", "Rows sent again.", ["uplink"], registry=r)
         self.parked = Counter("lineside_rows_parked_total", "Rows the peer refused for good.", ["uplink"], registry=r)
         self.backlog = Gauge("lineside_backlog_rows", "Ledger rows waiting.", ["uplink"], registry=r)
+        self.salvaged = Gauge("lineside_journal_salvaged_rows", "Rows saved from a damaged journal at this start.", ["table"], registry=r)
+        self.salvage_lost = Gauge(
+            "lineside_journal_lost_rows", "Ledger rows that a damaged journal lost before they were delivered, at this start.", registry=r
+        )
+        self.journal_checks = Counter(
+            "lineside_journal_checks_total", "Checks of the journal's pages while it is in use: sound, damaged, unfinished.",
+            ["finding"], registry=r,
+        )  # fmt: skip
         self.telemetry_dropped = Counter("lineside_telemetry_dropped_total", "Telemetry dropped, oldest first.", ["uplink"], registry=r)
         self.commands = Counter("lineside_commands_total", "Commands by outcome.", ["uplink", "outcome"], registry=r)
         self.uplink_incidents = Counter(

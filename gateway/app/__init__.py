@@ -23,6 +23,7 @@ from drivers.opcua_settings import OpcUaSettings
 from gateway import logs
 from gateway.acquisition.poller import Poller
 from gateway.app.footprint import Footprint
+from gateway.app.journal_watch import tell_finding, tell_origin
 from gateway.app.line import Line, UnitCommands, raised, sources
 from gateway.app.live import LivePublisher
 from gateway.app.parts import (
@@ -48,6 +49,7 @@ from gateway.domain.events import Event, Text
 from gateway.metrics import Metrics
 from gateway.outbox.archive import Archive
 from gateway.outbox.ballast import Ballast
+from gateway.outbox.checking import JournalCheck
 from gateway.outbox.forwarder import Forwarder
 from gateway.outbox.recorder import Recorder
 from gateway.outbox.requests import Requests
@@ -170,6 +172,7 @@ class Daemon:
             for name, poller in self._pollers.items()
         ]
         self._tasks = tasks
+        self._check = JournalCheck(store.path, clock, partial(tell_finding, alerts=self._alerts, metrics=metrics))
         self._footprint = Footprint(clock, metrics)
         self._watch = Watch(
             config, line, store, self._recorder, self._alerts, self._live, clock, metrics, links=links, tasks=tasks,
@@ -213,13 +216,7 @@ class Daemon:
         self._line.take_up_time()
         self._routing.judge_all()
         self._tell_insecure()
-        if self._store.moved_aside is not None:
-            self._alerts.raise_(
-                "journal.damaged", "critical",
-                Text("Le journal était endommagé ; un nouveau a été commencé.", "The journal was damaged; a new one was begun."),
-                Text("Prévenir l'informatique : garder les fichiers mis de côté.", "Tell IT: keep the files that were moved aside."),
-                detail=str(self._store.moved_aside),
-            )  # fmt: skip
+        tell_origin(self._store, self._alerts, self._metrics)
 
     def _tell_insecure(self) -> None:
         """The permanent alerts of a machine link that is allowed to go unencrypted beyond this machine, and of its password."""
@@ -287,6 +284,7 @@ class Daemon:
                         uplinks.create_task(self._server.run(), name="page"),
                         uplinks.create_task(guard.run(), name="watchdog"),
                         _task(uplinks, self._footprint.run(), "loop lag"),
+                        _task(uplinks, self._check.run(), "journal check"),
                         uplinks.create_task(self._requests.run(), name="requests"),
                     ]
                     await self._run_sources(stop)

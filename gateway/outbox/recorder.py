@@ -394,5 +394,7 @@ class Recorder:
         except sqlite3.OperationalError as error:
             await self._failed(error)
             return
+        if pruned.telemetry:
+            self._metrics.telemetry_dropped.labels("journal").inc(pruned.telemetry)
         if pruned.more:
             self._next_prune = self._clock.monotonic()

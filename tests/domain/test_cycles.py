@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gateway.domain.cycles import SUSTAINED, CycleTally, Sustained
 from gateway.domain.equipment import Counter, Counts, Dispatch
 from gateway.domain.instants import SECOND
+from gateway.domain.pace import CycleTimes
 from tests.domain.post import Post, unit
 
 RUNS = st.lists(st.tuples(st.integers(60_000, 1800 * SECOND), st.integers(1, 50)), min_size=1, max_size=60)
@@ -112,3 +113,15 @@ def test_stopped_time_is_in_no_cycle() -> None:
     post.read(314, running=True)
     post.read(320, parts=2, running=True)
     assert post.end().window()["cycle"]["mean_s"] == 10
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.floats(0.01, 1000.0), min_size=1, max_size=200))
+def test_a_finished_bin_keeps_its_percentiles_and_little_else(values: list[float]) -> None:
+    bin_ = CycleTimes(0)
+    for value in values:
+        bin_.add(value, 1)
+    before = bin_.percentiles()
+    bin_.close()
+    assert bin_.percentiles() == before
+    assert len(bin_.values) <= 11

@@ -80,7 +80,7 @@ class B2mmlOrders:
             works = [self._part(Work, each) for each in path]
             materials = self._materials(path)
             fields = self._times(works)
-            fields |= _made(materials, fields)
+            fields |= _made(materials)
             fields |= self._parameters([each for part in path for each in trees(part, *_PARAMETERS)])
         except _Wrong as wrong:
             return Fault(Text(*wrong.args), where)
@@ -267,7 +267,7 @@ def _equipment(path: Sequence[Tree]) -> str | None:
     return None
 
 
-def _made(materials: Sequence[tuple[bool, Material]], known: dict[str, Any]) -> dict[str, Any]:
+def _made(materials: Sequence[tuple[bool, Material]]) -> dict[str, Any]:
     """Product, quantity, unit, lot and bill of materials. Raises _Wrong."""
     fields: dict[str, Any] = {}
     product = next((material for is_produced, material in materials if is_produced), None)

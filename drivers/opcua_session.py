@@ -16,8 +16,8 @@ from datetime import datetime
 import structlog
 from asyncua.client.client import Client
 from asyncua.client.ua_session import UaSession
+from asyncua.ua import ua_binary
 from asyncua.ua.status_codes import StatusCodes, get_name_and_doc
-from asyncua.ua.ua_binary import Primitives1
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from cryptography.exceptions import InvalidSignature
 
@@ -53,7 +53,9 @@ class _NoArray:
         return []
 
 
-Primitives1.Null = _NoArray  # type: ignore[attr-defined]
+ua_binary.Primitives1.Null = _NoArray  # type: ignore[attr-defined]
+# A matrix is filled up to the size that it declares, a million by default: a tenth of a second for a message of 48 bytes.
+ua_binary.MAX_RESHAPE_ELEMENTS = 50_000
 
 _NO_SESSION_LEFT = frozenset({StatusCodes.BadTooManySessions, StatusCodes.BadTcpNotEnoughResources})
 _NOT_ADMITTED = ("BadUser", "BadIdentity", "BadCertificate", "BadSecurity", "BadNonce", "BadApplicationSignature")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 import orjson
@@ -262,7 +262,10 @@ _LONGEST_NUMBER = 60
 def _json_number(text: str) -> Decimal:
     if len(text) > _LONGEST_NUMBER:
         raise ValueError("holds a number of more than 60 characters")
-    return Decimal(text)
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        raise ValueError("holds a number with an exponent beyond all measure") from None
 
 
 def _json_integer(text: str) -> int:

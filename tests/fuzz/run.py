@@ -12,7 +12,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from itertools import islice
 from multiprocessing import get_context
@@ -85,27 +85,38 @@ def main(words: Sequence[str] | None = None) -> int:
     names = args.only or list(PARSERS)
     if args.file is not None:
         with tempfile.TemporaryDirectory(prefix="lineside-fuzz-") as folder:
-            rows = {name: run_inputs(PARSERS[name], [(0, args.file.read_bytes())], Path(folder)) for name in names}
+            runs = (run_inputs(PARSERS[name], [(0, args.file.read_bytes())], Path(folder)) for name in names)
+            rows = joined(_telling(runs, args.seed, args.save))
     else:
-        rows = joined(_shared(jobs(names, args.inputs, args.seed), args.workers, args.seconds))
-    print(*table(rows.values()), sep="\n")
-    found = [told(finding, row.parser, args.seed, args.save) for row in rows.values() for finding in row.findings.values()]
-    print(*found, f"seed {args.seed}: {len(found)} findings", sep="\n")
+        rows = joined(_telling(_shared(jobs(names, args.inputs, args.seed), args.workers, args.seconds), args.seed, args.save))
+    found = sum(len(row.findings) for row in rows.values())
+    print(*table(rows.values()), f"seed {args.seed}: {found} findings", sep="\n")
     return 1 if found else 0
 
 
-def _shared(todo: Iterable[tuple[str, int, int, int]], workers: int, seconds: float | None) -> list[Run]:
+def _telling(runs: Iterable[Run], seed: int, save: Path) -> Iterator[Run]:
+    """Each finding at once: a long run may be ended before its table."""
+    known: set[tuple[str, str]] = set()
+    for one in runs:
+        for place, finding in one.findings.items():
+            if (one.parser, place) not in known:
+                known.add((one.parser, place))
+                print(told(finding, one.parser, seed, save), flush=True)
+        yield one
+
+
+def _shared(todo: Iterable[tuple[str, int, int, int]], workers: int, seconds: float | None) -> Iterator[Run]:
     """A fresh process for each job: what one parser holds is not another's, and one that dies is seen."""
-    begun, done = time.monotonic(), list[Run]()
+    begun = time.monotonic()
     waiting, running = iter(todo), set[Future[Run]]()
     with ProcessPoolExecutor(workers, get_context("spawn"), max_tasks_per_child=1) as pool:
         while True:
             if seconds is None or time.monotonic() - begun < seconds:
                 running |= {pool.submit(_job, job) for job in islice(waiting, workers - len(running))}
             if not running:
-                return done
+                return
             ended, running = wait(running, return_when=FIRST_COMPLETED)
-            done += [one.result() for one in ended]
+            yield from (one.result() for one in ended)
 
 
 if __name__ == "__main__":

@@ -148,7 +148,8 @@ class Alerts:
         if link.state is LinkState.DISCONNECTED and not link.attempt and not link.error:
             return False
         grace = UPLINK_GRACE_S if link.kind == "uplink" else 0.0
-        return f"link.lost:{link.name}" in self._active or (self._clock.now() - link.since).total_seconds() >= grace
+        # An outage that seems to lie ahead began before the clock was set back.
+        return f"link.lost:{link.name}" in self._active or abs((self._clock.now() - link.since).total_seconds()) >= grace
 
     def _outage(self, link: LinkStatus, work_unit: str | None, saved: bool) -> _Found:
         values = {
@@ -188,12 +189,12 @@ class Alerts:
         """Since when nothing of what waits was confirmed over a link that is up; None: not for long enough."""
         now = self._clock.now()
         oldest, since = self._waiting.get(uplink.name, (None, now))
-        if uplink.oldest_at != oldest or uplink.oldest_at is None:
+        if uplink.oldest_at != oldest or uplink.oldest_at is None or since > now:
             since = now
         self._waiting[uplink.name] = uplink.oldest_at, since
         if link is None or not seen(link) or uplink.oldest_at is None:
             return None
-        since = max(since, link.since)
+        since = since if link.since > now else max(since, link.since)
         return since if (now - since).total_seconds() >= MUTE_AFTER_S else None
 
     def _dropped_lately(self, name: str, dropped: int) -> bool:
@@ -202,7 +203,7 @@ class Alerts:
         if dropped > before:
             grew_at = now
         self._drops[name] = dropped, grew_at
-        return grew_at is not None and (now - grew_at).total_seconds() < DROPS_SHOWN_S
+        return grew_at is not None and abs((now - grew_at).total_seconds()) < DROPS_SHOWN_S
 
     def watch_tasks(self, tasks: Iterable[TaskStatus]) -> None:
         """Parts of the pipeline that hang."""

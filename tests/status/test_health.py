@@ -271,3 +271,28 @@ def test_certificates_are_announced_before_they_end(ledger: Ledger) -> None:
     assert standing(own=13, server=-1, user=59)["certificate.own"] == "critical"
     assert standing(own=1800, server=400, user=400) == {}
     assert ledger.types().count("alert.cleared") == 3
+
+
+def test_after_the_clock_was_set_back_an_hour_nobody_waits_an_hour_to_be_told(ledger: Ledger) -> None:
+    oldest = ledger.clock.now()
+    row = UplinkStatus("erp", "http", 5, 500, oldest)
+    up = ledger.link("uplink", since=oldest)
+    ledger.alerts.watch_uplinks([row], {"erp": up})
+    gone = ledger.link("uplink", state=LinkState.DISCONNECTED, attempt=2, error="gone", since=oldest)
+    ledger.clock.step_wall(-3600)
+    ledger.alerts.watch_links([gone], {})
+    assert [alert.key for alert in ledger.alerts.active()] == ["link.lost:erp"]
+    ledger.alerts.watch_links([up], {})
+    ledger.alerts.watch_uplinks([row], {"erp": up})
+    ledger.clock.step_wall(61)
+    ledger.alerts.watch_uplinks([row], {"erp": up})
+    assert [alert.key for alert in ledger.alerts.active()] == ["consumer.mute:erp"]
+
+
+def test_a_clock_that_nobody_set_is_critical_until_it_is(ledger: Ledger) -> None:
+    ledger.alerts.watch_clock(unset=True)
+    [alert] = ledger.alerts.active()
+    assert (alert.key, alert.severity) == ("clock.unset", "critical")
+    assert "NTP" in alert.remedy.en
+    ledger.alerts.watch_clock(unset=False)
+    assert ledger.alerts.active() == ()

@@ -201,7 +201,7 @@ class BookingUplink:
         await self._wiring.journal.committed()
         self._tell(listing, settled)
         await self._call(self._port.taken(listing, settled.answers))
-        self._housekeeping()
+        await self._housekeeping(listing)
 
     def _keep(self, listing: Listing, settled: Settled) -> None:
         notes = {plan.key: plan.note for plan in listing.plans}
@@ -233,18 +233,27 @@ class BookingUplink:
             self._log.info("planner", act=news.kind, key=news.key, job_order=news.job_order_id, detail=news.detail)
             self._told.news(news)
 
-    def _housekeeping(self) -> None:
+    async def _housekeeping(self, listing: Listing) -> None:
         self._told.age()
         now = self._clock.monotonic()
-        if now >= self._next_prune:
-            self._next_prune = now + PRUNE_S
-            for account in self._accounts.prune(self._clock.now(), [known.job_order_id for known in self._orders.known.values()]):
-                self._told.forget(account)
-                if not account.is_settled:
-                    self._log.warning(
-                        "given_up", job_order=account.job_order_id, key=account.key, good=str(account.good), scrap=str(account.scrap),
-                        booked_good=str(account.booked_good), booked_scrap=str(account.booked_scrap),
-                    )  # fmt: skip
+        if now < self._next_prune:
+            return
+        self._next_prune = now + PRUNE_S
+        listed = [known.job_order_id for known in self._orders.known.values()] if listing.is_complete else []
+        gone = self._accounts.prune(self._clock.now(), listed)
+        for account in gone:
+            self._told.forget(account)
+            if not account.is_settled:
+                self._log.warning(
+                    "given_up", job_order=account.job_order_id, key=account.key, good=str(account.good), scrap=str(account.scrap),
+                    booked_good=str(account.booked_good), booked_scrap=str(account.booked_scrap),
+                )  # fmt: skip
+        if not listing.is_complete:
+            forgotten = self._orders.forget([account.key for account in gone])
+            for job_order_id in forgotten:
+                self._told.taken(job_order_id)
+            if forgotten:
+                await self._wiring.on_orders((), uplink=self.name, cursor=self._orders.dump())
 
     # --- totals up -----------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import orjson
@@ -12,6 +12,8 @@ from gateway.uplink.erp.planning import Asking, Decision, Job, Known, content, d
 from gateway.uplink.erp.port import Listing, Plan, PlanState
 from gateway.uplink.fields import MAX_ORDER_ID
 
+REFUSED_KEPT = 100
+"""Refused orders of an ERP that never says what it still has: the latest stay, so that one that comes again is no news."""
 MISSING_LISTINGS = 3
 """An order is believed to be gone when so many whole listings in a row lack it: one answer with too little in it cancels nothing."""
 _GONE = (PlanState.CANCELLED, PlanState.CLOSED)
@@ -221,6 +223,13 @@ class OrderBook:
             outcome.taken.append((key, known))
         else:
             outcome.news.append(News(decision.act or "refused", key, name, plan.work_unit, told))
+
+    def forget(self, keys: Iterable[str]) -> list[str]:
+        """Where no listing ever says that an order is gone: leave these out, and the refused ones that are too many; -> the names of all
+        that were."""
+        refused = [key for key, known in self.known.items() if known.refused is not None]
+        gone = [key for key in (*keys, *refused[:-REFUSED_KEPT]) if key in self.known]
+        return [self.known.pop(key).job_order_id for key in gone]
 
     def _has_raced(self, answers: Sequence[Answer]) -> bool:
         """True the first time only, so that no order is asked about for ever."""

@@ -13,7 +13,9 @@ from gateway.domain.inbound import Refusal
 from gateway.domain.job_order import JobState, Problem, Verb
 from gateway.domain.problems import return_status
 from gateway.seams import Uplink, UplinkError
-from gateway.uplink.erp.booking import CALL_S, BookingUplink, Wiring
+from gateway.uplink.erp.accounts import KEPT
+from gateway.uplink.erp.booking import CALL_S, PRUNE_S, BookingUplink, Wiring
+from gateway.uplink.erp.orders import REFUSED_KEPT, known_revisions
 from gateway.uplink.erp.port import BOOKED, ErpOrder, Listing, Outcome, Standing, Totals
 from gateway.uplink.erp.told import MOST_NAMED
 from tests.uplink.erp.gateway import Gateway
@@ -33,6 +35,9 @@ class Scripted(StandInPort):
         self.refusals: list[Refusal] = []
         self.taken_answers: list[Mapping[str, str | None]] = []
         self.down: UplinkError | None = None
+        self._listed: set[tuple[str, str]] = set()
+        self.tells_all = True
+        """Else a listing holds what is new, and nobody ever hears that an order is gone."""
         self.memos: list[str | None] = []
 
     async def connect(self) -> None:
@@ -41,6 +46,10 @@ class Scripted(StandInPort):
 
     async def list_orders(self, known: Mapping[str, str]) -> Listing:
         listing = await super().list_orders(known)
+        if not self.tells_all:
+            new = [plan for plan in listing.plans if (plan.key, plan.revision) not in self._listed]
+            self._listed.update((plan.key, plan.revision) for plan in new)
+            return Listing(new, False)
         return Listing(listing.plans, listing.is_complete, tuple(self.refusals))
 
     async def taken(self, listing: Listing, answers: Mapping[str, str | None]) -> None:
@@ -367,3 +376,19 @@ async def test_a_week_that_a_planner_moves_is_one_piece_of_news(plant: Plant) ->
         plant.erp.change(production.key, job_order=order(production.job_order.job_order_id, 77))
     await plant.pass_(3)
     assert len(plant.gateway.alerts.up) == MOST_NAMED + 1
+
+
+async def test_what_is_known_does_not_grow_where_no_listing_says_what_is_gone(plant: Plant) -> None:
+    plant.port.tells_all = False
+    await plant.running()
+    for number in range(2, REFUSED_KEPT + 50):
+        plant.erp.plan(order(f"OF-{number}"), "press-99")
+    plant.line.do(Verb.STOP, "OF-1")
+    await plant.gateway.settled()
+    kept = plant.line.journal.disk
+    plant.link.clock.step_wall(KEPT.total_seconds())
+    await plant.pass_(2 * PRUNE_S, step=50.0)
+    assert kept.accounts == {}
+    known = known_revisions(kept.order_cursors["erp"])
+    assert len(known) == REFUSED_KEPT
+    assert "1" not in known

@@ -148,13 +148,26 @@ class Planner:
             warehouse=self._places["WH"],
             shipping_date=date(2026, 12, 4),
             invoice_method="manual",
-            shipment_method="manual",
+            shipment_method="order",
             lines=[["create", [line]]],
         )
         for button in ("quote", "confirm", "process"):
             self.seat.call("sale.sale", button, [sale])
         request = self.seat.search_read("production", [["state", "=", "request"]], ["id"])[-1]["id"]
         return sale, int(request)
+
+    def plan_request(self, production: int, press: str = PRESSES[0]) -> None:
+        """What a planner does with a request that a sale has made: a work centre, and released."""
+        self.seat.call("production", "write", [production], {"work_center": self._parents[f"Îlot {press}"]})
+        self.press("draft", production)
+        self.press("wait", production)
+
+    def find_in_stock(self, code: str, lot: str, quantity: float) -> None:
+        """An inventory has found more of a lot."""
+        nowhere = self.seat.search_read("stock.location", [["name", "=", "Lost and Found"]], ["id"])[0]["id"]
+        found = self.seat.search_read("stock.lot", [["number", "=", lot], ["product.code", "=", code]], ["id"])[0]["id"]
+        places = {"from_location": nowhere, "to_location": self._places["STO"]}
+        self.seat.call("stock.move", "do", [self.seat.create("stock.move", **{**self._input(code, quantity), **places, "lot": found})])
 
     # --- books -----------------------------------------------------------------------------------------------------------
 

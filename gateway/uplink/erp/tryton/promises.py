@@ -1,6 +1,6 @@
 """The promise as a note on the production and on its sale: planned dates cannot be written any more once an order is released.
 
-One note for each production, written over and over; it is known again by how it begins.
+One note for each production, known again by how it begins. Tryton lets nobody change a note: the new one comes, then the old one goes.
 """
 
 from __future__ import annotations
@@ -40,12 +40,10 @@ def next_calls(resources: Sequence[str], notes: Sequence[Mapping[str, Any]], num
     calls = []
     for resource in resources:
         mine = [note for note in notes if note["resource"] == resource and (note["message"] or "").startswith(_beginning(number))]
-        if not mine:
+        mine.sort(key=lambda note: int(note["id"]))
+        kept = next((note for note in mine if note["message"] == wanted), None)
+        if kept is None:
             calls.append(Call("ir.note", "create", ([{"resource": resource, "message": wanted}],)))
-            continue
-        first, *surplus = sorted(mine, key=lambda note: int(note["id"]))
-        if first["message"] != wanted:
-            calls.append(Call("ir.note", "write", ([first["id"]], {"message": wanted})))
-        if surplus:
-            calls.append(Call("ir.note", "delete", ([note["id"] for note in surplus],)))
+        elif old := [note["id"] for note in mine if note is not kept]:
+            calls.append(Call("ir.note", "delete", (old,)))
     return calls

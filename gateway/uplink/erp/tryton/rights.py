@@ -52,9 +52,10 @@ _OPTIONAL: Mapping[str, str] = MappingProxyType(
 
 async def check(rpc: Rpc, models: Collection[str], settings: TrytonSettings) -> list[Right]:
     """One after the other. Raises what `Rpc.read` raises."""
-    version = await rpc.version()
+    modules = await rpc.search("ir.module", [["name", "=", "production"]], ["version"])
+    version = str(modules[0]["version"]) if modules else "unknown"
     is_known = version.startswith(f"{VERSION}.")
-    found = [Right(f"Tryton {VERSION}", "" if is_known else f"the server is {version}; this adapter was proved with {VERSION}")]
+    found = [Right(f"Tryton {VERSION}", "" if is_known else f"its module production is {version}; this adapter was proved with {VERSION}")]
     there = {"production", *models}
     needed = [model for model in _NEEDED if _OPTIONAL.get(model, "production") in there]
     access = await rpc.read("ir.model.access", "get_access", needed)

@@ -112,10 +112,6 @@ class Rpc:
         """End the session at the server too. Raises what `call` raises."""
         await self._post("common.db.logout", [])
 
-    async def version(self) -> str:
-        """`8.2.1`."""
-        return str(await self._patiently("common.server.version", []))
-
     async def read(self, model: str, method: str, *arguments: Any, **context: Any) -> Any:
         """Something that changes nothing, asked again while its answer gets lost. Raises Busy, Declined, UplinkError."""
         return await self._patiently(f"model.{model}.{method}", [*arguments, {**self.context, **context}])

@@ -32,6 +32,8 @@ SAVE_S = 5.0
 """How far a snapshot may lie behind on a unit where nothing happens; after a kill, time since the last one is unknown."""
 UNSEEN_S = 5.0
 """When nothing of this process ran for so long (it was stopped, the machine slept), nobody knows what the machines did."""
+FAR = timedelta(days=1)
+"""A clock that goes further ahead at once may be wrong: so long nothing is removed for its age by it."""
 AHEAD = timedelta(seconds=0.5)
 """A reading cannot be from later than now, but for what a device's clock may be off: it is one from before the clock was set back."""
 
@@ -197,6 +199,8 @@ class Line:
         _log.warning("clock_stepped", step_s=step_s, to=now.isoformat())
         self._metrics.clock_steps.inc()
         self.record([ClockStepped(work_unit=None, at=now, step_s=step_s, from_=now - step, to=now)])
+        if step > FAR:
+            self.recorder.distrust_clock(now - step, FAR.total_seconds())
         for tracker in self._living():
             self.record(tracker.clock_set(step // timedelta(microseconds=1)))
 
@@ -214,6 +218,8 @@ class Line:
         self._clocks = (self._clock.now(), self._clock.monotonic())
         now = self._clocks[0]
         ahead = (self.known_until or now) - now
+        if ahead < -FAR:
+            self.recorder.distrust_clock(now + ahead, FAR.total_seconds())
         if ahead < timedelta(seconds=STEP_S):
             return
         _log.warning("clock_behind_journal", ahead_s=round(ahead.total_seconds(), 3))

@@ -129,6 +129,8 @@ class Recorder:
         self._hurry = asyncio.Event()
         self._progress = clock.monotonic()
         self._settled_at = clock.monotonic() - SPACING_S
+        self._known: datetime | None = None
+        self._known_until = 0.0
         self._next_prune = clock.monotonic() + PRUNE_S
         self._next_survey = clock.monotonic()
 
@@ -387,10 +389,19 @@ class Recorder:
         if self.disk in (DiskState.OK, DiskState.LOW):
             self.disk = DiskState.LOW if self._room_is_low else DiskState.OK
 
+    def distrust_clock(self, known: datetime, seconds: float) -> None:
+        """The wall clock has gone far ahead of `known`: for so long nothing counts as older than it was then. A clock that is wrong by
+        years would else have all history removed before anybody puts it right."""
+        self._known, self._known_until = known, self._clock.monotonic() + seconds
+
+    def _now_for_ages(self) -> datetime:
+        now = self._clock.now()
+        return min(now, self._known) if self._known is not None and self._clock.monotonic() < self._known_until else now
+
     async def _prune(self) -> None:
         self._next_prune = self._clock.monotonic() + PRUNE_S
         try:
-            pruned = await asyncio.shield(self._store.prune(self._clock.now()))
+            pruned = await asyncio.shield(self._store.prune(self._now_for_ages()))
         except sqlite3.OperationalError as error:
             await self._failed(error)
             return

@@ -33,6 +33,10 @@ class Remembering:
         self.events: list[Event] = []
         self.telemetry: list[tuple[str, dict[str, Any]]] = []
         self.dirty = 0
+        self.distrusted: tuple[datetime, float] | None = None
+
+    def distrust_clock(self, known: datetime, seconds: float) -> None:
+        self.distrusted = known, seconds
 
     def record(self, events: Sequence[Event]) -> None:
         self.events.extend(events)
@@ -152,6 +156,18 @@ async def test_a_command_that_was_under_way_while_the_clock_was_set_back_comes_n
     target = UnitCommands(made, made.trackers["m"], own_time=False)
     target.command(JobCommand(Verb.STORE_AND_START, "c-1", JobOrder("OF-1"), received), received)
     assert made.trackers["m"].now == clock.now()
+
+
+async def test_a_clock_that_goes_years_ahead_makes_nothing_old_for_a_day() -> None:
+    made, recorder, clock = line()
+    made.pass_time()
+    clock.step_wall(3600.0)
+    made.pass_time()
+    assert recorder.distrusted is None
+    before = clock.now()
+    clock.step_wall(10_000 * 86_400.0)
+    made.pass_time()
+    assert recorder.distrusted == (before, 86_400.0)
 
 
 async def test_time_in_which_the_process_did_not_run_is_unknown() -> None:

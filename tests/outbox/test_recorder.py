@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.domain.job_order import Answer
 from gateway.domain.snapshot import Record, Snapshot
-from gateway.outbox.recorder import GATHER_S, GROUP_ROWS, SPACING_S, DiskState, disk_state
+from gateway.outbox.recorder import GATHER_S, GROUP_ROWS, PRUNE_S, SPACING_S, DiskState, disk_state
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import DELIVERED, QUARANTINED, Batch, Written
 from tests.outbox.journal import AT, counted, journal
@@ -401,3 +401,28 @@ async def test_a_wrong_statement_is_a_bug_and_is_not_repeated(tmp_path: Path) ->
 
 def test_an_error_without_a_code_says_nothing_about_the_disk() -> None:
     assert disk_state(sqlite3.OperationalError("could not decode")) is None
+
+
+async def test_a_clock_that_goes_years_ahead_removes_nothing_for_a_day(tmp_path: Path) -> None:
+    async with journal(tmp_path, uplinks=["plant"]) as j:
+        j.recorder.record([counted(1)])
+        await j.settle()
+        j.recorder.advance("plant", 1)
+        known = j.clock.now()
+        j.clock.step_wall(3_000 * 86_400.0)
+        j.recorder.distrust_clock(known, 86_400.0)
+
+        async def rows_are(wanted: list[int]) -> None:
+            """After the next round of pruning."""
+            await j.clock.advance(2 * PRUNE_S)
+            commits = j.commits()
+            j.recorder.record_answer(Answer(f"c-{commits}", 1), j.clock.now())
+            await j.settle()
+            await j.real_until(lambda: j.commits() > commits)
+            async with asyncio.timeout(20):
+                while await j.sequences() != wanted:
+                    await asyncio.sleep(0.01)
+
+        await rows_are([1])
+        await j.clock.advance(86_400.0)
+        await rows_are([])

@@ -387,6 +387,8 @@ async def test_what_is_known_does_not_grow_where_no_listing_says_what_is_gone(pl
     await plant.gateway.settled()
     kept = plant.line.journal.disk
     plant.link.clock.step_wall(KEPT.total_seconds())
+    plant.settings = StandInSettings(interval=PRUNE_S)
+    await plant.gateway.kill()
     await plant.pass_(2 * PRUNE_S, step=50.0)
     assert kept.accounts == {}
     known = known_revisions(kept.order_cursors["erp"])

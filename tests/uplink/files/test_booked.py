@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.uplink.erp.files import booked
 from gateway.uplink.erp.files.booked import Booked
-from gateway.uplink.erp.port import Consumption, Measurement, Totals
+from gateway.uplink.erp.port import Consumption, Measurement, Stop, Totals
 
 AT = datetime(2026, 11, 25, 9, 30, tzinfo=UTC)
 _amount = st.integers(0, 50).map(Decimal)
@@ -50,6 +51,21 @@ def test_differences_add_up(history: list[Totals]) -> None:
             key = each.material_id, each.lot_id, each.use
             expected[key] = expected.get(key, Decimal(0)) + each.quantity
         assert {key: value for key, value in materials.items() if value} == {key: value for key, value in expected.items() if value}
+
+
+def test_a_year_of_stops_keeps_the_memo_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(booked, "_MOST_STOPS", 20)
+    known, told = Booked(), []
+    for number in range(200):
+        recent = tuple(
+            Stop(f"s-{each}", AT, AT + timedelta(seconds=each), "jam", induced=False) for each in range(max(0, number - 10), number + 1)
+        )
+        confirmation = booked.reported(known, Totals(AT, Decimal(1), Decimal(0), Decimal(0), "C62", stops=recent))
+        assert confirmation is not None
+        told += [row["stop_id"] for row in confirmation.rows["stops"]]
+        known = confirmation.booked
+    assert told == [f"s-{each}" for each in range(200)]
+    assert len(known.model_dump_json()) < 1_500
 
 
 def test_a_result_is_told_once_and_its_cancelling_once() -> None:

@@ -19,6 +19,7 @@ from gateway.uplink.erp.port import Measurement, PromisedDate, Stop, Totals
 
 Row = dict[str, Any]
 _AMOUNTS = ("good", "scrap", "rework")
+_MOST_STOPS = 400
 _TIMES = ("run_s", "setup_s", "stop_s")
 
 
@@ -82,7 +83,9 @@ def reported(booked: Booked, totals: Totals) -> Confirmation | None:
         rows["stops"] = new_stops
     if not rows:
         return None
-    after = booked.next(sums=now, materials=materials, stops={**booked.stops, **stops})
+    # What `totals` says no more was booked long ago; some of it is kept, should a stop be explained again.
+    told = {stop_id: said for stop_id, said in booked.stops.items() if stop_id not in stops} | stops
+    after = booked.next(sums=now, materials=materials, stops=dict(list(told.items())[-_MOST_STOPS:]))
     return Confirmation("totals", totals.at, rows, after)
 
 

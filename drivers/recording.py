@@ -225,7 +225,7 @@ def parse_value(text: str) -> Value:
     """A number, true or false, or text; None for a number that is none (NaN, infinite)."""
     if _NUMBER.fullmatch(text):
         number = float(text)
-        return int(text) if text.lstrip("+-").isdigit() else number if math.isfinite(number) else None
+        return None if not math.isfinite(number) else int(text) if text.lstrip("+-").isdigit() else number
     lowered = text.lower()
     if lowered in ("true", "false"):
         return lowered == "true"

@@ -42,7 +42,7 @@ def _folder(info: ValidationInfo) -> str | None:
 
 
 def _with_unit(value: Any, units: dict[str, Any], example: str) -> tuple[Decimal, str]:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z%]+)\s*", value) if isinstance(value, str) else None
+    match = re.fullmatch(r"\s*(\d{1,12}(?:\.\d{1,12})?)\s*([A-Za-z%]+)\s*", value) if isinstance(value, str) else None
     if match is None or match[2] not in units:
         raise ValueError(f"it needs a number with a unit ({', '.join(units)}); write for example {example}")
     return Decimal(match[1]), match[2]

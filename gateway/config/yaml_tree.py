@@ -22,6 +22,8 @@ _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOL, _INT, _FLOAT, _STR = (f"{_TAG}{name}" for name in ("null", "bool", "int", "float", "str"))
 _MAX_NODES = 200_000
 """Far above any plant; stops a file whose aliases multiply."""
+_LONGEST_NUMBER = 1000
+"""Characters; what is longer stays text, which no setting takes for a number."""
 _DEEPEST = 60
 """No key of any section is nested a fifth as deep. The time that brackets in brackets take grows with the square of their depth."""
 
@@ -68,7 +70,7 @@ def _scalar(node: ScalarNode) -> Any:
         return None
     if node.tag == _BOOL:
         return text.lower() == "true"
-    if node.tag == _INT:
+    if node.tag == _INT and len(text) < _LONGEST_NUMBER:
         return int(text, 16) if text.startswith("0x") else int(text, 8) if text.startswith("0o") else int(text)
     if node.tag == _FLOAT:
         return float(

@@ -32,13 +32,6 @@ devices:
       jam: {holding: 12, bit: 3}
       bore: {holding: 20, type: int16, scale: 0.1, unit: MMT}
       recipe: {holding: 30, type: string, length: 8}
-  press:
-    driver: opcua
-    url: opc.tcp://192.168.10.21:4840
-    security: {insecure: true}
-    tags:
-      parts: {node: "nsu=urn:acme:press;s=Counters.Total", deadband: 0.5}
-      mode: {path: "Objects/{urn:acme:press}Press7/2:Mode", index: 3}
 work_units:
   press-07:
     area: stamping
@@ -64,6 +57,27 @@ calendars:
       - {name: night, days: [mon, sat], from: "21:00", to: "05:00"}
     closed: ["2026-12-25", "2026-12-28/2027-01-01"]
     maintenance: ["2026-11-27T05:00/2026-11-27T07:00"]
+"""
+OTHER = """\
+gateway: {id: a, enterprise: acme, site: lyon, time_zone: Europe/Paris}
+devices:
+  press:
+    driver: opcua
+    url: opc.tcp://192.168.10.21:4840
+    security: {policy: Aes256_Sha256_RsaPss, mode: SignAndEncrypt}
+    tags:
+      parts: {node: "nsu=urn:acme:press;s=Counters.Total", deadband: 0.5}
+      mode: {path: "Objects/{urn:acme:press}Press7/2:Mode", index: 3}
+work_units:
+  u:
+    area: a
+    work_center: l
+    device: press
+    ideal_cycle_time: 1s
+    state: {from: bits, running: mode}
+    counts: {total: parts}
+    materials: [{material_id: MP-TOLE-1.5, mode: measured, tag: parts, direction: falling}]
+work_centers: {l: {kpi_from: u}}
 uplinks:
   plant: {type: mqtt, urls: ["mqtts://broker-1:8883"], protocol: auto, user: {name: pc, password: {credential: mqtt}}, consumers: [mes]}
   erp: {type: http, url: "https://erp.acme.lan/lineside", token: {credential: erp}}
@@ -218,7 +232,7 @@ def _story() -> bytes:
 
 
 PARSERS = (
-    Parser("config", (PLANT.encode(),), config, largest=4096),
+    Parser("config", (PLANT.encode(), OTHER.encode()), config, largest=4096),
     Parser("calendars", tuple((CALENDARS + shifts).encode() for shifts in SHIFTS), config, largest=4096),
     Parser("tags-csv", TAGS, tags_csv, largest=8192),
     Parser("recording", RECORDINGS, recording),

@@ -145,6 +145,11 @@ def _scalar(key: str, value: str) -> str:
     return value if plain else json.dumps(value, ensure_ascii=False)
 
 
+def whole(text: str) -> int | None:
+    """A whole number of at most nine digits, None for anything else."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
+
+
 def text_of(value: Any) -> str:
     """A cell or JSON value as trimmed text; empty for none."""
     return "" if value is None else str(value).strip()

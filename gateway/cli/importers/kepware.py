@@ -15,7 +15,7 @@ from decimal import Decimal, InvalidOperation
 
 from drivers.opcua_settings import NODE_PATTERN
 from gateway.cli.errors import CommandError
-from gateway.cli.importers import Imported, NotMapped, Row, modbus_place, text_of
+from gateway.cli.importers import Imported, NotMapped, Row, modbus_place, text_of, whole
 from gateway.config.problems import nearest
 
 _NAME, _ADDRESS, _TYPE = "Tag Name", "Address", "Data Type"
@@ -101,7 +101,7 @@ def _row(values: Mapping[str, str], place: str, order: str, imported: Imported) 
     if values.get("Client Access", "").upper() in ("R/W", "RW", "WO"):
         imported.note("tags that may be written there are read-only here; add writable: true to those that orders are written to")
     rate = values.get("Scan Rate", "")
-    return Row(place, name, driver, tag, interval_ms=int(rate) if rate.isdigit() else 0)
+    return Row(place, name, driver, tag, interval_ms=whole(rate) or 0)
 
 
 def _opcua(address: str, kind: str, imported: Imported) -> dict[str, str]:

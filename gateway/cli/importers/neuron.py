@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.cli.errors import CommandError
-from gateway.cli.importers import Imported, NotMapped, Row, modbus_place, text_of
+from gateway.cli.importers import Imported, NotMapped, Row, modbus_place, text_of, whole
 from gateway.config.problems import nearest
 
 _TYPE_NUMBERS = {
@@ -109,9 +109,9 @@ def _of_csv(text: str, file: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
 def _row(entry: Mapping[str, Any], place: str, driver: str, imported: Imported) -> Row:
     name, address = text_of(entry.get("name")), text_of(entry.get("address"))
     kind = text_of(entry.get("type")).upper()
-    kind = _TYPE_NUMBERS.get(int(kind), kind) if kind.isdigit() else kind
+    kind = _TYPE_NUMBERS.get(whole(kind) or 0, kind)
     attribute = text_of(entry.get("attribute"))
-    bits = int(attribute) if attribute.isdigit() else 0
+    bits = whole(attribute) or 0
     if not name:
         raise NotMapped("the tag has no name; fill it in")
     if bits & _STATIC or "static" in attribute.lower():
@@ -119,7 +119,7 @@ def _row(entry: Mapping[str, Any], place: str, driver: str, imported: Imported) 
     if bits & _WRITE or "write" in attribute.lower():
         imported.note("tags that may be written there are read-only here; add writable: true to those that orders are written to")
     interval = text_of(entry.get("interval"))
-    every = int(interval) if interval.isdigit() else 0
+    every = whole(interval) or 0
     if driver == "opcua":
         return Row(place, name, driver, {**_opcua(address, kind, imported), **_no_factor(entry)}, interval_ms=every)
     unit_id, tag = _modbus(address, kind)

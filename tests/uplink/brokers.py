@@ -19,6 +19,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from tests.system.line import die_with_parent
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -52,7 +54,11 @@ class Mosquitto:
 
     async def start(self) -> None:
         self._process = subprocess.Popen(
-            ["mosquitto", "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self._config.parent
+            ["mosquitto", "-c", str(self._config)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd=self._config.parent,
+            preexec_fn=die_with_parent,
         )
         for _ in range(100):
             with contextlib.suppress(OSError):

@@ -32,7 +32,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power sigterm watchdog clock soak scale fuzz peers tryton schema lock lock-tryton
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power corrupt sigterm watchdog clock soak scale fuzz peers tryton schema lock lock-tryton
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -75,6 +75,9 @@ chaos-modbus: $(DEV_STAMP) ## sixteen kinds of bad Modbus reply; serial framing;
 kill: $(DEV_STAMP) ## kill -9 of the daemon below a whole chain, with a broker, a consumer and an ERP: make kill CYCLES=5000
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(BIN)/python -m tests.chaos.kill --cycles $(CYCLES) --seed $(SEED)
+
+corrupt: $(DEV_STAMP) ## damaged journals: each must start, with what is readable saved: make corrupt CYCLES=1000
+	$(BIN)/python -m tests.chaos.corrupt --mutants $(CYCLES) --seed $(SEED)
 
 power: $(DEV_STAMP) ## power cut below the journal (needs root: it mounts a file system), with a control that must lose: make power CYCLES=3000
 	@PYTHON=$(BIN)/python requirements/debian.sh test

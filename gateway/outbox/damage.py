@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import struct
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +21,8 @@ IN_USE = "in-use"
 
 _HEADER, _FRAME = struct.Struct(">8I"), struct.Struct(">6I")
 _PAGE_SIZE_LARGEST = 65_536
-_MX_FRAME = 16
-"""Where the log's index says how many frames count."""
+_INDEX = struct.Struct("=12xB3xI12x8s")
+"""The beginning of the log's index: whether it is in use, how many frames count, and of which life of the log."""
 
 _WRONG_ROWS = (
     "SELECT 'snapshot of ' || work_unit FROM snapshots WHERE crc32(state) <> crc",
@@ -88,33 +87,39 @@ def _first(connection: sqlite3.Connection, sql: str) -> str | None:
 
 @dataclass(frozen=True)
 class Log:
-    """What lies beside a database before anything opens it. `commits`: numbers of the frames that end a transaction of its last life."""
+    """What lies beside a database before anything opens it. `commits`: numbers of the frames that end a transaction of its last life.
 
-    missing: bool
-    is_damaged: bool
+    `counted`: how many frames counted for the last process; its index is written after the log was synchronised.
+    """
+
+    missing: bool = False
+    is_damaged: bool = False
     commits: tuple[int, ...] = ()
+    counted: int = 0
 
     def is_cut(self, path: Path) -> bool:
         """Once `path` is open and read: whether SQLite left transactions out that had been written."""
         if self.missing or self.is_damaged:
             return True
-        return bool(self.commits) and self.commits[-1] > _frames_that_count(path)
+        written = max(self.counted, *self.commits, 0)
+        return written > 0 and written > _index(path)[0]
 
 
 def look_at_log(path: Path) -> Log:
     """Of the database at `path`, which nobody has open. Raises OSError."""
     log = path.with_name(path.name + "-wal")
     if not log.exists():
-        return Log(missing=path.exists() and path.with_name(IN_USE).exists(), is_damaged=False)
+        return Log(missing=path.exists() and path.with_name(IN_USE).exists())
+    counted, life = _index(path)
     size = log.stat().st_size
     with log.open("rb") as file:
         header = file.read(_HEADER.size)
         first = file.read(_FRAME.size)
         if len(first) < _FRAME.size:
-            return Log(missing=False, is_damaged=False)
+            return Log(is_damaged=counted > 0)
         if not _is_header(header):
             # After a power cut a log may be there in length alone.
-            return Log(missing=False, is_damaged=any(header) or any(first))
+            return Log(is_damaged=any(header) or any(first) or counted > 0)
         _, _, page_size, _, *salts, _, _ = _HEADER.unpack(header)
         commits, number, step = [], 0, _FRAME.size + page_size
         while len(first) == _FRAME.size:
@@ -125,7 +130,7 @@ def look_at_log(path: Path) -> Log:
                 commits.append(number)
             file.seek(_HEADER.size + number * step)
             first = file.read(_FRAME.size)
-    return Log(missing=False, is_damaged=False, commits=tuple(commits))
+    return Log(commits=tuple(commits), counted=counted if life == header[16:24] else 0)
 
 
 def _is_header(header: bytes) -> bool:
@@ -141,7 +146,11 @@ def _is_header(header: bytes) -> bool:
     return [one, two] == sums
 
 
-def _frames_that_count(path: Path) -> int:
-    with path.with_name(path.name + "-shm").open("rb") as index:
-        index.seek(_MX_FRAME)
-        return int.from_bytes(index.read(4), sys.byteorder)
+def _index(path: Path) -> tuple[int, bytes]:
+    """How many frames count, of which life of the log; none where there is no index."""
+    try:
+        with path.with_name(path.name + "-shm").open("rb") as index:
+            in_use, count, life = _INDEX.unpack(index.read(_INDEX.size))
+    except (FileNotFoundError, struct.error):
+        return 0, b""
+    return (count, life) if in_use else (0, b"")

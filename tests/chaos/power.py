@@ -216,7 +216,8 @@ def _judge(database: Path, told: int, outcome: Outcome, where: str) -> int:
     if not database.exists():
         outcome.lost += [told] if told else []
         return 0
-    with closing(sqlite3.connect(database)) as connection:
+    # Read-only: whoever could write would fold the log in when it closes, and the next life would find it missing.
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
         found = list(_faults(connection))
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone() if not found else (told,)
     outcome.faults += [f"{where}: {fault}" for fault in found]

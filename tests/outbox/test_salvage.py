@@ -197,7 +197,16 @@ def _last_flipped(folder: Path) -> None:
     spoil(path, lambda content: content.__setitem__(LOG_HEADER + last * FRAME + 600, content[LOG_HEADER + last * FRAME + 600] ^ 1))
 
 
-@pytest.mark.parametrize("damage", [_without_log, _frame_flipped, _header_flipped, _last_flipped])
+def _cut_between_transactions(folder: Path) -> None:
+    first = look_at_log(folder / DATABASE).commits[0]
+    os.truncate(folder / f"{DATABASE}-wal", LOG_HEADER + first * FRAME)
+
+
+def _emptied(folder: Path) -> None:
+    os.truncate(folder / f"{DATABASE}-wal", 0)
+
+
+@pytest.mark.parametrize("damage", [_without_log, _frame_flipped, _header_flipped, _last_flipped, _cut_between_transactions, _emptied])
 async def test_a_log_that_was_lost_or_cut_begins_a_new_epoch(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     store = await filled(tmp_path / "running", count=50)
     folder = copied(tmp_path / "running", tmp_path / "killed")
@@ -221,6 +230,8 @@ async def test_a_killed_journal_goes_on_in_its_epoch(tmp_path: Path) -> None:
     whole = (folder / f"{DATABASE}-wal").read_bytes()
     commits = look_at_log(folder / DATABASE).commits
     (folder / f"{DATABASE}-wal").write_bytes(whole[: LOG_HEADER + (commits[-1] - 1) * FRAME + 100])
+    # Its index would not count it yet.
+    (folder / f"{DATABASE}-shm").unlink()
     await store.close()
     after = await opened(folder, "plant")
     assert (after.origin, after.epoch) == (None, store.epoch)

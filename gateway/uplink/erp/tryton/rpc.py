@@ -29,6 +29,9 @@ _TRIES = 10
 _PAUSE_S = 0.05
 """Between two tries, longer each time: ten of them take two seconds from a server that is not there at all."""
 
+_UNREADABLE = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError)
+"""What odd dates, numbers and depths end in besides text that is no JSON."""
+
 _ADDRESS = Text("Vérifier l'adresse du serveur Tryton et le réseau.", "Check the Tryton server's address and the network.")
 _DATABASE = Text(
     "Vérifier `database` : le serveur Tryton n'a pas de base de ce nom, ou n'est pas démarré avec elle (trytond -d).",
@@ -195,8 +198,8 @@ class Rpc:
             raise UplinkError(f"{method} was answered {reply.status}", remedy=_DATABASE if reply.status == 404 else _ADDRESS)
         try:
             answer = json.loads(reply.payload, parse_float=Decimal, object_hook=_from_wire)
-        except ValueError as error:
-            raise Unanswered(f"{method} was answered 200 with something that is no JSON") from error
+        except _UNREADABLE as error:
+            raise Unanswered(f"{method} was answered 200 with something that is no JSON of Tryton's") from error
         if not isinstance(answer, dict) or answer.get("id") != self._count or not ({"result", "error"} & answer.keys()):
             raise Unanswered(f"{method} was answered 200 with something that is no answer to it")
         if "error" in answer:

@@ -331,6 +331,43 @@ async def test_what_is_written_is_on_disk_before_it_is_renamed(tmp_path: Path, m
     assert steps == [f"fsync {name}", "fsync .pending", "remember", "rename to outbox", "fsync outbox", "fsync .pending"]
 
 
+async def test_a_file_that_somebody_has_open_goes_later(tmp_path: Path) -> None:
+    class Held(QuietDisk):
+        held = True
+
+        def rename(self, source: Path, target: Path) -> None:
+            if self.held and source.name == "orders.csv":
+                raise OSError(errno.ETXTBSY, os.strerror(errno.ETXTBSY), str(source))
+            super().rename(source, target)
+
+    disk = Held()
+    place = Place(tmp_path, disk)
+    await place.port.connect()
+    place.put("orders.csv", GOOD)
+    place.put("others.csv", GOOD.replace("OF-1", "OF-2"))
+    assert len((await place.poll()).plans) == 2
+    assert (place.names("inbox"), place.names("archive")) == (["orders.csv"], ["others.csv"])
+    disk.held = False
+    assert (await place.poll()).plans == [], "it was taken the first time"
+    assert place.names("archive") == ["orders.csv", "others.csv"]
+
+
+async def test_a_share_that_cannot_sync_folders_is_good_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.fsync
+
+    def fsync(handle: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{handle}"):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        real(handle)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    place = Place(tmp_path, Disk())
+    await place.port.connect()
+    place.put("orders.csv", GOOD)
+    assert len((await place.poll()).plans) == 1
+    assert place.names("archive") == ["orders.csv"]
+
+
 async def test_connecting_leaves_nothing_behind(place: Place) -> None:
     for folder in ("inbox", "archive", "error", "outbox"):
         assert place.names(folder) == []

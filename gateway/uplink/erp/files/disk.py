@@ -5,6 +5,7 @@ Blocking, one after the other: a share that hangs may hold a thread, never the e
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from dataclasses import dataclass
@@ -77,10 +78,13 @@ class Disk:
         source.rename(target)
 
     def sync(self, folder: Path) -> None:
-        """What was created, renamed and removed in `folder` outlives a power cut."""
+        """What was created, renamed and removed in `folder` outlives a power cut, where the file system can say so: SMB cannot."""
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
             os.fsync(handle)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP):
+                raise
         finally:
             os.close(handle)
 

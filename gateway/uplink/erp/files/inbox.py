@@ -239,6 +239,11 @@ class Inbox:
                 self._disk.move(hand.path, claimed)
             except FileNotFoundError:
                 return False
+            except OSError as error:
+                if error.errno not in (errno.EBUSY, errno.ETXTBSY):
+                    raise
+                # Somebody on the share has it open: it goes with a later look.
+                return False
         if hand.digest is None:
             return any(each == hand.found for each in self._disk.look(self._taking))
         return hashlib.sha256(self._disk.read(claimed, MAX_BYTES)).hexdigest()[:32] == hand.digest

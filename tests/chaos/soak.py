@@ -2,8 +2,8 @@
 
 Twenty Modbus machines that count a piece at every poll and stop now and then, an order on each, a real broker, a consumer that
 acknowledges what it has. After a warm-up the daemon's memory, threads, descriptors and tasks are looked at every second; a line is fitted
-through the memory. Its loop may be late by more than 50 ms as seldom as one time in a hundred, beside what an idle loop on this machine
-is at the same time. The consumer must get every event once, in order. Exit 1 when anything of this does not hold.
+through the memory. Its loop may be late by more than 50 ms as seldom as one time in a hundred, beside what another loop on this machine
+that does as much is at the same time. The consumer must get every event once, in order. Exit 1 when anything of this does not hold.
 
     python -m tests.chaos.soak --seconds 300 --rate 100
     python -m tests.chaos.soak --events 864000 --rate 400
@@ -271,7 +271,7 @@ def table(outcome: Outcome) -> Iterator[str]:
     for name, seen in (("threads", looks.threads), ("descriptors", looks.files), ("tasks", looks.tasks)):
         first, last = _ends(seen)
         yield f"{name:<14} {first:g} -> {last:g}, between {min(seen)} and {max(seen)}"
-    yield f"loop later than 50 ms: {outcome.late_share:.2%} of the time, an idle loop here {outcome.idle_late_share:.2%}"
+    yield f"loop later than 50 ms: {outcome.late_share:.2%} of the time, another loop here {outcome.idle_late_share:.2%}"
     yield f"processor      {outcome.cpu:.0%} of a core"
     yield f"consumer       {outcome.holes} missing, {outcome.left} not there at the end, {outcome.repeats} sent again"
 

@@ -13,7 +13,7 @@ settings.register_profile("house", deadline=None, derandomize=True, database=Non
 settings.register_profile("search", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
-_LONG = ("system", "chaos", "app", "uplink", "domain", "drivers")
+_LONG = ("erp_tryton", "system", "chaos", "app", "uplink", "domain", "drivers")
 """Folders whose files take longest. A worker takes whole files (`--dist loadfile`): a long one that is begun last runs alone."""
 
 

@@ -267,8 +267,10 @@ class TrytonPort:
         if order.memo is None:
             await order.remember("[]")
         for call in calls:
+            # Whether stock was asked for says something about the quantities that stood then.
+            tried.stock = tried.stock and call.method != "write"
             made = await self._rpc.call(call)
-            tried.stock = tried.stock or call.method == "assign_try"
+            tried.stock = tried.stock or (call.method == "assign_try" and production.state in ("running", "done"))
             tried.lost = tried.busy = 0
             if (call.model, call.method) == ("stock.move", "create") and len(production.works) > 1:
                 await order.remember(json.dumps(sorted({*_remembered(order), *(int(id_) for id_ in made)})))

@@ -99,7 +99,7 @@ sigterm: $(DEV_STAMP) ## SIGTERM at random moments, also with PLC and broker gon
 watchdog: $(DEV_STAMP) ## a hung loop, writer or poller is seen within ten seconds, a busy machine is none
 	$(BIN)/python -m tests.chaos.watchdog
 
-clock: $(DEV_STAMP) ## the clock set by an hour, six hours asleep, 1970 at boot, both changes of summer time
+clock: $(DEV_STAMP) ## the clock set by an hour, six hours asleep, 1970 at boot, the end of summer time
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	$(PYTEST) tests/system/test_clock_step.py tests/domain/test_clock_set.py --timeout 600
 

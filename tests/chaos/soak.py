@@ -149,7 +149,7 @@ class Outcome:
 
 class Scrape:
     def __init__(self, listen: str) -> None:
-        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=10) as page:
+        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=60) as page:
             families = list(text_string_to_metric_families(page.read().decode()))
         self._samples = [sample for family in families for sample in family.samples]
 

@@ -13,10 +13,8 @@ from tests.system.line import UNITS, Event, Line, assert_equal_everywhere, event
 
 HOUR_S = 3600.0
 DAY_S = 24 * HOUR_S
-_SWITCHES = {
-    "winter": datetime(2026, 10, 25, 0, 59, 20, tzinfo=UTC),  # Paris: 02:59:20, an hour later 02:59:20 again
-    "summer": datetime(2027, 3, 28, 0, 59, 20, tzinfo=UTC),  # Paris: 01:59:20, then 03:00
-}
+SUMMER_ENDS = datetime(2026, 10, 25, 0, 59, 40, tzinfo=UTC)
+"""In Paris 02:59:40, and an hour later 02:59:40 again."""
 
 
 def faketime(offset_file: Path, *, all_clocks: bool = False) -> dict[str, str]:
@@ -116,11 +114,10 @@ async def test_a_machine_without_a_clock_battery_starts_in_1970(tmp_path: Path) 
 
 
 @pytest.mark.system
-@pytest.mark.parametrize("season", _SWITCHES)
-async def test_summer_time_begins_and_ends_without_a_step(season: str, tmp_path: Path) -> None:
+async def test_summer_time_ends_without_a_step(tmp_path: Path) -> None:
+    """What it does to shifts is in tests/domain/test_dst.py."""
     offset = tmp_path / "offset"
-    switch = _SWITCHES[season]
-    set_offset(offset, (switch - datetime.now(UTC)).total_seconds())
+    set_offset(offset, (SUMMER_ENDS - datetime.now(UTC)).total_seconds())
     async with whole_line(tmp_path, environment=faketime(offset)) as line:
         await eventually(lambda: hours_closed(line, 1), 120)
         made = (await line.get("/state"))["machines"]["press-07"]["made"]["produced"]
@@ -130,7 +127,7 @@ async def test_summer_time_begins_and_ends_without_a_step(season: str, tmp_path:
     assert of_type(ledger, "clock.stepped") == []
     assert_no_impossible_figure(ledger)
     hours = {event["data"]["window"]["name"] for event in of_type(ledger, "window.closed", "press-07")}
-    assert f"{switch:%Y-%m-%dT00:00:00Z}" in hours
+    assert f"{SUMMER_ENDS:%Y-%m-%dT00:00:00Z}" in hours
 
 
 def set_offset(file: Path, seconds: float) -> None:

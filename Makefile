@@ -32,7 +32,7 @@ PYTEST := $(BIN)/python -m pytest -q
 export PATH := $(PATH):/usr/sbin:/sbin
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power corrupt sigterm watchdog clock soak scale fuzz peers tryton schema lock lock-tryton
+.PHONY: help demo run check test system bench chaos-opcua chaos-modbus kill power corrupt disk sigterm watchdog clock soak scale fuzz peers tryton schema lock lock-tryton
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1	/' | expand -t 20
@@ -78,6 +78,10 @@ kill: $(DEV_STAMP) ## kill -9 of the daemon below a whole chain, with a broker, 
 
 corrupt: $(DEV_STAMP) ## damaged journals: each must start, with what is readable saved: make corrupt CYCLES=1000
 	$(BIN)/python -m tests.chaos.corrupt --mutants $(CYCLES) --seed $(SEED)
+
+disk: $(DEV_STAMP) ## a full disk (needs root), a read-only one, I/O errors below the whole daemon
+	@PYTHON=$(BIN)/python requirements/debian.sh test
+	$(PYTEST) -m system tests/chaos/test_disk.py --timeout 300
 
 power: $(DEV_STAMP) ## power cut below the journal (needs root: it mounts a file system), with a control that must lose: make power CYCLES=3000
 	@PYTHON=$(BIN)/python requirements/debian.sh test

@@ -14,6 +14,8 @@ FIRST_RESEND_S = 10.0
 LONGEST_RESEND_S = 300.0
 ROUND_ROWS = 1_000
 """At most so many rows go again at a time: a consumer that is away for a day must not cost the broker a day's rows every 5 minutes."""
+AT_WORK_S = 2.0
+"""A consumer that is more than a round behind and has just moved on works off what it has: sent again, that would double its work."""
 _MOST_STAMPS = 2_000
 
 
@@ -66,6 +68,7 @@ class ResendTimer:
     def __init__(self, cursor: int = 0) -> None:
         self._cursor = cursor
         self._stamps: deque[Stamp] = deque()
+        self._moved_at = float("-inf")
 
     def reset(self, cursor: int) -> None:
         """A new connection: everything unacknowledged, all behind `cursor`, is sent anyway."""
@@ -88,18 +91,22 @@ class ResendTimer:
             newer = next(stamps, older)
             yield Stamp(older.after, newer.position, max(older.at, newer.at), max(older.delay, newer.delay))
 
-    def acknowledged(self, position: int) -> None:
+    def acknowledged(self, position: int, now: float) -> None:
         """All rows up to `position` are done."""
-        self._cursor = max(self._cursor, position)
+        if position > self._cursor:
+            self._cursor, self._moved_at = position, now
         while self._stamps and self._stamps[0].position <= position:
             self._stamps.popleft()
 
     def next_at(self) -> float | None:
         """When rows are due next; None: nothing waits."""
-        return min((stamp.due for stamp in self._taking_part()), default=None)
+        first = min((stamp.due for stamp in self._taking_part()), default=None)
+        return first if first is None else max(first, self._rests_until)
 
     def due(self, now: float) -> list[Stamp]:
         """What may be sent again now, in order; tell `resent` when it was."""
+        if now < self._rests_until:
+            return []
         return [stamp for stamp in self._taking_part() if stamp.due <= now]
 
     def resent(self, stamps: Iterable[Stamp], now: float) -> None:
@@ -107,6 +114,11 @@ class ResendTimer:
         for stamp in stamps:
             stamp.at = now
             stamp.delay = min(stamp.delay * 2, LONGEST_RESEND_S)
+
+    @property
+    def _rests_until(self) -> float:
+        is_behind = bool(self._stamps) and self._stamps[-1].position - self._cursor > ROUND_ROWS
+        return self._moved_at + AT_WORK_S if is_behind else float("-inf")
 
     def _taking_part(self) -> list[Stamp]:
         """The stamps of the first rows; one that reaches beyond them is cut in two."""

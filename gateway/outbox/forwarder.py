@@ -354,7 +354,7 @@ class Forwarder:
         self._cursor = position
         self._writer.advance(self.name, position)
         self._handover.move_up(position)
-        self._resend.acknowledged(position)
+        self._resend.acknowledged(position, self._clock.monotonic())
         self._wake.set()
 
     async def _try_again(self, hold: Hold) -> None:

@@ -42,9 +42,9 @@ def test_each_row_goes_again_ten_seconds_after_its_own_acknowledgement_then_doub
         assert timer.next_at() == again
         assert _spans(timer, again) == [(1, 10)]
         _spans(timer, again + 6.0)
-    timer.acknowledged(10)
+    timer.acknowledged(10, 40.0)
     assert timer.next_at() == 1216.0
-    timer.acknowledged(20)
+    timer.acknowledged(20, 41.0)
     assert timer.next_at() is None
 
 
@@ -54,10 +54,22 @@ def test_a_thousand_rows_at_a_time_and_the_next_as_they_are_acknowledged() -> No
     timer.handed(2_700, 0.0)
     assert _spans(timer, 10.0) == [(501, 900), (901, 1_500)]
     assert timer.next_at() == 30.0
-    timer.acknowledged(1_200)
-    assert _spans(timer, 11.0) == [(1_501, 2_200)]
-    timer.acknowledged(2_200)
-    assert _spans(timer, 12.0) == [(2_201, 2_700)]
+    timer.acknowledged(1_200, 11.0)
+    assert _spans(timer, 12.0) == [], "the consumer is at work"
+    assert timer.next_at() == 13.0
+    assert _spans(timer, 13.0) == [(1_501, 2_200)]
+    timer.acknowledged(2_200, 14.0)
+    assert _spans(timer, 14.0) == [(2_201, 2_700)], "no more than a round is open: nothing holds it back"
+
+
+def test_a_consumer_that_works_off_a_long_backlog_gets_nothing_twice() -> None:
+    timer, sent_again = ResendTimer(), 0
+    for second in range(49):
+        # It is handed rows three times as fast as it works.
+        timer.handed(min(3_000 * (second + 1), 50_000), float(second))
+        timer.acknowledged(1_000 * second, float(second))
+        sent_again += len(_spans(timer, float(second)))
+    assert sent_again == 0
 
 
 def test_a_long_silence_costs_bounded_memory_and_loses_no_row() -> None:
@@ -70,7 +82,7 @@ def test_a_long_silence_costs_bounded_memory_and_loses_no_row() -> None:
         assert due[0].after == done
         done = due[-1].position
         timer.resent(due, 1000.0)
-        timer.acknowledged(done)
+        timer.acknowledged(done, 0.0)
     assert done == 100_000
 
 

@@ -23,7 +23,8 @@ class Problem:
 
     def __str__(self) -> str:
         where = ": ".join(part for part in (f"{self.file}:{self.line}", self.path, self.value, self.text) if part)
-        return f"{where}\n    expert: {self.expert}"
+        # Half a character, written as `\ud800`, can be told but not printed.
+        return f"{where}\n    expert: {self.expert}".encode(errors="backslashreplace").decode()
 
 
 class ConfigError(Exception):

@@ -42,6 +42,12 @@ class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
     depth = 0
 
+    def fetch_flow_collection_start(self, TokenClass: Any) -> None:
+        # The scanner looks a thousand characters ahead.
+        if self.flow_level > _DEEPEST:
+            raise _TooDeep(self.line + 1)
+        super().fetch_flow_collection_start(TokenClass)
+
     def compose_node(self, parent: Node | None, index: Any) -> Node | None:
         self.depth += 1
         if self.depth > _DEEPEST:
@@ -59,6 +65,10 @@ _Loader.add_implicit_resolver(
     re.compile(r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
     list("-+.0123456789"),
 )
+
+# `"\\ud800"` is half a character: no text that could be written or sent.
+_HALF = re.compile("[\ud800-\udfff]")
+_HALVED = "this holds half a character; write the character itself"
 
 # Types a scalar that comes from no YAML: a list of tags has tens of thousands of them.
 _RESOLVER = _Loader("")
@@ -171,6 +181,8 @@ def _faults(node: Node, path: Path) -> Iterator[Problem]:
     file, line = place(node)
     if not node.tag.startswith(_TAG) or node.tag[len(_TAG) :] not in {"null", "bool", "int", "float", "str", "map", "seq"}:
         yield Problem(file, line, dotted(path), node.tag, "this YAML tag is not known here; remove it", "only the core schema is read")
+    elif isinstance(node, ScalarNode) and _HALF.search(node.value):
+        yield Problem(file, line, dotted(path), ascii(node.value)[:60], _HALVED, "a lone surrogate")
     elif isinstance(node, SequenceNode):
         for index, item in enumerate(node.value):
             yield from _faults(item, (*path, index))
@@ -186,6 +198,8 @@ def _faults_of_keys(node: MappingNode, path: Path) -> Iterator[Problem]:
         file, line = place(key)
         if not isinstance(key, ScalarNode):
             yield Problem(file, line, dotted(path), "", "a key must be a word or a number; quote it", f"complex key ({key.id})")
+        elif _HALF.search(key.value):
+            yield Problem(file, line, dotted(path), ascii(key.value)[:60], _HALVED, "a lone surrogate")
         elif key.value == "<<":
             yield Problem(
                 file, line, dotted((*path, "<<")), "", "merge keys are not read here; repeat the keys", "YAML 1.2 has no merge key"

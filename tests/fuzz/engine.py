@@ -102,7 +102,6 @@ def run_inputs(parser: Parser, inputs: Iterable[tuple[int, bytes]], folder: Path
             if done.inputs == 500:
                 # By now whatever is kept for all inputs (tables, compiled patterns) is there.
                 held = _held_mib()
-    gc.collect()
     done.cpu_s = time.process_time() - begun
     if held:
         done.grown_mib = _held_mib() - held

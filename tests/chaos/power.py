@@ -216,8 +216,11 @@ def _judge(database: Path, told: int, outcome: Outcome, where: str) -> int:
     if not database.exists():
         outcome.lost += [told] if told else []
         return 0
-    # Read-only: whoever could write would fold the log in when it closes, and the next life would find it missing.
-    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+    # On a copy: whoever opens it for writing folds the log in when he closes it, and the next life would find it missing.
+    look = database.parent.parent.parent / "look"
+    shutil.rmtree(look, ignore_errors=True)
+    shutil.copytree(database.parent, look, ignore=shutil.ignore_patterns("ballast"))
+    with closing(sqlite3.connect(look / DATABASE)) as connection:
         found = list(_faults(connection))
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone() if not found else (told,)
     outcome.faults += [f"{where}: {fault}" for fault in found]

@@ -1,4 +1,4 @@
-"""Four small presses behind one Modbus PLC, fast enough that an order takes a second. Each keeps its own account of every order.
+"""Four small presses behind one Modbus PLC, fast enough that an order takes a second or two. Each keeps its own account of every order.
 
 An operator reads the order's number from the gateway's page and starts the press with it; the press stops by itself when the good pieces
 are made. Its counters go on whatever becomes of the gateway.
@@ -16,7 +16,7 @@ from pymodbus.simulator import DataType, SimData, SimDevice
 
 from simulators.loopback import HOST, free_port
 
-CYCLE_S = 0.06
+CYCLE_S = 0.2
 _STEP_S = 0.02
 _REJECT_SHARE = 0.12
 _REGISTERS_EACH = 10

@@ -31,7 +31,7 @@ WATCHDOG_S = 6.0
 WITHIN_S = 10.0
 AFTER_S = 6.0
 """So much longer no ping may come."""
-LOAD_S = 20.0
+LOAD_S = 10.0
 BURNERS = 3 * (os.cpu_count() or 2)
 _WELL = "well"
 _BURN = """

@@ -24,14 +24,23 @@ _PAGE_SIZE_LARGEST = 65_536
 _INDEX = struct.Struct("=12xB3xI12x8s")
 """The beginning of the log's index: whether it is in use, how many frames count, and of which life of the log."""
 
+COVERED = {
+    "journal": ("position", "epoch", "sequence", "id", "work_unit", "type", "job_order_id", "at", "body"),
+    "records": ("work_unit", "kind", "key", "at", "body"),
+    "snapshots": ("work_unit", "version", "state"),
+}
+"""What the checksum of a row covers: whatever is believed without a second look."""
+
+_SUMS = {table: f"checksum({', '.join(columns)}) <> crc" for table, columns in COVERED.items()}
 _WRONG_ROWS = (
-    "SELECT 'snapshot of ' || work_unit FROM snapshots WHERE crc32(state) <> crc",
+    f"SELECT 'snapshot of ' || work_unit FROM snapshots WHERE {_SUMS['snapshots']}",
     "SELECT 'cursor of ' || uplink FROM cursors"
     " WHERE position > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal')",
     # What the trackers take up at the start lies at the end.
     "SELECT kind || ' of ' || work_unit FROM records WHERE at >= (SELECT max(at) - 172800000000 FROM records"
-    " WHERE at < 253370764800000000) AND crc32(body) <> crc",
-    "SELECT 'row ' || position FROM journal WHERE crc32(body) <> crc",
+    f" WHERE at < 253370764800000000) AND {_SUMS['records']}",
+    # Rows that are done are looked at when somebody asks for them again.
+    f"SELECT 'row ' || position FROM journal WHERE position > (SELECT coalesce(min(position), 0) FROM cursors) AND {_SUMS['journal']}",
 )
 
 
@@ -52,14 +61,15 @@ def damaged(message: str) -> sqlite3.DatabaseError:
     return error
 
 
-def crc32(body: bytes | None) -> int | None:
-    """As the column `crc` has it; also a function of SQL on connections that `add_functions` has seen."""
-    return None if body is None else zlib.crc32(body)
+def checksum(*fields: object) -> int:
+    """As the column `crc` has it, of the fields that `COVERED` names, the body last; also a function of SQL after `add_functions`."""
+    *head, body = fields
+    return zlib.crc32(body if isinstance(body, bytes) else b"", zlib.crc32("|".join(map(str, head)).encode()))
 
 
 def add_functions(connection: sqlite3.Connection) -> None:
-    """Teach a connection `crc32(blob)`."""
-    connection.create_function("crc32", 1, crc32, deterministic=True)
+    """Teach a connection `checksum(...)`."""
+    connection.create_function("checksum", -1, checksum, deterministic=True)
 
 
 def check(connection: sqlite3.Connection, clock: Clock) -> None:

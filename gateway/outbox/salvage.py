@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivers.base import Clock
-from gateway.outbox.damage import crc32
+from gateway.outbox.damage import COVERED, checksum
 from gateway.outbox.migrate import migrate, migrations
 from gateway.outbox.session import open_reader, open_writer
 
@@ -30,6 +30,8 @@ _SLICE = 500
 _NEAR = 2_000
 """Row numbers looked at one by one behind a damaged page; beyond, the next that can be read is searched for in growing steps."""
 _FAR = 1 << 62
+_NO_TIME = 253_402_300_800_000_000
+"""Microseconds up to the year 10000."""
 _PLAUSIBLE = 1_000_000
 """So many rows at most lie behind the last one that can be read; a cursor further on is no cursor."""
 
@@ -282,12 +284,18 @@ def _is_whole(table: str, row: dict[str, object]) -> bool:
     if not isinstance(body, bytes):
         return False
     if row.get("crc") is not None:
-        return row["crc"] == crc32(body)
+        return row["crc"] == checksum(*(row.get(name) for name in COVERED[table]))
+    if not 0 <= _number(row.get("at", 0)) < _NO_TIME:
+        return False
     try:
         content = json.loads(body)
     except ValueError:
         return False
     return table != "journal" or (isinstance(content, dict) and content.get("id") == row.get("id"))
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1
 
 
 def _settle(source: sqlite3.Connection, target: sqlite3.Connection) -> int:

@@ -20,7 +20,7 @@ from gateway.domain.job_order import Answer, Problem
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.trace import Trace, TraceUnreadable
 from gateway.outbox import retention
-from gateway.outbox.damage import crc32, damaged, is_damage
+from gateway.outbox.damage import checksum, damaged, is_damage
 from gateway.outbox.history import History
 from gateway.outbox.lots import LotHistory
 from gateway.outbox.salvage import Salvaged
@@ -58,9 +58,12 @@ class Telemetry:
 
 def _entry(row: tuple[int, str, int, str, str | None, str, str | None, int, bytes, int | None]) -> Entry:
     position, epoch, sequence, id_, work_unit, type_, job_order_id, at, body, crc = row
-    if crc is not None and crc != crc32(body):
+    if crc is not None and crc != checksum(*row[:-1]):
         raise damaged(f"row {position} is not what was written")
-    return Entry(position, epoch, sequence, id_, work_unit, type_, job_order_id, moment(at), body)
+    try:
+        return Entry(position, epoch, sequence, id_, work_unit, type_, job_order_id, moment(at), body)
+    except OverflowError:
+        raise damaged(f"row {position} is of no time") from None
 
 
 class Store:

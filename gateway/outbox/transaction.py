@@ -11,7 +11,7 @@ from gateway.domain.entry import Entry
 from gateway.domain.instants import Instant, instant
 from gateway.domain.job_order import Answer
 from gateway.domain.snapshot import Snapshot
-from gateway.outbox.damage import crc32
+from gateway.outbox.damage import checksum
 
 _COLUMNS = "position, epoch, sequence, id, work_unit, type, job_order_id, at, recorded_at, total_bytes, body, crc"
 
@@ -142,19 +142,20 @@ def _is_written(connection: sqlite3.Connection, position: int) -> bool:
 def _journal_rows(entries: list[Entry], total_bytes: int, recorded_at: Instant) -> Iterator[tuple[object, ...]]:
     for e in entries:
         total_bytes += len(e.body)
-        fields = e.position, e.epoch, e.sequence, e.id, e.work_unit, e.type, e.job_order_id, instant(e.at), recorded_at, total_bytes, e.body
-        yield *fields, crc32(e.body)
+        key = e.position, e.epoch, e.sequence, e.id, e.work_unit, e.type, e.job_order_id, instant(e.at)
+        yield *key, recorded_at, total_bytes, e.body, checksum(*key, e.body)
 
 
 def _write_snapshots(connection: sqlite3.Connection, snapshots: dict[str, Snapshot]) -> None:
     connection.executemany(
         "INSERT OR REPLACE INTO snapshots (work_unit, version, state, crc) VALUES (?, ?, ?, ?)",
-        [(s.work_unit, s.version, s.state, crc32(s.state)) for s in snapshots.values()],
+        [(s.work_unit, s.version, s.state, checksum(s.work_unit, s.version, s.state)) for s in snapshots.values()],
     )
     names = [(*name, s.work_unit, r.kind, r.key) for s in snapshots.values() for r in s.records for name in r.names]
     if names:
         connection.executemany("INSERT OR IGNORE INTO lot_names VALUES (?, ?, ?, ?, ?)", names)
-    records = [(s.work_unit, r.kind, r.key, instant(r.at), r.body, crc32(r.body)) for s in snapshots.values() for r in s.records]
+    rows = [(s.work_unit, r.kind, r.key, instant(r.at), r.body) for s in snapshots.values() for r in s.records]
+    records = [(*row, checksum(*row)) for row in rows]
     if records:
         connection.executemany(
             "INSERT INTO records (work_unit, kind, key, at, body, crc) VALUES (?, ?, ?, ?, ?, ?)"

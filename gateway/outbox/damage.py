@@ -107,12 +107,19 @@ class Log:
     commits: tuple[int, ...] = ()
     counted: int = 0
 
-    def is_cut(self, path: Path) -> bool:
-        """Once `path` is open and read: whether SQLite left transactions out that had been written."""
+    def is_cut(self, connection: sqlite3.Connection) -> bool:
+        """Once it is open: whether SQLite left transactions out that had been written. Raises sqlite3.Error.
+
+        It is asked itself, by a checkpoint that waits for nobody: whoever opens and closes the index or the database beside a connection of
+        the same process takes that connection's locks away.
+        """
         if self.missing or self.is_damaged:
             return True
         written = max(self.counted, *self.commits, 0)
-        return written > 0 and written > _index(path)[0]
+        if not written:
+            return False
+        _, counts, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        return 0 <= int(counts) < written
 
 
 def look_at_log(path: Path) -> Log:

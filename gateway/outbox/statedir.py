@@ -13,7 +13,7 @@ from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.damage import IN_USE, Corrupt, check, is_damage, look_at_log
-from gateway.outbox.migrate import NewerSchema, migrate, schema_version
+from gateway.outbox.migrate import NewerSchema, migrate
 from gateway.outbox.salvage import FIRST_PAGE, Salvaged, salvage
 from gateway.outbox.session import open_writer
 
@@ -144,9 +144,7 @@ def _open(path: Path, clock: Clock) -> Opened:
         raise Corrupt("there is a log, and no database")
     try:
         connection = open_writer(path)
-        # The first read: SQLite has now decided how much of the log counts.
-        schema_version(connection)
-        is_cut = log.is_cut(path)
+        is_cut = log.is_cut(connection)
         # A newer database is refused before anything reads further: what its check says means nothing to this version.
         migrate(connection)
         check(connection, clock)

@@ -134,8 +134,8 @@ def _weight(pieces: int, each: float) -> Decimal:
 
 
 @asynccontextmanager
-async def shift(folder: Path, server: Tryton) -> AsyncIterator[Shift]:
-    """Everything is up; nothing is planned yet."""
+async def shift(folder: Path, server: Tryton, interval: str) -> AsyncIterator[Shift]:
+    """Everything is up; nothing is planned yet. `interval`: how often Tryton is asked for orders; a look at 200 open ones costs it a while."""
     folder.mkdir(parents=True, exist_ok=True)
     number_from_one(server)
     proxy, presses = TrytonProxy(server.url), Presses(len(UNITS))
@@ -145,7 +145,7 @@ async def shift(folder: Path, server: Tryton) -> AsyncIterator[Shift]:
             await proxy.start()
             proxy.fault = "dropped"
             await presses.start()
-            line.config.write_text(yaml.safe_dump(_configuration(folder, line, proxy, presses), sort_keys=False))
+            line.config.write_text(yaml.safe_dump(_configuration(folder, line, proxy, presses, interval), sort_keys=False))
             await line.start_daemon()
             await line.ready()
             yield Shift(line, server, Planner(server.seat(PLANNER)), proxy, presses)
@@ -155,7 +155,7 @@ async def shift(folder: Path, server: Tryton) -> AsyncIterator[Shift]:
             await proxy.stop()
 
 
-def _configuration(folder: Path, line: Line, proxy: TrytonProxy, presses: Presses) -> dict[str, Any]:
+def _configuration(folder: Path, line: Line, proxy: TrytonProxy, presses: Presses, interval: str) -> dict[str, Any]:
     password = folder / "tryton.password"
     password.write_text(GATEWAY[1])
     devices, units = presses.configuration(UNITS)
@@ -166,7 +166,7 @@ def _configuration(folder: Path, line: Line, proxy: TrytonProxy, presses: Presse
         "user": GATEWAY[0],
         "password": {"file": str(password)},
         "work_centers": dict(zip(UNITS, PRESSES, strict=True)),
-        "interval": "500ms",
+        "interval": interval,
         "report_every": "2s",
     }
     gateway = {

@@ -41,7 +41,7 @@ async def _work(running: Shift, *, orders: int, kills: int, seed: int, seconds: 
 @pytest.mark.slow
 async def test_twenty_orders_and_five_kills(tmp_path: Path) -> None:
     with on_sqlite(tmp_path / "tryton") as server:
-        async with shift(tmp_path / "line", server) as running:
+        async with shift(tmp_path / "line", server, "500ms") as running:
             await _work(running, orders=20, kills=5, seed=7, seconds=240)
 
 
@@ -49,5 +49,5 @@ async def test_twenty_orders_and_five_kills(tmp_path: Path) -> None:
 @pytest.mark.parametrize("books", [on_sqlite, on_postgres])
 async def test_two_hundred_orders_and_fifty_kills(books: Callable[[Path], AbstractContextManager[Tryton]], tmp_path: Path) -> None:
     with books(tmp_path / "tryton") as server:
-        async with shift(tmp_path / "line", server) as running:
+        async with shift(tmp_path / "line", server, "2s") as running:
             await _work(running, orders=200, kills=50, seed=8, seconds=1500)

@@ -155,8 +155,13 @@ class Rig:
         end = self.clock.monotonic() + seconds
         while self.clock.monotonic() < end:
             await self.clock.advance(min(STEP_S, end - self.clock.monotonic()))
+            waited = 0
             while self.daemon._recorder._taken is not None:
                 await asyncio.sleep(0.001)
+                waited += 1
+                if waited % 500 == 0:
+                    # A commit that failed is tried again after a pause, for which the clock has to move.
+                    await self.clock.advance(0.05)
             self.look()
 
     async def follow(self) -> None:

@@ -135,7 +135,7 @@ def _weight(pieces: int, each: float) -> Decimal:
 
 @asynccontextmanager
 async def shift(folder: Path, server: Tryton, interval: str) -> AsyncIterator[Shift]:
-    """Everything is up; nothing is planned yet. `interval`: how often Tryton is asked for orders; a look at 200 open ones costs it a while."""
+    """Everything is up; nothing is planned yet. `interval`: how often Tryton is asked for orders; a look at 200 costs it a while."""
     folder.mkdir(parents=True, exist_ok=True)
     number_from_one(server)
     proxy, presses = TrytonProxy(server.url), Presses(len(UNITS))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import NameOID
 
-UNREADABLE = (ValueError, TypeError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion)
-"""What `cryptography` raises over bytes that are no certificate, and over extensions that cannot be."""
+UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, x509.InvalidVersion)
+"""What `cryptography` raises over bytes that are no certificate, over keys of a kind that nobody knows and extensions that cannot be."""
 
 _LONG_FORM = 0x82
 """DER: the length follows in two bytes. A certificate with a key of 2048 bits or more is always longer than one byte can say."""

@@ -51,7 +51,10 @@ class Corrupt(Exception):
 def is_damage(error: sqlite3.Error) -> bool:
     """True for a database that is none or is malformed, or is shorter than its header says; not for a full disk, a lock, missing rights."""
     code = getattr(error, "sqlite_errorcode", None)
-    return code is not None and (code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ)
+    if code is None:
+        # Python's own: bytes that are no text.
+        return "decode" in str(error)
+    return code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or code == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def damaged(message: str) -> sqlite3.DatabaseError:
@@ -81,8 +84,12 @@ def check(connection: sqlite3.Connection, clock: Clock) -> None:
         answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
         wrong = answer if answer != "ok" else next(filter(None, (_first(connection, sql) for sql in _WRONG_ROWS)), None)
     except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode == sqlite3.SQLITE_INTERRUPT:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+        if code == sqlite3.SQLITE_INTERRUPT:
             return
+        if code == sqlite3.SQLITE_ERROR:
+            # The statements are right: what they met (text that is none) is not.
+            raise Corrupt(str(error)) from error
         raise
     finally:
         connection.set_progress_handler(None, 0)

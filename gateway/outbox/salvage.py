@@ -77,6 +77,10 @@ def salvage(damaged: Path, target: Path, clock: Clock) -> Salvaged:
                 taker.take(table)
             lost = _settle(source, connection)
         connection.execute("PRAGMA synchronous = FULL")
+        # Only the database itself is moved to its place: nothing of it may be in its log any more.
+        _, written, folded = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if folded < written:
+            raise sqlite3.OperationalError(f"{written - folded} pages of what was saved could not be written to {target}")
     finally:
         connection.close()
     handle = os.open(target, os.O_RDONLY)

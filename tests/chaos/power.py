@@ -222,9 +222,11 @@ def _judge(database: Path, told: int, outcome: Outcome, where: str) -> int:
     shutil.copytree(database.parent, look, ignore=shutil.ignore_patterns("ballast"))
     with closing(sqlite3.connect(look / DATABASE)) as connection:
         found = list(_faults(connection))
-        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone() if not found else (told,)
+        # A cut may come before there are tables.
+        is_begun = not found and connection.execute("PRAGMA user_version").fetchone()[0] > 0
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone() if is_begun else None
     outcome.faults += [f"{where}: {fault}" for fault in found]
-    last = row[0] if row else 0
+    last = told if found else row[0] if row else 0
     if last < told:
         outcome.lost.append(told - last)
     return last

@@ -164,6 +164,18 @@ async def test_a_turned_bit_in_a_row_that_is_read_later_makes_the_next_start_sav
     await store.close()
 
 
+async def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
+    await (await filled(tmp_path)).close()
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute("UPDATE journal SET id = CAST(x'ff41' AS TEXT) WHERE position = 200")
+        connection.commit()
+    store = await opened(tmp_path, "plant")
+    assert store.salvaged is not None
+    assert store.salvaged.lost == 1
+    assert len(await positions(store)) == ROWS - 1
+    await store.close()
+
+
 async def test_a_cursor_beyond_the_end_is_not_believed(tmp_path: Path) -> None:
     store = await filled(tmp_path)
     await store._writer.run(lambda c: c.execute("UPDATE cursors SET position = 1 << 40"))

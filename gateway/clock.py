@@ -28,7 +28,7 @@ class SystemClock:
 
     def __init__(self, wall: Callable[[], datetime] = _wall, steady: Callable[[], float] = _steady) -> None:
         self._wall = wall
-        self.monotonic = steady
+        self._steady = steady
         self._held: tuple[datetime, datetime, float] | None = None
 
     @property
@@ -40,6 +40,9 @@ class SystemClock:
         """The wall clock stands before `known`, a time that was already (a machine without a battery starts in 1970): `now` goes on from
         there until somebody sets the clock."""
         self._held = known, self._wall(), self.monotonic()
+
+    def monotonic(self) -> float:
+        return self._steady()
 
     def now(self) -> datetime:
         wall = self._wall()

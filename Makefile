@@ -58,7 +58,8 @@ system: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## the long whole-daemon run
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	@PYTHON=$(BIN)/python requirements/debian.sh system
 	$(PYTEST) -m thorough -n $(WORKERS) --dist worksteal --timeout 1800
-	$(PYTEST) -m "system and not thorough" --timeout 1800
+	$(PYTEST) -m "system and not thorough and not alone" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 1800
+	$(PYTEST) -m alone --timeout 1800
 
 bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journal; per replayed reading, with memory
 	@PYTHON=$(BIN)/python requirements/debian.sh test

@@ -55,6 +55,7 @@ async def test_everything_a_broker_can_do(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.alone
 async def test_an_outage_of_fifty_thousand_rows(tmp_path: Path) -> None:
     outcome = await outage.run(50_000, tmp_path)
     print(*outage.table(outcome), sep="\n")

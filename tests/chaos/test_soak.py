@@ -18,6 +18,7 @@ def test_a_few_seconds_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
+@pytest.mark.alone
 def test_six_minutes_at_ten_times_the_usual_rate(tmp_path: Path) -> None:
     """The first two and a half are warm-up."""
     outcome = run(240.0, None, 10.0 * USUAL_RATE, tmp_path)

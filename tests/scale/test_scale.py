@@ -8,7 +8,7 @@ import pytest
 
 from tests.scale.run import failures, first_values, measure, table
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 
 def test_thousands_of_tags_are_read_in_time_and_the_first_thousand_at_once(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.scale.neighbours import LIMIT_S, measure, table
 
-pytestmark = pytest.mark.system
+pytestmark = [pytest.mark.system, pytest.mark.alone]
 
 TRIES = 3
 """Another program on the machine disturbs one of the two windows now and then; devices that disturb do so each time."""

@@ -249,6 +249,19 @@ def test_what_a_person_has_run_counts_and_goes_back_at_the_end() -> None:
     assert [(int(m.quantity), m.state) for m in back] == [(5, "done")]
 
 
+def test_what_an_operation_has_booked_is_no_lost_journal_of_the_next_one() -> None:
+    server = Server()
+    settle(server, totals(5, 0, "1", 3.0), random.Random(1))
+    (first,) = server.production.works
+    assert "not know" in (steps.booked_before(server.production, first) or "")
+    second = Work(6, False, "Presse 08", "Ébavurer", (), (6,))
+    both = replace(server.production, works=(first, second))
+    assert "not know" in (steps.booked_before(both, first) or "")
+    assert steps.booked_before(both, second) is None
+    begun = replace(second, cycles=(Cycle(90, "1", "running", None, True),))
+    assert steps.booked_before(replace(both, works=(first, begun)), begun) is not None
+
+
 GOOD = {
     "type": "tryton", "url": "https://tryton.acme.lan:8000", "database": "acme", "user": "lineside", "password": {"credential": "tryton"},
     "work_centers": {"press-07": "Presse 07"},

@@ -236,7 +236,7 @@ class TrytonPort:
                 production = await self._read(order)
                 if production is None:
                     return steps.blocked(f"Tryton has no production with the id {order.key.split('/')[0]} any more")
-                if order.memo is None and (strange := _booked_before(production)):
+                if order.memo is None and (strange := steps.booked_before(production, _work(order, production))):
                     return steps.blocked(strange)
                 todo = await next_(production, tried)
                 if isinstance(todo, Outcome):
@@ -307,16 +307,6 @@ def _work(order: ErpOrder, production: Production) -> Work | None:
     """The operation that an order is about; None for a production without a routing, or that has lost its works."""
     _, _, index = order.key.partition("/")
     return production.works[int(index) - 1] if index and int(index) <= len(production.works) else None
-
-
-def _booked_before(production: Production) -> str | None:
-    """Bookings of our user that nobody here remembers were made for a journal that is lost: its totals would be taken back."""
-    if not any(move.is_mine and move.is_done and move.quantity for move in (*production.inputs, *production.outputs)):
-        return None
-    return (
-        f"Tryton holds bookings of this gateway for production {production.named} that its journal does not know (a new or lost state "
-        "folder): close the production by hand in Tryton, or cancel these stock moves there"
-    )
 
 
 def _remembered(order: ErpOrder) -> list[int]:

@@ -206,6 +206,19 @@ def _late_times(production: Production, work: Work | None, seconds: Decimal) -> 
 # --- what a person did ---------------------------------------------------------------------------------------------------
 
 
+def booked_before(production: Production, work: Work | None) -> str | None:
+    """For an order that was never booked as far as its journal knows: bookings of our user were made for a journal that is lost, and its
+    totals would be taken back. Of several operations each has a cycle of its own; the moves alone may be another operation's."""
+    if not any(move.is_mine and move.is_done and move.quantity for move in (*production.inputs, *production.outputs)):
+        return None
+    if len(production.works) > 1 and work is not None and not any(cycle.state != "cancelled" for cycle in _mine(work)):
+        return None
+    return (
+        f"Tryton holds bookings of this gateway for production {production.named} that its journal does not know (a new or lost state "
+        "folder): close the production by hand in Tryton, or cancel these stock moves there"
+    )
+
+
 def _is_booked(booking: Booking, target: Target) -> bool:
     """Every quantity stands in Tryton as it should, whatever its state."""
     wants = [*target.others, *(w for material in target.materials for w in _material(booking, material, False))]

@@ -77,12 +77,12 @@ class Accounts:
 
     # --- in: orders and rows -------------------------------------------------------------------------------------------
 
-    def open(self, key: str, job_order_id: str, work_unit: str, note: str) -> Account:
+    def open(self, key: str, job_order_id: str, work_unit: str, note: str, *, is_forgotten: bool = False) -> Account:
         """A new order of the ERP. One of the same name that never began here gives its place up."""
         before = self._by_order.get(job_order_id)
         # Rows of the one before do not belong to this one, even when they come again.
         position = before.position if before is not None else 0
-        account = self._by_order[job_order_id] = Account(key, job_order_id, work_unit, position, note=note)
+        account = self._by_order[job_order_id] = Account(key, job_order_id, work_unit, position, note=note, is_forgotten=is_forgotten)
         self._paces.pop(job_order_id, None)
         self.save(account)
         return account

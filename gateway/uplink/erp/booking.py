@@ -102,8 +102,8 @@ class BookingUplink:
             self._orders.load(await self._wiring.order_cursor(self.name))
             for key, known in self._orders.known.items():
                 if known.refused is None and self._accounts.get(known.job_order_id) is None:
-                    # Its page of the journal was damaged: what comes from now on is told, and the adapter sees that it has no memo.
-                    self._accounts.open(key, known.job_order_id, known.work_unit, "")
+                    # Its page of the journal was damaged: the adapter asks its ERP what was told, or tells no more.
+                    self._accounts.open(key, known.job_order_id, known.work_unit, "", is_forgotten=True)
             self._is_loaded = True
             for key, known in self._orders.known.items():
                 if known.refused is not None:
@@ -266,7 +266,8 @@ class BookingUplink:
         wish = account.wish(step)
         assert wish is not None
         order = ErpOrder(
-            account.key, account.job_order_id, account.work_unit, account.memo, partial(self._remember, account), account.note
+            account.key, account.job_order_id, account.work_unit, account.memo, partial(self._remember, account), account.note,
+            account.is_forgotten,
         )  # fmt: skip
         results, totals = [*account.results.values()][:_RESULTS_AT_ONCE], account.totals()
         if self._settings.dry_run:

@@ -99,3 +99,27 @@ async def test_an_old_file_starts_no_finished_order_again(office: Office) -> Non
     await office.gateway.until((office.folder / "error" / "old.csv.err").exists, "it is explained")
     assert office.gateway.line.state("OF-1") is JobState.ENDED
     assert (await office.link.booked("OF-1")).good == 100
+
+
+async def test_an_order_whose_memory_is_damaged_is_not_told_twice(office: Office) -> None:
+    """The ERP cannot be asked what it has taken: a person is."""
+    office.send("OF-1;press-07;100;released;PF-1", "OF-2;press-08;100;released;PF-1")
+    await office.state("OF-2", JobState.RUNNING)
+    office.gateway.line.make("OF-1", 5)
+    office.gateway.line.make("OF-2", 5)
+    await office.gateway.settled()
+    await office.gateway.line.journal.committed()
+    await office.gateway.stop()
+    del office.gateway.line.journal.disk.accounts["erp", "OF-1"]
+    await office.gateway.kill()
+    for _ in range(2):
+        office.gateway.line.make("OF-1", 1)
+        office.gateway.line.make("OF-2", 1)
+        await office.told("erp.blocked:erp:OF-1")
+        assert "by hand" in office.gateway.alerts.up["erp.blocked:erp:OF-1"]
+        await office.gateway.until(lambda: office.gateway.is_tried, "all is tried")
+        office.send("OF-1;press-07;120;released;PF-1")
+        await office.gateway.moment(60)
+        await office.gateway.kill()
+    assert (await office.link.booked("OF-1")).good == 5
+    assert (await office.link.booked("OF-2")).good == 7

@@ -150,6 +150,9 @@ class FilesPort:
         return await self._confirm(order, lambda known: booked.promised(known, promise))
 
     async def _confirm(self, order: ErpOrder, make: Callable[[Booked], Confirmation | None]) -> Outcome:
+        if order.is_forgotten:
+            # Numbers that begin at nothing would tell the ERP once more what it has.
+            return Outcome(Standing.REFUSED, _FORGOTTEN)
         memo = Memo.of(await self._last_memo(order), self._clock.now())
         if memo.owed:
             await self._do(self._outbox.show, memo.owed)
@@ -235,6 +238,10 @@ def _reader(settings: FilesSettings, zone: ZoneInfo) -> Callable[[bytes], Orders
     return B2mmlOrders(read_xml if settings.format == "b2mml-xml" else read_json, zone).read
 
 
+_FORGOTTEN = (
+    "which confirmations of this order were written was lost with a damaged journal, so no more are; "
+    "compare the order's totals on the page with what the ERP has and book the difference there by hand"
+)
 _SHARE = Text("Vérifier le partage réseau des dossiers d'échange.", "Check the network share of the exchange folders.")
 _SAME_SYSTEM = Text(
     "Mettre `inbox`, `archive` et `error` sur le même système de fichiers.", "Put `inbox`, `archive` and `error` on the same file system."

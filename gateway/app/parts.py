@@ -178,7 +178,9 @@ def make_forwarders(
     forwarders: dict[str, Forwarder] = {}
     brokers: list[MqttUplink] = []
     erps: dict[str, BookingUplink] = {}
-    wiring = Wiring(recorder, store.erp_accounts, store.order_cursor, on_orders, LineOrders(line.trackers), alerts, clock, metrics)
+    wiring = Wiring(
+        recorder, store.erp_accounts, store.order_cursor, on_orders, LineOrders(line.trackers), alerts, clock, metrics, store.epoch
+    )
     around = Surroundings(config.gateway.id, tuple(config.work_units), config.gateway.time_zone, clock, uplink_secret)
     telemetry = TelemetrySource(store.telemetry, recorder.forget_telemetry)
     for name, settings in config.uplinks.items():

@@ -57,7 +57,8 @@ class Account:
     """`key` is the ERP's identity of the order. `position`: the rows of the journal up to there are in it, as far as they concern it.
 
     `is_succeeded`: another job took the name on the line; nothing of that one belongs here. `memo` and `note` are the adapter's.
-    `is_forgotten`: it was begun anew because the journal had lost it; the ERP may hold more than is known here.
+    `epoch`: that of the journal in which it was kept last. `is_forgotten`: that journal was damaged or restored after the order had begun;
+    the ERP may hold more than is known here.
     `booked`: step -> the wish that the ERP has confirmed. `booked_good`, `booked_scrap`: what it confirmed last, for people.
     """
 
@@ -88,6 +89,7 @@ class Account:
     promise: PromisedDate | None = None
     memo: str | None = None
     note: str = ""
+    epoch: str = ""
     is_forgotten: bool = False
     booked: dict[Step, str] = field(default_factory=dict)
     booked_good: Decimal = Decimal(0)
@@ -265,7 +267,8 @@ def dump(account: Account) -> bytes:
             "results": [_result_row(r) for r in a.results.values()],
             "booked_results": [_result_row(r) for r in a.booked_results.values()],
             "promise": _promise_row(a.promise) if a.promise is not None else None,
-            "memo": a.memo, "note": a.note, "forgotten": a.is_forgotten, "booked": {step.value: wish for step, wish in a.booked.items()},
+            "memo": a.memo, "note": a.note, "epoch": a.epoch, "forgotten": a.is_forgotten,
+            "booked": {step.value: wish for step, wish in a.booked.items()},
             "booked_made": [str(a.booked_good), str(a.booked_scrap)],
             "waits": {step.value: [w.standing, w.words, instant(w.since), w.wish] for step, w in a.waits.items()},
         }
@@ -291,7 +294,7 @@ def load(job_order_id: str, body: bytes) -> Account:
         stops={stop.stop_id: (revision, stop) for revision, stop in stops},
         results={row[0]: _result(row) for row in s["results"]}, booked_results={row[0]: _result(row) for row in s["booked_results"]},
         promise=PromisedDate(moment(p[0]), _moment(p[1]), _moment(p[2]), p[3], p[4]) if p is not None else None,
-        memo=s["memo"], note=s["note"], is_forgotten=s.get("forgotten", False),
+        memo=s["memo"], note=s["note"], epoch=s.get("epoch", ""), is_forgotten=s.get("forgotten", False),
         booked={Step(step): wish for step, wish in s["booked"].items()},
         booked_good=Decimal(booked_good), booked_scrap=Decimal(booked_scrap),
         waits={Step(step): Wait(Standing(st), words, moment(since), wish) for step, (st, words, since, wish) in s["waits"].items()},

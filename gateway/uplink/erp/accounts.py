@@ -56,6 +56,7 @@ class Accounts:
         self._journal = journal
         self._clock = clock
         self._report_every_s = report_every_s
+        self._epoch = ""
         self._by_order: dict[str, Account] = {}
         self._owing: dict[str, None] = {}
         """Orders with something to post, the one tried last at the end."""
@@ -64,9 +65,13 @@ class Accounts:
         self._paces: dict[str, _Pace] = {}
         self._logged: dict[str, dict[Step, str]] | None = {} if dry_run else None
 
-    def load(self, rows: Mapping[str, bytes]) -> None:
+    def load(self, rows: Mapping[str, bytes], epoch: str) -> None:
+        """`epoch`: that of the journal now. One that is new means a damaged or a restored journal, perhaps older than what was told."""
+        self._epoch = epoch
         self._by_order = {name: load(name, body) for name, body in rows.items()}
-        for name in self._by_order:
+        for name, account in self._by_order.items():
+            account.is_forgotten |= account.epoch not in ("", epoch) and account.started_at is not None
+            account.epoch = epoch
             self._note(name)
 
     def get(self, job_order_id: str) -> Account | None:
@@ -82,7 +87,9 @@ class Accounts:
         before = self._by_order.get(job_order_id)
         # Rows of the one before do not belong to this one, even when they come again.
         position = before.position if before is not None else 0
-        account = self._by_order[job_order_id] = Account(key, job_order_id, work_unit, position, note=note, is_forgotten=is_forgotten)
+        account = self._by_order[job_order_id] = Account(
+            key, job_order_id, work_unit, position, note=note, epoch=self._epoch, is_forgotten=is_forgotten
+        )
         self._paces.pop(job_order_id, None)
         self.save(account)
         return account

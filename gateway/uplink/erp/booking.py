@@ -49,7 +49,7 @@ class LineView(Protocol):
 
 @dataclass(frozen=True)
 class Wiring:
-    """What an ERP is built into: the journal's writer and readers, the line, and where people and machines are told."""
+    """What an ERP is built into: the journal's writer and readers and its epoch, the line, and where people and machines are told."""
 
     journal: AccountJournal
     accounts: AccountReader
@@ -59,6 +59,7 @@ class Wiring:
     alerts: AlertBoard
     clock: Clock
     metrics: Metrics
+    epoch: str
 
 
 class BookingUplink:
@@ -98,7 +99,7 @@ class BookingUplink:
         if self._settings.dry_run:
             warn_dry_run(self._wiring.alerts, self.name, self.peer)
         if not self._is_loaded:
-            self._accounts.load(await self._wiring.accounts(self.name))
+            self._accounts.load(await self._wiring.accounts(self.name), self._wiring.epoch)
             self._orders.load(await self._wiring.order_cursor(self.name))
             for key, known in self._orders.known.items():
                 if known.refused is None and self._accounts.get(known.job_order_id) is None:

@@ -155,7 +155,8 @@ class PromisedDate:
 class ErpOrder:
     """An order of the ERP that the line holds. `memo` is what the adapter last asked to keep of it, over restarts too; `note` is that of
     the plan as it was taken last. `job_order_id` is the one that the key came with first, whatever the ERP calls it now. `is_forgotten`:
-    what was kept of it was lost with a damaged journal; an adapter that cannot ask its ERP what it holds must post nothing more."""
+    the journal was damaged or restored and may know less than was told; an adapter that cannot ask its ERP what it holds must post nothing
+    more."""
 
     key: str
     job_order_id: str

@@ -13,7 +13,7 @@ from gateway.seams import Uplink
 from gateway.supervise import UP, Backoff
 from gateway.uplink.erp.booking import BookingUplink, Wiring
 from tests.manual_clock import ManualClock
-from tests.uplink.doubles import Alerts
+from tests.uplink.doubles import EPOCH, Alerts
 from tests.uplink.erp.line import Disk, Journal, Line
 
 LIMIT_S = 120.0
@@ -30,6 +30,7 @@ class Gateway:
         self.line = line or Line(Journal(Disk()))
         self.alerts = Alerts()
         self.metrics = Metrics()
+        self.epoch = EPOCH
         self.kills = 0
         self._make = make
         self._task: asyncio.Task[None] | None = None
@@ -39,7 +40,7 @@ class Gateway:
     async def start(self) -> None:
         line, journal = self.line, self.line.journal
         wiring = Wiring(
-            journal, journal.erp_accounts, journal.order_cursor, line.on_orders, line, self.alerts, self.clock, self.metrics
+            journal, journal.erp_accounts, journal.order_cursor, line.on_orders, line, self.alerts, self.clock, self.metrics, self.epoch
         )  # fmt: skip
         self.uplink = self._make(wiring)
         self.forwarder = Forwarder(

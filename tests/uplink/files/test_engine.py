@@ -123,3 +123,43 @@ async def test_an_order_whose_memory_is_damaged_is_not_told_twice(office: Office
         await office.gateway.kill()
     assert (await office.link.booked("OF-1")).good == 5
     assert (await office.link.booked("OF-2")).good == 7
+
+
+async def test_a_restored_journal_writes_no_confirmation_that_the_erp_has(office: Office) -> None:
+    line, disk = office.gateway.line, office.gateway.line.journal.disk
+    office.send("OF-1;press-07;100;released;PF-1")
+    await office.state("OF-1", JobState.RUNNING)
+    for number in (1, 2):
+        line.make("OF-1", 5)
+        await office.gateway.settled()
+        await line.journal.committed()
+        if number == 1:
+            backup = dict(disk.accounts)
+    assert (await office.link.booked("OF-1")).good == 10
+    await office.gateway.stop()
+    disk.accounts = backup
+    office.gateway.epoch = "e2"
+    for _ in range(2):
+        await office.gateway.kill()
+        line.make("OF-1", 1)
+        await office.told("erp.blocked:erp:OF-1")
+    assert (await office.link.booked("OF-1")).good == 10
+    assert await office.link.violations() == []
+    # What comes after it is told as ever.
+    office.send("OF-2;press-08;100;released;PF-1")
+    await office.state("OF-2", JobState.RUNNING)
+    line.make("OF-2", 3)
+    await office.gateway.until(lambda: office.gateway.is_tried, "all is tried")
+    assert (await office.link.booked("OF-2")).good == 3
+
+
+async def test_an_order_is_released_again_by_a_file_that_differs_in_what_no_field_uses(office: Office) -> None:
+    def send(name: str, state: str) -> None:
+        (office.folder / "inbox" / name).write_text(f"job_order_id;work_unit;quantity;state;written\nOF-1;press-07;100;{state};{name}\n")
+
+    send("plan_1.csv", "released")
+    await office.state("OF-1", JobState.RUNNING)
+    send("plan_2.csv", "withdrawn")
+    await office.state("OF-1", JobState.INTERRUPTED)
+    send("plan_3.csv", "released")
+    await office.state("OF-1", JobState.RUNNING)

@@ -239,7 +239,7 @@ def _reader(settings: FilesSettings, zone: ZoneInfo) -> Callable[[bytes], Orders
 
 
 _FORGOTTEN = (
-    "which confirmations of this order were written was lost with a damaged journal, so no more are; "
+    "the journal was damaged or restored and may not know all confirmations of this order, so no more are written; "
     "compare the order's totals on the page with what the ERP has and book the difference there by hand"
 )
 _SHARE = Text("Vérifier le partage réseau des dossiers d'échange.", "Check the network share of the exchange folders.")

@@ -236,7 +236,7 @@ class TrytonPort:
                 production = await self._read(order)
                 if production is None:
                     return steps.blocked(f"Tryton has no production with the id {order.key.split('/')[0]} any more")
-                if order.memo is None and (strange := steps.booked_before(production, _work(order, production))):
+                if _is_unsure(order, production) and (strange := steps.booked_before(production, _work(order, production))):
                     return steps.blocked(strange)
                 todo = await next_(production, tried)
                 if isinstance(todo, Outcome):
@@ -307,6 +307,11 @@ def _work(order: ErpOrder, production: Production) -> Work | None:
     """The operation that an order is about; None for a production without a routing, or that has lost its works."""
     _, _, index = order.key.partition("/")
     return production.works[int(index) - 1] if index and int(index) <= len(production.works) else None
+
+
+def _is_unsure(order: ErpOrder, production: Production) -> bool:
+    """Whether what we booked can no longer be told: of several operations only our own memory knows whose a move is."""
+    return order.memo is None or (order.is_forgotten and len(production.works) > 1)
 
 
 def _remembered(order: ErpOrder) -> list[int]:

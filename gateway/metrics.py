@@ -75,7 +75,8 @@ class Metrics:
         self.commands = Counter("lineside_commands_total", "Commands by outcome.", ["uplink", "outcome"], registry=r)
         self.uplink_incidents = Counter(
             "lineside_uplink_incidents_total",
-            "What a broker did beside refusing a row: unknown_ack, ack_overdue, subscription_refused, live_refused, closed_over_message.",
+            "What a broker did beside refusing a row: unknown_ack, ack_overdue, subscription_refused, live_refused, closed_over_message, "
+            "answer_withheld.",
             ["uplink", "kind"],
             registry=r,
         )

@@ -73,14 +73,19 @@ class MqttUplink:
         self._suspects = Suspects()
         self._given_up: set[bytes] = set()
         """Ledger rows over which the broker closed the connection again and again."""
+        self._withheld: set[str] = set()
+        """Topics of answers and telemetry over which it did: they stay silent until a connection ends for another reason."""
         self._connection: Connection | None = None
         self._broker_alerts = BrokerAlerts(name, alerts)
         self._incidents = metrics.uplink_incidents
         self._live = LiveLane(name, clock, self._broker_alerts, partial(self._noticed, "live_refused"))
-        self._telemetry = TelemetryLane(name, telemetry, topics, clock, metrics) if telemetry is not None else None
+        self._telemetry: TelemetryLane | None = None
+        if telemetry is not None:
+            self._telemetry = TelemetryLane(name, telemetry, topics, clock, metrics, withheld=self._withheld)
         self._inbox = Inbox(
-            name, topics, on_command=on_command, on_ack=on_ack, on_replay=on_replay, alerts=alerts, clock=clock, metrics=metrics
-        )
+            name, topics, on_command=on_command, on_ack=on_ack, on_replay=on_replay, alerts=alerts, clock=clock, metrics=metrics,
+            withheld=self._withheld,
+        )  # fmt: skip
         self._log = structlog.get_logger("lineside.mqtt").bind(uplink=name)
 
     @property
@@ -202,7 +207,9 @@ class MqttUplink:
     def _judge_end(self, connection: Connection) -> None:
         """Whether the broker closed it over one message, as before: that one is left out then."""
         over = connection.closed_over
-        if over is not None and over[0] in self._live:
+        if over is None:
+            self._withheld.clear()
+        elif over[0] in self._live:
             # Its value may be another one each time.
             over = over[0], b""
         count = self._suspects.ended(over, self._clock.monotonic() - self._opened_at)
@@ -212,6 +219,8 @@ class MqttUplink:
         self._broker_alerts.hangs_up(over[0])
         if over[0] in self._live:
             self._live.give_up(over[0])
+        elif over[0] in self._inbox or (self._telemetry is not None and over[0] in self._telemetry):
+            self._withheld.add(over[0])
         elif count >= GIVEN_UP_AFTER:
             self._given_up.add(over[1])
             self._log.warning("message_given_up", topic=over[0], connections=count)

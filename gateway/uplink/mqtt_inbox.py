@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Container
 
 import structlog
 
@@ -43,7 +44,9 @@ class Inbox:
         alerts: AlertBoard,
         clock: Clock,
         metrics: Metrics,
+        withheld: Container[str] = (),
     ) -> None:
+        """`withheld`: topics over which the broker hangs up; no answer goes there."""
         self._name = name
         self._topics = topics
         self._places = topics.inbound()
@@ -53,6 +56,9 @@ class Inbox:
         self._alerts = alerts
         self._clock = clock
         self._metrics = metrics
+        self._withheld = withheld
+        self._waiting: set[str] = set()
+        """Topics of answers that this connection has not taken yet."""
         self._complaints = {
             "ack": self._complaint("ack", "un accusé de réception", "an acknowledgement"),
             "replay": self._complaint("replay", "une demande de renvoi", "a replay request"),
@@ -64,8 +70,13 @@ class Inbox:
         """Full topics to subscribe to."""
         return list(self._places)
 
+    def __contains__(self, topic: object) -> bool:
+        """Whether an answer on `topic` waits to be taken, or was when the connection ended."""
+        return topic in self._waiting
+
     async def pump(self, connection: Connection) -> None:
         """Deal with what comes until cancelled."""
+        self._waiting.clear()
         acknowledged = _InOrder(connection)
         async with asyncio.TaskGroup() as workers:
             queues: dict[str, asyncio.Queue[tuple[str, Message]]] = {}
@@ -110,13 +121,21 @@ class Inbox:
                 await self._publish(connection, topic, payload, message.correlation_data)
 
     async def _publish(self, connection: Connection, topic: str, payload: bytes, correlation: bytes | None) -> None:
+        if topic in self._withheld or not connection.fits(topic, payload):
+            self._metrics.uplink_incidents.labels(self._name, "answer_withheld").inc()
+            self._log.warning("answer_withheld", topic=topic)
+            return
         if not await connection.window.take(Lane.LIVE):
             return
+        self._waiting.add(topic)
         try:
             reason = await connection.confirmed(topic, payload, correlation=correlation)
         finally:
             connection.window.give(Lane.LIVE)
-        if reason is not None and reason >= 0x80:
+        if reason is None:
+            return
+        self._waiting.discard(topic)
+        if reason >= 0x80:
             self._log.warning("answer_refused", topic=topic, reason=reason)
 
     def _control(self, kind: str, message: Message) -> None:

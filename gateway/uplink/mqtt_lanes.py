@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -179,14 +179,22 @@ class TelemetrySource:
 class TelemetryLane:
     """Bulk telemetry with QoS 1, in the journal's order, a few in flight."""
 
-    def __init__(self, name: str, source: TelemetrySource, topics: Topics, clock: Clock, metrics: Metrics) -> None:
+    def __init__(
+        self, name: str, source: TelemetrySource, topics: Topics, clock: Clock, metrics: Metrics, *, withheld: Container[str] = ()
+    ) -> None:
+        """`withheld`: topics over which the broker hangs up; their rows are dropped."""
         self._name = name
         self._source = source
         self._topics = topics
         self._clock = clock
         self._metrics = metrics
+        self._withheld = withheld
+        self._used: set[str] = set()
         self._done_id = 0
         self._wake = asyncio.Event()
+
+    def __contains__(self, topic: object) -> bool:
+        return topic in self._used
 
     def notify(self) -> None:
         """There may be new rows."""
@@ -208,6 +216,7 @@ class TelemetryLane:
     async def _send(self, connection: Connection, rows: Sequence[TelemetryRow]) -> None:
         open_rows: dict[int, None] = {}
         idle = asyncio.Event()
+        idle.set()
         sent = True
 
         def done(row_id: int, reason: int | None) -> None:
@@ -222,11 +231,16 @@ class TelemetryLane:
                 idle.set()
 
         for row in rows:
+            topic = self._topics.device(row.device)
+            if topic in self._withheld or not connection.fits(topic, row.body):
+                self._metrics.telemetry_dropped.labels(self._name).inc()
+                continue
             if not await connection.window.take(Lane.TELEMETRY):
                 return
             open_rows[row.id] = None
             idle.clear()
-            connection.publish(self._topics.device(row.device), row.body, partial(done, row.id), qos=1)
+            self._used.add(topic)
+            connection.publish(topic, row.body, partial(done, row.id), qos=1)
         await idle.wait()
         if sent:
             self._done_id = rows[-1].id

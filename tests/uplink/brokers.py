@@ -152,6 +152,8 @@ class Behaviour:
     """Cut the connection in the middle of the publish with this number."""
     hangs_up_over: Callable[[str, bytes], bool] = lambda topic, payload: False
     """Close the connection over such a publish, without a word."""
+    sends: tuple[str, bytes] | None = None
+    """Topic and payload of a command that waits here: sent after each subscription, until it is acknowledged."""
     stray_acks: bool = False
     """Acknowledge, beside each publish, one that was never sent, and the publish itself twice."""
 
@@ -225,6 +227,10 @@ class StubBroker:
                     writer.write(
                         bytes([0x90, (3 if v5 else 2) + count]) + body[:2] + (b"\0" if v5 else b"") + bytes([self.behaviour.suback] * count)
                     )
+                    if self.behaviour.sends is not None:
+                        writer.write(_command(*self.behaviour.sends, v5))
+                elif kind >> 4 == 4:
+                    self.behaviour.sends = None
                 elif kind >> 4 == 12:
                     writer.write(b"\xd0\x00")
                 elif kind >> 4 == 14:
@@ -262,6 +268,11 @@ def _publish(kind: int, body: bytes, v5: bool) -> tuple[str, bytes | None, bytes
     if v5:
         rest = rest[1 + rest[0] :]
     return topic, mid, rest
+
+
+def _command(topic: str, payload: bytes, v5: bool) -> bytes:
+    body = len(topic).to_bytes(2, "big") + topic.encode() + b"\0\1" + (b"\0" if v5 else b"") + payload
+    return bytes([0x32, len(body) & 0x7F | 0x80, len(body) >> 7]) + body
 
 
 def _subscriptions(body: bytes, v5: bool) -> int:

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.uplink.mqtt_lanes import TelemetrySource
 from gateway.uplink.mqtt_suspects import PROVEN_S, Suspects
 from tests.uplink.brokers import Behaviour, StubBroker, until
 from tests.uplink.conftest import UNIT, mqtt_uplink
 from tests.uplink.doubles import Alerts
 from tests.uplink.test_pipeline import chain
 
+COMMAND = b'{"command": "StoreAndStart", "command_id": "c-1", "issued_at": "2026-11-25T06:00:00Z", "job_order": {"job_order_id": "OF-1"}}'
 EIGHTH = b'"sequence":8,"datacontenttype"'
+
+
+@dataclass
+class Raw:
+    id: int
+    device: str
+    body: bytes
 
 
 def test_only_the_same_message_again_and_again_is_suspect() -> None:
@@ -68,3 +78,45 @@ async def test_a_live_topic_over_which_the_broker_hangs_up_falls_silent_and_the_
         uplink.set_live("packing/line-3/packer-02/state", b"41", retain=True, qos=1)
         await until(lambda: broker.published[-1][1] == b"41", 10)
         assert len(broker.connects) == settled
+
+
+@pytest.mark.slow
+async def test_an_answer_over_which_the_broker_hangs_up_is_left_out_and_its_command_is_done(
+    tmp_path: Path, stubs: Callable[..., Any]
+) -> None:
+    broker = await stubs(
+        StubBroker(Behaviour(hangs_up_over=lambda topic, payload: topic.endswith("/job/response"), sends=(f"{UNIT}/job/command", COMMAND)))
+    )
+    alerts = Alerts()
+    async with chain(tmp_path / "state", mqtt_uplink(broker.url, alerts=alerts), alerts=alerts) as link:
+        link.make(20)
+        await until(lambda: broker.behaviour.sends is None, 60)
+        await until(lambda: link.done, 60)
+        settled = len(broker.connects)
+        link.make(20)
+        await until(lambda: link.done, 60)
+        assert len(broker.connects) == settled
+        assert await link.store.exceptions("plant") == [], "no row is blamed for it"
+        assert alerts.up["uplink.hangs_up:plant"].endswith("/job/response")
+
+
+@pytest.mark.slow
+async def test_telemetry_over_which_the_broker_hangs_up_is_dropped_and_the_rows_arrive(tmp_path: Path, stubs: Callable[..., Any]) -> None:
+    broker = await stubs(StubBroker(Behaviour(hangs_up_over=lambda topic, payload: "/device/" in topic)))
+    rows = [Raw(number, "press", b"%d" % number) for number in range(1, 61)]
+    taken: list[int] = []
+
+    async def fetch(after: int, limit: int) -> list[Raw]:
+        return rows[after : after + limit]
+
+    alerts = Alerts()
+    async with chain(
+        tmp_path / "state", mqtt_uplink(broker.url, alerts=alerts, telemetry=TelemetrySource(fetch, taken.append)), alerts=alerts
+    ) as link:
+        link.make(20)
+        await until(lambda: link.done and taken[-1:] == [60], 60)
+        settled = len(broker.connects)
+        link.make(20)
+        await until(lambda: link.done, 60)
+        assert len(broker.connects) == settled
+        assert "/device/press" in alerts.up["uplink.hangs_up:plant"]

@@ -33,6 +33,9 @@ class Footprint:
         while True:
             await self._clock.sleep(due - self._clock.monotonic())
             now = self._clock.monotonic()
+            if now - due > WINDOW_S:
+                # The machine slept: systemd does not let a loop hang for so long.
+                due = now + PROBE_S
             while due <= now:
                 # A loop that stood for a second kept ten of these waiting, not one.
                 self._note(now - due)

@@ -158,8 +158,8 @@ SENTENCES: Mapping[str, Sentence] = {
             "The clock of this PC is not set: the times of events are estimated until it is.",
         ),
         Text(
-            "Informatique : donner à ce PC un serveur de temps (NTP) joignable, ou une pile d’horloge.",
-            "IT: give this PC a time server (NTP) that it can reach, or a clock battery.",
+            "Informatique : donner à ce PC un serveur de temps (NTP) ou une pile d’horloge ; si son heure est juste, l’avancer de 2 s.",
+            "IT: give this PC a time server (NTP) or a clock battery; if its time is right, set it 2 s ahead.",
         ),
         "wall clock before the journal's last time",
     ),

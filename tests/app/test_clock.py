@@ -52,3 +52,14 @@ def test_who_sets_the_clock_before_what_was_known_is_believed() -> None:
     machine.wait(1)
     assert clock.now() == machine.wall
     assert not clock.is_unset
+
+
+def test_a_clock_that_had_been_ahead_and_is_right_now_is_believed_once_it_is_set_by_two_seconds() -> None:
+    machine = Machine(KNOWN - timedelta(days=100))
+    clock = machine.clock()
+    clock.hold(KNOWN)
+    machine.wait(3600)
+    assert clock.now() == KNOWN + timedelta(hours=1)
+    machine.wall += timedelta(seconds=2)
+    assert clock.now() == machine.wall
+    assert not clock.is_unset

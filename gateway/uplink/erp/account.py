@@ -86,6 +86,8 @@ class Account:
     results: dict[str, Measurement] = field(default_factory=dict)
     """Not booked yet, in the order in which they came."""
     booked_results: dict[str, Measurement] = field(default_factory=dict)
+    results_dropped: int = 0
+    """Results that will not be booked: too many waited."""
     promise: PromisedDate | None = None
     memo: str | None = None
     note: str = ""
@@ -267,7 +269,7 @@ def dump(account: Account) -> bytes:
             "results": [_result_row(r) for r in a.results.values()],
             "booked_results": [_result_row(r) for r in a.booked_results.values()],
             "promise": _promise_row(a.promise) if a.promise is not None else None,
-            "memo": a.memo, "note": a.note, "epoch": a.epoch, "forgotten": a.is_forgotten,
+            "memo": a.memo, "note": a.note, "epoch": a.epoch, "forgotten": a.is_forgotten, "dropped": a.results_dropped,
             "booked": {step.value: wish for step, wish in a.booked.items()},
             "booked_made": [str(a.booked_good), str(a.booked_scrap)],
             "waits": {step.value: [w.standing, w.words, instant(w.since), w.wish] for step, w in a.waits.items()},
@@ -295,7 +297,7 @@ def load(job_order_id: str, body: bytes) -> Account:
         results={row[0]: _result(row) for row in s["results"]}, booked_results={row[0]: _result(row) for row in s["booked_results"]},
         promise=PromisedDate(moment(p[0]), _moment(p[1]), _moment(p[2]), p[3], p[4]) if p is not None else None,
         memo=s["memo"], note=s["note"], epoch=s.get("epoch", ""), is_forgotten=s.get("forgotten", False),
-        booked={Step(step): wish for step, wish in s["booked"].items()},
+        results_dropped=s.get("dropped", 0), booked={Step(step): wish for step, wish in s["booked"].items()},
         booked_good=Decimal(booked_good), booked_scrap=Decimal(booked_scrap),
         waits={Step(step): Wait(Standing(st), words, moment(since), wish) for step, (st, words, since, wish) in s["waits"].items()},
     )  # fmt: skip

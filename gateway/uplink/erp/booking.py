@@ -111,6 +111,7 @@ class BookingUplink:
                     self._told.news(News("refused", key, known.job_order_id, known.work_unit, known.refused))
             for account in self._accounts.all():
                 self._told.waits(account)
+                self._told.dropped(account)
                 self._tell_aborted(account)
         await self._call(self._port.connect())
 
@@ -133,7 +134,11 @@ class BookingUplink:
 
     async def deliver(self, batch: Sequence[Entry]) -> Receipt:
         """Every row is taken; those of this ERP's orders are in their accounts, which are on disk no later than the forwarder's cursor."""
+        before = {account.job_order_id: account.results_dropped for account in self._accounts.all()}
         for account in self._accounts.take(batch):
+            if dropped := account.results_dropped - before.get(account.job_order_id, 0):
+                self._wiring.metrics.erp_bookings.labels(self.name, "dropped").inc(dropped)
+                self._told.dropped(account)
             self._tell_aborted(account)
             self._told.waits(account)
             self._wake.set()

@@ -19,6 +19,11 @@ STOPS_HELD = 1_000
 """Of an order whose totals the ERP does not take for weeks; the oldest go, the seconds of all of them stay in `stop_s`."""
 
 
+RESULTS_HELD = 1_000
+"""Of an order whose results the ERP does not take for weeks: the account is written with every batch of rows, so it must stay small. The
+oldest go, counted in `results_dropped`; in the journal they stay."""
+
+
 def fold(account: Account, entry: Entry) -> bool:
     """Take `entry` into `account`, that of its job order. False: it does not concern it, or is in it already.
 
@@ -105,6 +110,9 @@ def _measured(account: Account, entry: Entry, data: dict[str, Any]) -> None:
         entry.id, _time(data["measured_at"]), data["characteristic"], _number(data["value"]), data["unit"], _limit(data["lower"]),
         _limit(data["upper"]), data["result"] == "Pass", data["lot_id"],
     )  # fmt: skip
+    if len(account.results) > RESULTS_HELD:
+        del account.results[next(iter(account.results))]
+        account.results_dropped += 1
 
 
 def _cancelled(account: Account, entry: Entry, data: dict[str, Any]) -> None:

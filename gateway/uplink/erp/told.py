@@ -204,7 +204,28 @@ class Told:
         """Nobody looks after the order any more."""
         self.taken(account.job_order_id)
         self._waiting.clear(account.job_order_id)
+        self._alerts.clear(self._dropped_key(account))
         self.aborted(account, is_open=False)
+
+    def _dropped_key(self, account: Account) -> str:
+        return f"erp.results:{self._uplink}:{account.job_order_id}"
+
+    def dropped(self, account: Account) -> None:
+        """Results that waited so long that there were too many."""
+        if not account.results_dropped:
+            return
+        lost = account.results_dropped
+        said = Text(
+            f"{lost} résultats de contrôle de l'ordre {{order}} ne seront pas transmis à l'ERP : trop attendaient.",
+            f"{lost} quality results of order {{order}} will not reach the ERP: too many waited.",
+        )
+        remedy = Text(
+            "Régler ce qui bloque l'ordre, puis saisir ces résultats dans l'ERP à partir du journal (lineside trace et l'ordre).",
+            "Settle what blocks the order, then enter these results in the ERP from the journal (lineside trace and the order).",
+        )
+        self._alerts.raise_(
+            self._dropped_key(account), "warning", _filled(said, order=account.job_order_id), remedy, work_unit=account.work_unit
+        )
 
     def aborted(self, account: Account, *, is_open: bool) -> None:
         """The line gave the order up. No ERP is told to close it for that: what was made is booked, the rest is for people to decide."""

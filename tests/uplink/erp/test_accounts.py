@@ -17,7 +17,7 @@ from gateway.outbox.store import Store
 from gateway.outbox.transaction import Batch
 from gateway.uplink.erp.account import RESULTS_KEPT, STOPS_KEPT, Account, Step, dump, load
 from gateway.uplink.erp.accounts import GIVEN_UP, KEPT, Accounts
-from gateway.uplink.erp.fold import STOPS_HELD, fold
+from gateway.uplink.erp.fold import RESULTS_HELD, STOPS_HELD, fold
 from gateway.uplink.erp.port import Standing
 from tests.manual_clock import ManualClock
 from tests.uplink.erp.line import Disk, Journal, Line, order
@@ -199,6 +199,16 @@ def test_an_account_does_not_grow_with_the_length_of_its_order() -> None:
     assert (len(account.stops), len(account.results), len(account.booked_results)) == (STOPS_KEPT, 0, RESULTS_KEPT)
     # Forgetting is no news for the ERP.
     assert account.owed() == []
+
+
+def test_results_that_the_erp_never_takes_do_not_grow_without_end() -> None:
+    line = _line()
+    for _ in range(RESULTS_HELD + 50):
+        line.measure("OF-1", Decimal(20))
+    account = _folded(line.journal.rows)
+    assert list(account.results) == line.made["OF-1"].results[50:]
+    assert account.results_dropped == 50
+    assert load("OF-1", dump(account)) == account
 
 
 async def test_settled_accounts_go_after_a_week_and_open_ones_never() -> None:

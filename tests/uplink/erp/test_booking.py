@@ -15,6 +15,7 @@ from gateway.domain.problems import return_status
 from gateway.seams import Uplink, UplinkError
 from gateway.uplink.erp.accounts import KEPT
 from gateway.uplink.erp.booking import CALL_S, PRUNE_S, BookingUplink, Wiring
+from gateway.uplink.erp.fold import RESULTS_HELD
 from gateway.uplink.erp.orders import REFUSED_KEPT, known_revisions
 from gateway.uplink.erp.port import BOOKED, ErpOrder, Listing, Outcome, Standing, Totals
 from gateway.uplink.erp.told import MOST_NAMED
@@ -181,6 +182,20 @@ async def test_busy_for_so_long_holds_every_posting(plant: Plant) -> None:
     # Whoever was refused waits behind the others then.
     await plant.pass_(100)
     assert len(plant.tries("OF-2")) == 1
+
+
+async def test_results_given_up_are_told_and_counted(plant: Plant) -> None:
+    plant.settings = StandInSettings(interval=1.0, report_every=0.0, dry_run=True)
+    await plant.gateway.kill()
+    await plant.running()
+    for _ in range(RESULTS_HELD + 3):
+        plant.line.measure("OF-1", Decimal(20))
+    await plant.gateway.until(lambda: plant.gateway.is_delivered, "all rows are taken")
+    assert "erp.results:erp:OF-1" in plant.gateway.alerts.up
+    labels = {"uplink": "erp", "standing": "dropped"}
+    assert plant.gateway.metrics.registry.get_sample_value("lineside_erp_bookings_total", labels) == 3.0
+    await plant.gateway.kill()
+    await plant.gateway.until(lambda: "erp.results:erp:OF-1" in plant.gateway.alerts.up, "told again after a restart")
 
 
 async def test_refused_is_told_and_asked_again_only_for_another_wish(plant: Plant) -> None:

@@ -81,7 +81,8 @@ class Metrics:
             registry=r,
         )
         self.erp_bookings = Counter(
-            "lineside_erp_bookings_total", "Postings to an ERP by how they ended: booked, retry, blocked, refused.",
+            "lineside_erp_bookings_total",
+            "Postings to an ERP by how they ended: booked, retry, blocked, refused; dropped: quality results given up.",
             ["uplink", "standing"], registry=r,
         )  # fmt: skip
         self.orders_written = Counter(

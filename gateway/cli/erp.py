@@ -125,7 +125,7 @@ async def _asked(
             probe = HttpProbe(settings, gateway_id=config.gateway.id, clock=clock, secrets=read_secret)
             schedule = await probe.orders(None if everything else cursor)
             return [_of_command(item) for item in schedule.items]
-        known = known_revisions(cursor)
+        known = known_revisions(cursor, settings.type)
         return list(_of_listing(await _listed(erp_port(name, settings, config), known), known))
 
 

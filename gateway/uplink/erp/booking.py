@@ -12,6 +12,7 @@ import structlog
 
 from drivers.base import Clock
 from gateway.domain.entry import Entry
+from gateway.domain.events import Text
 from gateway.domain.inbound import Inbound, Refusal
 from gateway.domain.job_order import Answer, JobOrder, JobState
 from gateway.metrics import Metrics
@@ -19,7 +20,7 @@ from gateway.seams import AlertBoard, BookingStatus, Receipt, UplinkError
 from gateway.uplink.base import BatchHandler, warn_dry_run, warn_plain_text
 from gateway.uplink.erp.account import Account, Step
 from gateway.uplink.erp.accounts import AccountJournal, AccountReader, Accounts
-from gateway.uplink.erp.orders import News, OrderBook, Settled
+from gateway.uplink.erp.orders import News, OrderBook, OtherErp, Settled
 from gateway.uplink.erp.planning import Asking, Job
 from gateway.uplink.erp.port import ErpOrder, ErpPort, Listing, Measurement, Outcome, Standing, Totals
 from gateway.uplink.erp.settings import BookingSettings
@@ -32,6 +33,10 @@ CALL_S = 60.0
 CLOSE_S = 1.5
 PRUNE_S = 600.0
 _RESULTS_AT_ONCE = 50
+_OTHER_ERP = Text(
+    "Donner un nouveau nom à cette liaison : sous ce nom, le journal garde les ordres d'un ERP d'un autre type.",
+    "Give this uplink a new name: under this one the journal keeps the orders of an ERP of another type.",
+)
 
 
 class LineView(Protocol):
@@ -72,7 +77,7 @@ class BookingUplink:
         self._wiring = wiring
         self._clock = wiring.clock
         self._accounts = Accounts(name, wiring.journal, wiring.clock, report_every_s=settings.report_every, dry_run=settings.dry_run)
-        self._orders = OrderBook(name, job_of=self._job_of, owner_of=self._owner_of)
+        self._orders = OrderBook(name, settings.type, job_of=self._job_of, owner_of=self._owner_of)
         self._told = Told(name, wiring.alerts, wiring.clock)
         self._is_loaded = False
         self._wake = asyncio.Event()
@@ -99,8 +104,12 @@ class BookingUplink:
         if self._settings.dry_run:
             warn_dry_run(self._wiring.alerts, self.name, self.peer)
         if not self._is_loaded:
+            try:
+                self._orders.load(await self._wiring.order_cursor(self.name))
+            except OtherErp as other:
+                text = f"the journal keeps orders of an ERP of `type: {other}` under the name {self.name}"
+                raise UplinkError(text, remedy=_OTHER_ERP) from other
             self._accounts.load(await self._wiring.accounts(self.name), self._wiring.epoch)
-            self._orders.load(await self._wiring.order_cursor(self.name))
             for key, known in self._orders.known.items():
                 if known.refused is None and self._accounts.get(known.job_order_id) is None:
                     # Its page of the journal was damaged: the adapter asks its ERP what was told, or tells no more.

@@ -22,6 +22,10 @@ _RACED = frozenset({"invalid_state", "unknown_order", "other_order_running"})
 """The job went on between the look at it and the command: the next look finds the right verb."""
 
 
+class OtherErp(Exception):
+    """The orders are those of an ERP of another type, which had this name before."""
+
+
 @dataclass(frozen=True)
 class News:
     """What people should hear. `kind`: a planner's act (`planning.Decision.act`), `refused` or `impossible`."""
@@ -83,22 +87,27 @@ class OrderBook:
     `owner_of(job_order_id, key)`: the key to which that name belongs already, None: it is free for `key`.
     """
 
-    def __init__(self, uplink: str, *, job_of: JobOf, owner_of: Callable[[str, str], str | None]) -> None:
+    def __init__(self, uplink: str, kind: str, *, job_of: JobOf, owner_of: Callable[[str, str], str | None]) -> None:
+        """`kind`: the ERP's `type` in the configuration, whose keys these are."""
         self._uplink = uplink
+        self._kind = kind
         self._job_of = job_of
         self._owner_of = owner_of
         self._raced: set[str] = set()
         self.known: dict[str, Known] = {}
 
     def load(self, cursor: str | None) -> None:
-        """What `dump` wrote."""
-        self.known = _loaded(cursor)
+        """What `dump` wrote. Raises OtherErp."""
+        kind, known = _loaded(cursor)
+        if kind not in (None, self._kind):
+            raise OtherErp(kind)
+        self.known = known
 
     def dump(self) -> str:
         rows = {
             key: [k.job_order_id, k.work_unit, k.revision, k.state, k.digest, k.refused, k.missing] for key, k in self.known.items()
         }  # fmt: skip
-        return orjson.dumps({"v": 1, "orders": rows}).decode()
+        return orjson.dumps({"v": 1, "type": self._kind, "orders": rows}).decode()
 
     def revisions(self) -> dict[str, str]:
         return {key: known.revision for key, known in self.known.items()}
@@ -246,15 +255,20 @@ class OrderBook:
             outcome.has_changed = True
 
 
-def _loaded(cursor: str | None) -> dict[str, Known]:
+def _loaded(cursor: str | None) -> tuple[str | None, dict[str, Known]]:
     # A cursor that is no JSON object is that of another kind of uplink, which had this name before.
-    rows = orjson.loads(cursor)["orders"] if cursor is not None and cursor.startswith("{") else {}
-    return {key: Known(j, w, r, PlanState(s), d, refused, missing) for key, (j, w, r, s, d, refused, missing) in rows.items()}
+    found = orjson.loads(cursor) if cursor is not None and cursor.startswith("{") else {"orders": {}}
+    rows = found["orders"]
+    return found.get("type"), {
+        key: Known(j, w, r, PlanState(s), d, refused, missing) for key, (j, w, r, s, d, refused, missing) in rows.items()
+    }
 
 
-def known_revisions(cursor: str | None) -> dict[str, str]:
-    """Key -> revision of the orders that a gateway with this cursor has taken, for those who only look (`ErpPort.list_orders`)."""
-    return {key: known.revision for key, known in _loaded(cursor).items()}
+def known_revisions(cursor: str | None, kind: str) -> dict[str, str]:
+    """Key -> revision of the orders that a gateway with this cursor has taken of an ERP of `kind`, for those who only look
+    (`ErpPort.list_orders`)."""
+    of, known = _loaded(cursor)
+    return {key: each.revision for key, each in known.items()} if of in (None, kind) else {}
 
 
 def _differs(plan: Plan, known: Known) -> bool:

@@ -341,6 +341,26 @@ async def test_the_cursor_of_another_kind_of_uplink_is_none(plant: Plant) -> Non
     assert plant.line.refused == []
 
 
+async def test_the_orders_of_another_type_of_erp_are_not_asked_for_by_its_keys(plant: Plant) -> None:
+    await plant.running()
+    cursor = plant.line.journal.disk.order_cursors["erp"]
+    plant.settings = StandInSettings(type="another", interval=1.0)
+    await plant.gateway.kill()
+    await plant.pass_(30)
+    link = plant.gateway.forwarder.status if plant.gateway.forwarder else None
+    assert link is not None
+    assert "type: stand-in" in str(link)
+    assert "Give this uplink a new name" in str(link)
+    assert plant.line.journal.disk.order_cursors["erp"] == cursor
+    assert known_revisions(cursor, "another") == {}
+    # Put right again, nothing is lost.
+    plant.settings = StandInSettings(interval=1.0)
+    await plant.gateway.kill()
+    plant.line.make("OF-1", 2)
+    await plant.gateway.settled()
+    assert plant.erp.booked("OF-1").good == 2
+
+
 async def test_an_account_that_was_damaged_is_begun_anew(plant: Plant) -> None:
     await plant.running()
     plant.line.make("OF-1", 2)
@@ -406,6 +426,6 @@ async def test_what_is_known_does_not_grow_where_no_listing_says_what_is_gone(pl
     await plant.gateway.kill()
     await plant.pass_(2 * PRUNE_S, step=50.0)
     assert kept.accounts == {}
-    known = known_revisions(kept.order_cursors["erp"])
+    known = known_revisions(kept.order_cursors["erp"], "stand-in")
     assert len(known) == REFUSED_KEPT
     assert "1" not in known

@@ -156,6 +156,17 @@ def test_one_bad_line_leaves_the_other_orders() -> None:
     assert len(faults) == 1
 
 
+@pytest.mark.parametrize("wrong", ["OF-1;20;STEEL;much;KGM\n", "OF-1;20;STEEL\n", "OF-1;20;STEEL;0,5;KGM;;\n"])
+@pytest.mark.parametrize("is_first", [True, False])
+def test_an_order_with_one_bad_line_of_materials_is_not_taken_without_it(wrong: str, is_first: bool) -> None:
+    columns = {"order_id": "OF", "operation_id": "OPE", "material_id": "MAT", "quantity_per": "PAR", "material_unit": "UN"}
+    good, other = "OF-1;20;PAINT;0,1;KGM\n", "OF-2;20;PAINT;0,1;KGM\n"
+    lines = wrong + good if is_first else good + wrong
+    orders = CsvOrders(columns, FRENCH, PARIS).read(f"OF;OPE;MAT;PAR;UN\n{lines}{other}".encode())
+    assert [draft.fields["job_order_id"] for draft in orders.drafts] == ["OF-2/20"]
+    assert len(orders.faults) == 1
+
+
 def test_utf8_that_is_called_windows_1252_is_seen() -> None:
     dialect = FRENCH.model_copy(update={"encoding": "windows-1252"})
     assert "in UTF-8 and not in windows-1252" in said(HEADER + LINE.replace("CAPOT", "CÂPOT"), None, dialect)[1]

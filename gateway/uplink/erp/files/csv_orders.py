@@ -126,11 +126,14 @@ class CsvOrders:
     def _grouped(self, rows: Iterator[tuple[int, list[str]]], columns: Mapping[str, int], width: int | None) -> Orders:
         orders: dict[str, _Order] = {}
         faults: list[Fault] = []
+        spoiled: set[str | None] = set()
         for line, row in rows:
             fault = self._take(line, row, columns, width, orders)
             if fault is not None:
                 faults.append(fault)
-        return Orders([self._draft(order) for order in orders.values()], faults)
+                spoiled.add(_key({name: row[place] for name, place in columns.items() if place < len(row)}))
+        # An order with a wrong line is taken whole or not at all: without that line its materials would be too few.
+        return Orders([self._draft(order) for key, order in orders.items() if key not in spoiled], faults)
 
     def _take(self, line: int, row: list[str], columns: Mapping[str, int], width: int | None, orders: dict[str, _Order]) -> Fault | None:
         needed = width if width is not None else max(columns.values(), default=0) + 1
@@ -148,10 +151,10 @@ class CsvOrders:
                 return Fault(Text(*error.args), _line(line, self._column(name)))
             if value is not None:
                 cells[name] = value
-        key = cells.get("job_order_id")
-        if key is None and "order_id" in cells and "operation_id" in cells:
-            key = cells["job_order_id"] = f"{cells['order_id']}/{cells['operation_id']}"
-        if key is None:
+        key = _key(cells)
+        if key is not None:
+            cells["job_order_id"] = key
+        else:
             text = Text("le numéro d'ordre manque ; le remplir.", "the order number is missing; fill it in.")
             return Fault(text, _line(line, self._column("job_order_id")), "missing_field")
         order = orders.setdefault(key, _Order(line, cells))
@@ -246,6 +249,14 @@ def _rows_of(lines: Sequence[Cells], names: Mapping[str, str], identity: str) ->
         if identity in line and entry not in found:
             found.append(entry)
     return found
+
+
+def _key(cells: Cells) -> str | None:
+    """The job order that a line is about."""
+    if cells.get("job_order_id"):
+        return str(cells["job_order_id"])
+    both = cells.get("order_id"), cells.get("operation_id")
+    return f"{both[0]}/{both[1]}" if all(both) else None
 
 
 def _line(number: int, column: str = "") -> Text:

@@ -387,6 +387,26 @@ async def test_a_confirmation_is_named_by_gateway_order_and_number(place: Place)
     assert "line-pc-07/OF-1/20 é/261125T060000-000001;" in (place.folder / "outbox" / place.names("outbox")[0]).read_text()
 
 
+@pytest.mark.parametrize("other", ["OF-1_2", "OF-1_261125T060000", "OF-1_", "OF-1-2"])
+async def test_a_confirmation_that_is_owed_outlives_what_another_order_writes(place: Place, other: str) -> None:
+    kept: list[str] = []
+
+    async def keep(memo: str) -> None:
+        kept.append(memo)
+
+    async def interrupted(memo: str) -> None:
+        kept.append(memo)
+        raise UplinkError("the share is away")
+
+    with pytest.raises(UplinkError):
+        await place.port.start(_order(interrupted, job_order_id=other), place.clock.now())
+    owed = kept[-1]
+    again = Place(place.folder)
+    await again.port.start(_order(keep, job_order_id="OF-1"), place.clock.now())
+    await again.port.start(_order(keep, owed, job_order_id=other), place.clock.now())
+    assert len(again.names("outbox")) == 2
+
+
 async def test_a_lost_journal_uses_no_name_twice(place: Place) -> None:
     """Numbers begin at 1 again, and an import that knows the names would pass them over."""
 

@@ -52,7 +52,8 @@ class Outbox:
         return f"{self._prefix(job_order_id)}{key}_{kind}{self._ending}"
 
     def _prefix(self, job_order_id: str) -> str:
-        order = quote(job_order_id, safe="").replace("%", "=").replace("~", "=7E")
+        # `_` divides the parts of the name: the files of OF-1 must not look like those of OF-1_2.
+        order = quote(job_order_id, safe="").replace("%", "=").replace("~", "=7E").replace("_", "=5F")
         if len(order) > _LONGEST_NAME:
             order = f"{order[:_LONGEST_NAME]}={hashlib.sha256(job_order_id.encode()).hexdigest()[:12]}"
         return f"{self._gateway_id}_{order}_"

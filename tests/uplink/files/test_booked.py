@@ -68,6 +68,15 @@ def test_a_year_of_stops_keeps_the_memo_small(monkeypatch: pytest.MonkeyPatch) -
     assert len(known.model_dump_json()) < 1_500
 
 
+def test_a_thousand_stops_that_waited_are_told_once() -> None:
+    stops = tuple(Stop(f"s-{each}", AT, AT + timedelta(seconds=each), "jam", induced=False) for each in range(1000))
+    totals = Totals(AT, Decimal(1), Decimal(0), Decimal(0), "C62", stops=stops)
+    first = booked.reported(Booked(), totals)
+    assert first is not None
+    assert len(first.rows["stops"]) == 1000
+    assert booked.reported(first.booked, totals) is None
+
+
 def test_a_result_is_told_once_and_its_cancelling_once() -> None:
     def result(name: str, *, cancelled: bool = False) -> Measurement:
         return Measurement(name, AT, "bore", Decimal(12), "MMT", None, None, passed=True, lot_id=None, is_cancelled=cancelled)

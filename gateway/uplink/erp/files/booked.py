@@ -85,7 +85,7 @@ def reported(booked: Booked, totals: Totals) -> Confirmation | None:
         return None
     # What `totals` says no more was booked long ago; some of it is kept, should a stop be explained again.
     told = {stop_id: said for stop_id, said in booked.stops.items() if stop_id not in stops} | stops
-    after = booked.next(sums=now, materials=materials, stops=dict(list(told.items())[-_MOST_STOPS:]))
+    after = booked.next(sums=now, materials=materials, stops=dict(list(told.items())[-max(_MOST_STOPS, len(stops)) :]))
     return Confirmation("totals", totals.at, rows, after)
 
 

@@ -180,6 +180,15 @@ def test_the_drop_in_for_serial_lines_opens_serial_ports_only(tmp_path: Path) ->
     assert [line for line in verified.stderr.splitlines() if "lineside" in line] == []
 
 
+@pytest.mark.parametrize("example", sorted((UNIT.parent.parent / "config").glob("files-*.yaml")), ids=lambda path: path.name)
+def test_the_drop_in_for_files_opens_the_examples_folders_as_one_mount(example: Path) -> None:
+    drop_in = (UNIT.parent / "files.conf").read_text()
+    (opened,) = re.findall(r"^ReadWritePaths=-(\S+)$", drop_in, re.MULTILINE)
+    folders = re.findall(r"^ +(?:inbox|archive|error|outbox): (\S+)$", example.read_text(), re.MULTILINE)
+    assert len(folders) == 4
+    assert {str(Path(folder).parent) for folder in folders} == {opened}
+
+
 @pytest.mark.slow
 def test_the_unit_is_hardened(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")

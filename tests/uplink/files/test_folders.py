@@ -291,7 +291,13 @@ async def test_a_missing_folder_is_a_link_that_is_down(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "remedy"),
-    [(errno.EXDEV, "same file system"), (errno.EACCES, "right to write"), (errno.ENOSPC, "Free space"), (errno.ESTALE, "network share")],
+    [
+        (errno.EXDEV, "same file system"),
+        (errno.EACCES, "right to write"),
+        (errno.EROFS, "files.conf"),
+        (errno.ENOSPC, "Free space"),
+        (errno.ESTALE, "network share"),
+    ],
 )
 async def test_what_the_disk_says_has_a_remedy(tmp_path: Path, number: int, remedy: str) -> None:
     class Broken(QuietDisk):

@@ -244,11 +244,16 @@ _FORGOTTEN = (
 )
 _SHARE = Text("Vérifier le partage réseau des dossiers d'échange.", "Check the network share of the exchange folders.")
 _SAME_SYSTEM = Text(
-    "Mettre `inbox`, `archive` et `error` sur le même système de fichiers.", "Put `inbox`, `archive` and `error` on the same file system."
+    "Mettre `inbox`, `archive` et `error` sur le même système de fichiers et, sous systemd, sous un seul `ReadWritePaths` (files.conf).",
+    "Put `inbox`, `archive` and `error` on the same file system and, under systemd, below a single `ReadWritePaths` (files.conf).",
 )
 _RIGHTS = Text(
     "Donner à la passerelle le droit d'écrire dans les quatre dossiers d'échange.",
     "Grant the gateway the right to write in the four exchange folders.",
+)
+_READ_ONLY = Text(
+    "Monter le partage en écriture ; sous systemd, installer le fichier files.conf de lineside avec le dossier qui contient les quatre.",
+    "Mount the share for writing; under systemd, install lineside's files.conf with the folder that the four lie in.",
 )
 _FULL = Text("Libérer de la place sur le disque des dossiers d'échange.", "Free space on the disk of the exchange folders.")
 
@@ -260,6 +265,8 @@ def _missing(folder: Path) -> Text:
 def _remedy(error: OSError) -> Text:
     if error.errno == errno.EXDEV:
         return _SAME_SYSTEM
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM):
         return _RIGHTS
+    if error.errno == errno.EROFS:
+        return _READ_ONLY
     return _FULL if error.errno in (errno.ENOSPC, errno.EDQUOT) else _SHARE

@@ -46,6 +46,7 @@ from gateway.config.cautions import unit_cautions
 from gateway.dispatch.intake import Intake
 from gateway.domain.entry import Entry
 from gateway.domain.events import Event, Text
+from gateway.domain.snapshot import Snapshot
 from gateway.metrics import Metrics
 from gateway.outbox.archive import Archive
 from gateway.outbox.ballast import Ballast
@@ -55,7 +56,7 @@ from gateway.outbox.recorder import Recorder
 from gateway.outbox.requests import Requests
 from gateway.outbox.statedir import StoreError
 from gateway.outbox.store import Store
-from gateway.status.health import Alerts
+from gateway.status.health import MEMORY, Alerts
 from gateway.status.scrape import BoardCollector
 from gateway.status.server import ListenError, StatusServer
 from gateway.status.settings import Address
@@ -147,7 +148,7 @@ class Daemon:
         self._notifier = Notifier.from_environment()
         self._recorder = Recorder(
             store, gateway_id=config.gateway.id, source_of=sources(line, gateway_path(config)), clock=clock, metrics=metrics,
-            snapshots=line.snapshots, after_commit=self._committed, ballast=Ballast(state_dir),
+            snapshots=lambda: [*line.snapshots(), self._alerts.snapshot()], after_commit=self._committed, ballast=Ballast(state_dir),
         )  # fmt: skip
         self._alerts = Alerts(lambda event: line.record([event]), clock, config.gateway.time_zone)
         self._routing = Routing(line.trackers, self._alerts)
@@ -203,10 +204,10 @@ class Daemon:
         if known is not None and known - clock.now() > UNSET:
             clock.hold(known)
         daemon = cls(config, state_dir, store, clock, line, metrics)
-        daemon._take_up()
+        daemon._take_up((await store.snapshots()).get(MEMORY))
         return daemon
 
-    def _take_up(self) -> None:
+    def _take_up(self, alerts: Snapshot | None) -> None:
         """What the last run left: alerts that still stand, and the stops that ended in the dark."""
         for tracker in self._line.trackers.values():
             if tracker.begun:
@@ -217,6 +218,7 @@ class Daemon:
         self._routing.judge_all()
         self._tell_insecure()
         tell_origin(self._store, self._alerts, self._metrics)
+        self._alerts.end_earlier(alerts)
 
     def _tell_insecure(self) -> None:
         """The permanent alerts of a machine link that is allowed to go unencrypted beyond this machine, and of its password."""

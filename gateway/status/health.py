@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
+
+import orjson
 
 from drivers.base import Clock
 from drivers.remedies import refusal as refusal_remedy
 from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
+from gateway.domain.snapshot import Snapshot
 from gateway.status.board import Alert, JournalStatus, TaskStatus, UplinkStatus, seen
 from gateway.status.sentences import Said, aged, say
 from gateway.supervise import LinkState, LinkStatus
 
+MEMORY = ":alerts"
+"""The name of its row among the work units' snapshots; no unit can have it."""
 SEVERITIES = ("critical", "warning", "info")
 """Worst first."""
 MUTE_AFTER_S = 60.0
@@ -50,6 +55,8 @@ class Alerts:
         self._clock = clock
         self._zone = zone
         self._active: dict[str, Alert] = {}
+        self._told: dict[str, Alert] = {}
+        """Those of them whose events came from here, as they were told."""
         self._waiting: dict[str, tuple[datetime | None, datetime]] = {}
         """Uplink -> its oldest waiting row, and since when it is the oldest."""
         self._drops: dict[str, tuple[int, datetime | None]] = {}
@@ -79,16 +86,23 @@ class Alerts:
         self._active[key] = alert
         if before is None or before.severity != severity:
             now = self._clock.now()
+            self._told[key] = alert
             spoken = aged(text, alert.since, now, self._zone)
             self._emit(AlertRaised(work_unit=work_unit, at=now, alert=key, severity=severity, text=spoken, remedy=remedy, detail=detail))
 
     def clear(self, key: str) -> None:
         """Clear, with an event when it stood."""
         alert = self._active.pop(key, None)
+        self._told.pop(key, None)
         if alert is not None:
-            now = self._clock.now()
-            text = aged(alert.text, alert.since, now, self._zone)
-            self._emit(AlertCleared(work_unit=alert.work_unit, at=now, alert=key, severity=alert.severity, text=text, remedy=alert.remedy))
+            self._tell_cleared(alert)
+
+    def _tell_cleared(self, alert: Alert) -> None:
+        now = self._clock.now()
+        text = aged(alert.text, alert.since, now, self._zone)
+        self._emit(
+            AlertCleared(work_unit=alert.work_unit, at=now, alert=alert.key, severity=alert.severity, text=text, remedy=alert.remedy)
+        )
 
     def observe(self, event: Event) -> None:
         """Take over what another part has told the ledger itself (a counter's glitch); nothing is emitted."""
@@ -99,9 +113,27 @@ class Alerts:
         elif isinstance(event, AlertCleared):
             self._active.pop(event.alert, None)
 
-    def restore(self, alerts: Iterable[Alert]) -> None:
-        """After a restart: what stood when the journal was last written, so that ages go on and nothing is raised twice."""
-        self._active.update((alert.key, alert) for alert in alerts)
+    def snapshot(self) -> Snapshot:
+        """What the ledger says to stand; in the transaction of the events that say so."""
+        rows = [
+            {
+                "key": a.key,
+                "severity": a.severity,
+                "text": asdict(a.text),
+                "remedy": asdict(a.remedy),
+                "since": a.since,
+                "work_unit": a.work_unit,
+            }
+            for a in self._told.values()
+        ]
+        return Snapshot(MEMORY, 1, orjson.dumps(rows))
+
+    def end_earlier(self, snapshot: Snapshot | None) -> None:
+        """After a restart: who sees a trouble tells it anew. What stood before and was not told again by now is cleared in the ledger."""
+        for row in orjson.loads(snapshot.state) if snapshot is not None else ():
+            if row["key"] not in self._active:
+                texts = {name: Text(**row[name]) for name in ("text", "remedy")}
+                self._tell_cleared(Alert(**{**row, **texts, "since": datetime.fromisoformat(row["since"])}))
 
     def watch_links(self, links: Iterable[LinkStatus], work_units: Mapping[str, str], *, saved: bool = True) -> None:
         """Outages of devices and uplinks. `work_units`: the unit a device speaks for, where it is one.

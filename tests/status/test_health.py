@@ -86,14 +86,30 @@ def test_active_is_worst_first_then_oldest(ledger: Ledger) -> None:
     assert [alert.key for alert in ledger.alerts.active()] == ["b", "d", "c", "a"]
 
 
-def test_restored_alerts_keep_their_age_and_are_not_raised_again(ledger: Ledger) -> None:
+def test_what_stood_before_a_restart_and_is_not_told_again_is_cleared_in_the_ledger(ledger: Ledger) -> None:
     since = ledger.clock.now() - timedelta(hours=3)
-    ledger.alerts.raise_("link.lost:erp", "warning", Text("", ""), Text("", ""), since=since)
+    ledger.alerts.raise_(
+        "link.lost:press_plc", "critical", Text("vue il y a {age}", "seen {age} ago"), Text("c", "d"), "press-07", since=since
+    )
+    ledger.alerts.raise_("over", "info", Text("", ""), Text("", ""))
+    ledger.alerts.raise_("device.insecure:press_plc", "warning", Text("", ""), Text("", ""))
+    ledger.alerts.clear("over")
+    ledger.alerts.observe(
+        AlertRaised(
+            work_unit="press-07", at=since, alert="counter.glitch:parts", severity="info", text=Text("", ""), remedy=Text("", ""), detail=""
+        )
+    )
+    kept, before = ledger.alerts.snapshot(), len(ledger.events)
     after = Alerts(ledger.events.append, ledger.clock, ZONE)
-    after.restore(ledger.alerts.active())
-    after.raise_("link.lost:erp", "warning", Text("", ""), Text("", ""))
-    assert after.active()[0].since == since
-    assert ledger.types() == ["alert.raised"]
+    after.end_earlier(None)
+    after.raise_("device.insecure:press_plc", "warning", Text("", ""), Text("", ""))
+    after.end_earlier(kept)
+    again, cleared = ledger.events[before:]
+    assert isinstance(again, AlertRaised)
+    assert isinstance(cleared, AlertCleared)
+    assert (cleared.alert, cleared.severity, cleared.work_unit) == ("link.lost:press_plc", "critical", "press-07")
+    assert "3" in cleared.text.en, "its age went on"
+    assert [alert.key for alert in after.active()] == ["device.insecure:press_plc"]
 
 
 async def test_a_device_is_missed_at_once_an_uplink_after_ten_seconds(ledger: Ledger) -> None:

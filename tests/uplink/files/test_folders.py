@@ -374,6 +374,22 @@ async def test_a_share_that_cannot_sync_folders_is_good_enough(tmp_path: Path, m
     assert place.names("archive") == ["orders.csv"]
 
 
+async def test_hidden_folders_made_with_sudo_are_as_open_as_those_around_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, user, group: given.append((Path(path).name, user, group)))
+    place = Place(tmp_path, Disk())
+    for folder in ("archive", "outbox"):
+        (tmp_path / folder).chmod(0o2775)
+    for _ in range(2):
+        await place.port.connect()
+    around = (tmp_path / "archive").stat()
+    assert given == [(name, around.st_uid, around.st_gid) for name in (".taking", ".taken", ".pending")]
+    assert {oct((tmp_path / name).stat().st_mode & 0o7777) for name in ("archive/.taking", "archive/.taken", "outbox/.pending")} == {
+        "0o2775"
+    }
+
+
 async def test_connecting_leaves_nothing_behind(place: Place) -> None:
     for folder in ("inbox", "archive", "error", "outbox"):
         assert place.names(folder) == []

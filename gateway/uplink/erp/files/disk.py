@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -89,7 +90,15 @@ class Disk:
             os.close(handle)
 
     def make(self, folder: Path) -> None:
+        """One that an administrator makes with sudo is as open as the folder around it, else the service could not use it."""
+        if folder.is_dir():
+            return
         folder.mkdir(exist_ok=True)
+        if os.geteuid() == 0:
+            around = folder.parent.stat()
+            with suppress(PermissionError):
+                os.chown(folder, around.st_uid, around.st_gid)
+                folder.chmod(stat.S_IMODE(around.st_mode))
 
     def remove(self, path: Path) -> None:
         path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from gateway.uplink.erp.tryton import controls, plans, promises, rights, steps, 
 from gateway.uplink.erp.tryton.catalogue import Catalogue, Unknown
 from gateway.uplink.erp.tryton.moves import Booking
 from gateway.uplink.erp.tryton.records import Production, Work, production_fields, read_production
-from gateway.uplink.erp.tryton.rpc import Busy, Call, Declined, Rpc, Stale, Unanswered
+from gateway.uplink.erp.tryton.rpc import Busy, Call, Declined, Rpc, Stale, Unanswered, as_records
 from gateway.uplink.erp.tryton.settings import TrytonSettings
 from gateway.uplink.erp.tryton.units import FIELDS as UNIT_FIELDS
 from gateway.uplink.erp.tryton.units import Units
@@ -91,8 +91,9 @@ class TrytonPort:
         company = self._rpc.context.get("company")
         if company is None:
             raise UplinkError(f"the user {self._settings.user} belongs to no company in Tryton", remedy=rights.REMEDY)
-        zone = (await self._rpc.read("company.company", "read", [company], ["timezone"]))[0]["timezone"]
-        return _Server(frozenset(models), units, _zone(zone), Catalogue(self._rpc, has_lots="stock.lot" in models))
+        companies = as_records(await self._rpc.read("company.company", "read", [company], ["timezone"]), "company.company", ["timezone"])
+        zone = _zone(companies[0]["timezone"] if companies else None)
+        return _Server(frozenset(models), units, zone, Catalogue(self._rpc, has_lots="stock.lot" in models))
 
     async def disconnect(self) -> None:
         self._server = None

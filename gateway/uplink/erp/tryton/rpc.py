@@ -7,6 +7,7 @@ the session is over. Compare-and-set is `_timestamp` in the context: "model,id" 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime as dt
 import json
 from collections.abc import Mapping, Sequence
@@ -113,16 +114,16 @@ class Rpc:
 
     async def log_out(self) -> None:
         """End the session at the server too. Raises what `call` raises."""
-        await self._post("common.db.logout", [])
+        with contextlib.suppress(_LoggedOut):
+            await self._post("common.db.logout", [])
 
     async def read(self, model: str, method: str, *arguments: Any, **context: Any) -> Any:
         """Something that changes nothing, asked again while its answer gets lost. Raises Busy, Declined, UplinkError."""
         return await self._patiently(f"model.{model}.{method}", [*arguments, {**self.context, **context}])
 
     async def search(self, model: str, domain: Sequence[Any], fields: Sequence[str]) -> list[dict[str, Any]]:
-        """Records with these fields, the oldest first."""
-        found: list[dict[str, Any]] = await self.read(model, "search_read", domain, 0, None, [["id", "ASC"]], fields)
-        return found
+        """Records with these fields, the oldest first. Raises what `read` raises."""
+        return as_records(await self.read(model, "search_read", domain, 0, None, [["id", "ASC"]], fields), model, fields)
 
     async def call(self, call: Call) -> Any:
         """Raises Unanswered, Stale, Busy, Declined, UplinkError."""
@@ -137,12 +138,15 @@ class Rpc:
         password = self._secrets(self._settings.password)
         try:
             result = await self._patiently("common.db.login", [self._settings.user, {"password": password}, "en"], logged_in=False)
-            if not isinstance(result, list) or len(result) < 2:
+            if not isinstance(result, list) or len(result) < 2 or not isinstance(result[0], int):
                 raise UplinkError("the answer to the login cannot be read", remedy=_ADDRESS)
-            self.user_id, token = int(result[0]), str(result[1])
+            self.user_id, token = result[0], str(result[1])
             named = f"{self._settings.user}:{self.user_id}:{token}"
             self._authorization = {"Authorization": "Session " + base64.b64encode(named.encode()).decode()}
-            self.context = await self._patiently("model.res.user.get_preferences", [True, {}], logged_in=False)
+            preferences = await self._patiently("model.res.user.get_preferences", [True, {}], logged_in=False)
+            if not isinstance(preferences, dict):
+                raise UplinkError("the user's preferences cannot be read", remedy=_ADDRESS)
+            self.context = preferences
         except _LoggedOut as error:
             raise UplinkError(f"Tryton does not let {self._settings.user} in", remedy=_PASSWORD) from error
         except Declined as error:
@@ -205,6 +209,14 @@ class Rpc:
         if "error" in answer:
             raise _failure(answer["error"])
         return answer["result"]
+
+
+def as_records(found: Any, model: str, fields: Sequence[str]) -> list[dict[str, Any]]:
+    """What was read, if it is what was asked for: what stands between may answer 200 to anything. Raises UplinkError."""
+    plain = {name for name in fields if "." not in name}
+    if isinstance(found, list) and all(isinstance(record, dict) and plain <= record.keys() for record in found):
+        return found
+    raise UplinkError(f"the answer to the search for {model} is no list of such records", remedy=_ADDRESS)
 
 
 def _failure(error: Any) -> Exception:

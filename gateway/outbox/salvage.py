@@ -78,9 +78,9 @@ def salvage(damaged: Path, target: Path, clock: Clock) -> Salvaged:
             lost = _settle(source, connection)
         connection.execute("PRAGMA synchronous = FULL")
         # Only the database itself is moved to its place: nothing of it may be in its log any more.
-        _, written, folded = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if folded < written:
-            raise sqlite3.OperationalError(f"{written - folded} pages of what was saved could not be written to {target}")
+        busy, written, folded = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy or folded < written:
+            raise sqlite3.OperationalError(f"what was saved could not be written to {target}: {folded} of {written} pages")
     finally:
         connection.close()
     handle = os.open(target, os.O_RDONLY)
@@ -233,25 +233,25 @@ def _fetched(cursor: sqlite3.Cursor) -> Generator[list[tuple[object, ...]], None
 
 
 def _by_number(source: sqlite3.Connection, table: str, columns: str) -> Iterator[list[tuple[object, ...]]]:
-    sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid LIMIT {_SLICE}"
-    last = 0
-    while True:
+    # One statement up to what cannot be read: a damaged number in a row that is whole else must not be where the next slice begins.
+    sql = f"SELECT rowid, {columns} FROM {table} WHERE rowid > ? ORDER BY rowid"
+    last: int | None = 0
+    while last is not None:
         rows: list[tuple[object, ...]] = []
         broken = False
         try:
             for number, *row in source.execute(sql, (last,)):
-                last = number
+                if number < _FAR:
+                    last = number
                 rows.append(tuple(row))
+                if len(rows) == _SLICE:
+                    yield rows
+                    rows = []
         except (sqlite3.DatabaseError, OverflowError):
             broken = True
         yield rows
-        if broken:
-            following = _next_readable(source, table, last)
-            if following is None:
-                return
-            last = following - 1
-        elif len(rows) < _SLICE:
-            return
+        following = _next_readable(source, table, last) if broken else None
+        last = None if following is None else following - 1
 
 
 def _next_readable(source: sqlite3.Connection, table: str, last: int) -> int | None:

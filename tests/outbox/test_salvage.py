@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import sqlite3
@@ -174,6 +175,42 @@ async def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
     assert store.salvaged.lost == 1
     assert len(await positions(store)) == ROWS - 1
     await store.close()
+
+
+async def test_a_row_number_that_is_none_hides_none_of_the_rows_behind_it(tmp_path: Path) -> None:
+    await (await filled(tmp_path, count=1_200)).close()
+
+    def turn_a_bit(content: bytearray) -> None:
+        # Number and header size of row 500: with its last byte's first bit it goes on into the header, a number behind all others.
+        assert content.count(b"\x83\x74\x0e\x00") == 1
+        content[content.index(b"\x83\x74\x0e\x00") + 1] ^= 0x80
+
+    spoil(tmp_path / DATABASE, turn_a_bit)
+    store = await opened(tmp_path, "plant")
+    assert store.salvaged is not None
+    assert store.salvaged.rows["journal"] == 1_199
+    assert store.salvaged.lost == 1
+    await store.close()
+
+
+async def test_what_was_saved_is_whole_while_somebody_still_holds_a_statement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite closes such a connection later, and its log with it: a debugger that lists all objects did that to `make corrupt`."""
+    await (await filled(tmp_path)).close()
+    (tmp_path / DAMAGED).touch()
+    held = []
+    settle = salvage_module._settle
+
+    def settled(source: sqlite3.Connection, target: sqlite3.Connection) -> int:
+        lost = settle(source, target)
+        held.append([thing for thing in gc.get_objects() if type(thing).__name__ == "Statement"])
+        return lost
+
+    monkeypatch.setattr(salvage_module, "_settle", settled)
+    store = await opened(tmp_path, "plant")
+    kept = await positions(store)
+    await store.close()
+    assert any(held)
+    assert kept == list(range(1, ROWS + 1))
 
 
 async def test_a_cursor_beyond_the_end_is_not_believed(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def prepare(state_dir: Path, clock: Clock) -> Opened:
     """Open, check and migrate the database; what can be read of a damaged one is saved into a new one first.
 
     Where it cannot be opened for want of room the ballast is given up first.
-    Raises StoreError when it belongs to a newer version or cannot be opened at all.
+    Raises StoreError when it belongs to a newer version, cannot be opened at all, or what was saved is damaged too.
     """
     path = state_dir / DATABASE
     try:
@@ -118,6 +118,18 @@ def prepare(state_dir: Path, clock: Clock) -> Opened:
                 "Install the newer version again, or start from a backup made with this one.",
             ),
         ) from newer
+    except Corrupt as corrupt:
+        raise StoreError(
+            f"{path}: {corrupt}",
+            problem=Text(
+                f"Le journal {path} était endommagé, et ce qui en a été sauvé l'est aussi.",
+                f"The journal {path} was damaged, and so is what was saved from it.",
+            ),
+            remedy=Text(
+                "Vérifier le disque (journalctl -k, smartctl) et le remplacer ; les fichiers journal.db.corrupt-N gardent tout.",
+                "Check the disk (journalctl -k, smartctl) and replace it; the files journal.db.corrupt-N keep everything.",
+            ),
+        ) from corrupt
     except (sqlite3.OperationalError, OSError) as error:
         if Ballast(state_dir).release():
             return prepare(state_dir, clock)

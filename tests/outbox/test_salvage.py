@@ -15,9 +15,10 @@ import pytest
 
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.outbox import salvage as salvage_module
-from gateway.outbox.damage import IN_USE, look_at_log
+from gateway.outbox import statedir
+from gateway.outbox.damage import IN_USE, Corrupt, look_at_log
 from gateway.outbox.salvage import FIRST_PAGE, salvage
-from gateway.outbox.statedir import DAMAGED, DATABASE, SALVAGED
+from gateway.outbox.statedir import DAMAGED, DATABASE, SALVAGED, StoreError
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import QUARANTINED, Batch, ConsumerMark, RowException
 from tests.manual_clock import ManualClock
@@ -338,3 +339,16 @@ async def test_what_time_does_not_allow_is_left_and_told(tmp_path: Path, monkeyp
     assert store.cursor("plant") == 100
     assert len(await store.snapshots()) == 1
     await store.close()
+
+
+async def test_a_disk_that_damages_what_was_saved_too_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await filled(tmp_path, count=10)).close()
+
+    def check(connection: sqlite3.Connection, clock: ManualClock) -> None:
+        raise Corrupt("row 3 is not what was written")
+
+    monkeypatch.setattr(statedir, "check", check)
+    with pytest.raises(StoreError, match="row 3") as refused:
+        await opened(tmp_path, "plant")
+    assert "disk" in refused.value.remedy.en
+    assert (tmp_path / f"{DATABASE}.corrupt-1").exists()

@@ -14,10 +14,10 @@ from pathlib import Path
 from gateway.domain.events import Text
 from gateway.domain.instants import instant, moment
 from gateway.outbox.damage import IN_USE
+from gateway.outbox.epochs import begin_epoch
 from gateway.outbox.migrate import NewerSchema, migrate, migrations, schema_version
 from gateway.outbox.session import open_reader, open_writer
 from gateway.outbox.statedir import DAMAGED, DATABASE, SALVAGED, StoreError, lock, sync_folder
-from gateway.outbox.store import begin_epoch
 
 _PAGES = 2_000
 """Pages copied at a time; between two of them Ctrl-C is heard."""

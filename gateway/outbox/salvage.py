@@ -16,7 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivers.base import Clock
+from gateway.domain.instants import instant
 from gateway.outbox.damage import COVERED, checksum
+from gateway.outbox.epochs import begin_epoch
 from gateway.outbox.migrate import migrate, migrations
 from gateway.outbox.session import open_reader, open_writer
 
@@ -76,6 +78,8 @@ def salvage(damaged: Path, target: Path, clock: Clock) -> Salvaged:
             for table in _TABLES:
                 taker.take(table)
             lost = _settle(source, connection)
+        # Here, not once it is in use: a start that is cut off in between would go on in the old epoch and give numbers again.
+        begin_epoch(connection, "salvaged", instant(clock.now()))
         connection.execute("PRAGMA synchronous = FULL")
         # Only the database itself is moved to its place: nothing of it may be in its log any more.
         busy, written, folded = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -15,12 +14,13 @@ from typing import TypeVar
 
 from drivers.base import Clock
 from gateway.domain.entry import Entry
-from gateway.domain.instants import Instant, instant, moment
+from gateway.domain.instants import instant, moment
 from gateway.domain.job_order import Answer, Problem
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.trace import Trace, TraceUnreadable
 from gateway.outbox import retention
 from gateway.outbox.damage import checksum, damaged, is_damage
+from gateway.outbox.epochs import begin_epoch
 from gateway.outbox.history import History
 from gateway.outbox.lots import LotHistory
 from gateway.outbox.salvage import Salvaged
@@ -128,11 +128,12 @@ class Store:
         self.last_position = row[0] if row else 0
         epochs = connection.execute("SELECT epoch, base, origin FROM epochs ORDER BY base, since").fetchall()
         self._epochs = {epoch: base for epoch, base, _ in epochs}
-        if self.origin is not None or not epochs:
+        if epochs and epochs[-1][1:] in [(self.last_position, "restored"), (self.last_position, "salvaged")]:
+            # It was begun before the file took its place, and has no event yet.
+            self.origin = epochs[-1][2]
+        elif self.origin is not None or not epochs:
             epoch = begin_epoch(connection, self.origin or "new", instant(clock.now()))
             self._epochs[epoch] = self.last_position
-        elif epochs[-1][1:] == (self.last_position, "restored"):
-            self.origin = "restored"
         self.epoch = next(reversed(self._epochs))
         last = connection.execute("SELECT total_bytes FROM journal ORDER BY position DESC LIMIT 1").fetchone()
         self._total_bytes = last[0] if last else 0
@@ -335,14 +336,6 @@ class Store:
     async def size(self) -> int:
         """Bytes in use on disk, log included."""
         return await self._guarded(self._history, lambda c: retention.used_bytes(c, self.path))
-
-
-def begin_epoch(connection: sqlite3.Connection, origin: str, now: Instant) -> str:
-    """Add an epoch whose first row is the journal's next one; -> its name. `origin`: see the schema."""
-    row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
-    epoch = secrets.token_hex(5)
-    connection.execute("INSERT INTO epochs (epoch, base, since, origin) VALUES (?, ?, ?, ?)", (epoch, row[0] if row else 0, now, origin))
-    return epoch
 
 
 def _fold(connection: sqlite3.Connection, path: Path) -> None:

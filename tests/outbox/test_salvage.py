@@ -352,3 +352,15 @@ async def test_a_disk_that_damages_what_was_saved_too_is_named(tmp_path: Path, m
         await opened(tmp_path, "plant")
     assert "disk" in refused.value.remedy.en
     assert (tmp_path / f"{DATABASE}.corrupt-1").exists()
+
+
+async def test_a_start_that_is_cut_off_after_saving_still_begins_a_new_epoch(tmp_path: Path) -> None:
+    store = await filled(tmp_path, count=10)
+    await store.close()
+    (tmp_path / DAMAGED).touch()
+    statedir.prepare(tmp_path, ManualClock()).connection.close()
+    after = await opened(tmp_path, "plant")
+    origin, epoch, sequence = after.origin, after.epoch, after.next_sequence
+    await after.close()
+    assert (origin, sequence) == ("salvaged", 1)
+    assert epoch != store.epoch

@@ -25,14 +25,20 @@ def tell_origin(store: Store, alerts: Alerts, metrics: Metrics) -> None:
     if store.origin == "salvaged":
         count = saved.rows.get("journal", 0) if saved is not None else 0
         rest = Text("", "")
-        if saved is None or not saved.complete:
+        if saved is not None and not saved.complete:
             rest = Text(" Tout n'a pas pu être lu à temps.", " Not everything could be read in time.")
+        told = Text(
+            f"Le journal était endommagé ; {count} lignes sauvées dans un nouveau, {lost} en attente d'envoi perdues.{rest.fr}",
+            f"The journal was damaged; {count} rows were saved into a new one, {lost} that waited to be sent are lost.{rest.en}",
+        )
+        if saved is None or not saved.rows:
+            told = Text(
+                "Le journal était endommagé ; un démarrage précédent a sauvé dans un nouveau ce qui se lisait.",
+                "The journal was damaged; an earlier start saved what could be read into a new one.",
+            )
         alerts.raise_(
             "journal.damaged", "critical",
-            Text(
-                f"Le journal était endommagé ; {count} lignes sauvées dans un nouveau, {lost} en attente d'envoi perdues.{rest.fr}",
-                f"The journal was damaged; {count} rows were saved into a new one, {lost} that waited to be sent are lost.{rest.en}",
-            ),
+            told,
             _KEEP, detail=str(store.moved_aside or ""),
         )  # fmt: skip
     elif store.origin == "log_lost":

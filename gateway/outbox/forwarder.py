@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import structlog
 
@@ -29,6 +30,9 @@ _BUSY_CAP_S = 60.0
 _SHORTEST_PAUSE_S = 0.2
 _MUTE_S = 1.0
 _HUNG_UP_PAUSE_S = 0.2
+_CONSUMERS_BACK_S = 5.0
+"""After a broker's return its consumers need a moment to find it again: rows that nobody gets meanwhile wait for them, in order."""
+_NOBODY_THERE_S = 0.25
 
 
 class Forwarder:
@@ -75,6 +79,7 @@ class Forwarder:
         self._busy = Backoff(1.0, _BUSY_CAP_S)
         self._wake = asyncio.Event()
         self._connections = 0
+        self._wait_for_consumers_until = 0.0
         self._log = structlog.get_logger("lineside.forwarder").bind(uplink=uplink.name)
         self._link = Link(
             uplink.name, kind="uplink", peer=uplink.peer, clock=clock, on_status=self._told, backoff=backoff or Backoff(0.5, 10.0)
@@ -199,6 +204,7 @@ class Forwarder:
         self._connections += 1
         if self._connections > 1:
             self._metrics.reconnects.labels(self.name).inc()
+            self._wait_for_consumers_until = self._clock.monotonic() + _CONSUMERS_BACK_S
         self._resend.reset(self._cursor)
         if self._consumers:
             self._handover.begin_again(self._cursor)
@@ -308,6 +314,11 @@ class Forwarder:
         if receipt.withheld:
             return True
         now = self._clock.monotonic()
+        nobody_there = bool(self._consumers and receipt.unrouted and now < self._wait_for_consumers_until)
+        if nobody_there:
+            first = min(receipt.unrouted)
+            receipt = replace(receipt, accepted=frozenset(p for p in receipt.accepted if p < first), unrouted=frozenset())
+            self._not_before = now + _NOBODY_THERE_S
         self._apart.quarantine.heard(receipt, now)
         by_position = {entry.position: entry for entry in batch}
         for position, reason in receipt.parked.items():
@@ -323,7 +334,8 @@ class Forwarder:
         self._taken(batch, receipt)
         self._pause_if_busy(receipt)
         answered = len(receipt.accepted) + len(receipt.parked) + len(receipt.refused)
-        self._pause_if_mute(receipt)
+        if not nobody_there:
+            self._pause_if_mute(receipt)
         return answered == len(batch) and not held
 
     def _taken(self, batch: Sequence[Entry], receipt: Receipt) -> None:

@@ -347,6 +347,32 @@ async def test_nobody_listens_is_told_and_cleared() -> None:
         assert r.alerts.told == ["+uplink.unrouted:plant", "-uplink.unrouted:plant"]
 
 
+async def test_after_a_brokers_return_rows_wait_in_order_for_their_consumers() -> None:
+    async with rig(rows(1, 2, 3), consumers=CONSUMERS) as r:
+        r.peer.unrouted = True
+        r.peer.lose()
+        await r.clock.advance(2)
+        await r.append(*rows(4))
+        await r.clock.advance(1)
+        assert (r.peer.connects, r.peer.got[-1]) == (2, 4)
+        assert r.alerts.told == []
+        r.peer.unrouted = False
+        r.peer.got.clear()
+        await r.clock.advance(1)
+        assert r.peer.got == [1, 2, 3, 4], "nobody had them: none may be skipped for a younger one"
+
+
+async def test_consumers_that_stay_away_hold_nothing_up_for_long() -> None:
+    async with rig(rows(1, 2, 3), consumers=CONSUMERS) as r:
+        r.peer.unrouted = True
+        r.peer.lose()
+        await r.clock.advance(8)
+        assert r.alerts.told == ["+uplink.unrouted:plant"]
+        assert r.journal.position == 0, "the rows stay"
+        await r.append(*rows(4))
+        assert r.peer.got[-1] == 4
+
+
 async def test_rows_retire_on_the_mark_of_every_consumer() -> None:
     async with rig(rows(*range(1, 11)), consumers=("mes", "erp")) as r:
         assert r.peer.got == list(range(1, 11))

@@ -11,6 +11,9 @@ from datetime import UTC, datetime, timedelta
 STEP_S = 1.0
 """A difference between wall and steady clock from which the wall clock was set, and did not just drift."""
 
+SETTLED_S = 0.2
+"""A clock that somebody sets may still be read as it was for a moment, by other threads: it counts once it has been right for so long."""
+
 WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 
 
@@ -30,6 +33,7 @@ class SystemClock:
         self._wall = wall
         self._steady = steady
         self._held: tuple[datetime, datetime, float] | None = None
+        self._set_since: float | None = None
 
     @property
     def is_unset(self) -> bool:
@@ -49,8 +53,14 @@ class SystemClock:
         if self._held is None:
             return wall
         known, began, at = self._held
-        passed = timedelta(seconds=self.monotonic() - at)
+        steady = self.monotonic()
+        passed = timedelta(seconds=steady - at)
         if wall < known and abs((wall - began) - passed) < timedelta(seconds=STEP_S):
+            self._set_since = None
+            return known + passed
+        if self._set_since is None:
+            self._set_since = steady
+        if steady - self._set_since < SETTLED_S:
             return known + passed
         self._held = None
         return wall

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from gateway.clock import SystemClock
+from gateway.clock import SETTLED_S, SystemClock
 
 KNOWN = datetime(2026, 11, 25, 6, tzinfo=UTC)
 BOOT = datetime(1970, 1, 1, 0, 0, 9, tzinfo=UTC)
@@ -18,6 +18,12 @@ class Machine:
     def wait(self, seconds: float) -> None:
         self.wall += timedelta(seconds=seconds)
         self.steady += seconds
+
+
+def settle(machine: Machine, clock: SystemClock) -> None:
+    """A clock that was set counts once it was read so for a moment."""
+    clock.now()
+    machine.wait(SETTLED_S)
 
 
 def test_a_clock_that_is_right_is_told_as_it_is() -> None:
@@ -38,6 +44,7 @@ def test_a_machine_that_starts_in_1970_goes_on_from_what_was_known_until_its_clo
     assert clock.now() == KNOWN + timedelta(seconds=30)
     assert clock.is_unset
     machine.wall = KNOWN + timedelta(hours=9)
+    settle(machine, clock)
     assert clock.now() == machine.wall
     assert not clock.is_unset
 
@@ -48,6 +55,7 @@ def test_who_sets_the_clock_before_what_was_known_is_believed() -> None:
     clock.hold(KNOWN)
     machine.wait(30)
     machine.wall = KNOWN - timedelta(days=20)
+    settle(machine, clock)
     assert clock.now() == machine.wall
     machine.wait(1)
     assert clock.now() == machine.wall
@@ -61,5 +69,18 @@ def test_a_clock_that_had_been_ahead_and_is_right_now_is_believed_once_it_is_set
     machine.wait(3600)
     assert clock.now() == KNOWN + timedelta(hours=1)
     machine.wall += timedelta(seconds=2)
+    settle(machine, clock)
     assert clock.now() == machine.wall
     assert not clock.is_unset
+
+
+def test_one_reading_in_between_is_no_clock_that_was_set() -> None:
+    machine = Machine(BOOT)
+    clock = machine.clock()
+    clock.hold(KNOWN)
+    stands, machine.wall = machine.wall, KNOWN + timedelta(hours=9)
+    assert clock.now() == KNOWN
+    machine.wall = stands
+    machine.wait(5)
+    assert clock.now() == KNOWN + timedelta(seconds=5)
+    assert clock.is_unset

@@ -23,7 +23,7 @@ class Machine:
 def settle(machine: Machine, clock: SystemClock) -> None:
     """A clock that was set counts once it was read so for a moment."""
     clock.now()
-    machine.wait(SETTLED_S)
+    machine.wait(SETTLED_S + 0.1)
 
 
 def test_a_clock_that_is_right_is_told_as_it_is() -> None:

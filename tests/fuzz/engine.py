@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import resource
 import signal
 import time
@@ -24,6 +25,8 @@ _HANGS_S = 5.0
 _TRIES = 3
 """The quickest of so many calls counts: in one of them the garbage collector may have had its turn."""
 _PAGE_MIB = resource.getpagesize() / 2**20
+_RESETS_PEAK = b"5"
+"""What sets VmHWM back to what is held now (proc_pid_clear_refs(5))."""
 
 Call = Callable[[bytes], None]
 
@@ -93,9 +96,9 @@ def run(parser: Parser, numbers: Iterable[int], seed: int, folder: Path) -> Run:
 def run_inputs(parser: Parser, inputs: Iterable[tuple[int, bytes]], folder: Path) -> Run:
     done = Run(parser.name)
     begun, held = time.process_time(), 0.0
-    with parser.opened(folder) as call, _interrupting():
+    with parser.opened(folder) as call, _interrupting(), _peaks() as peak_mib:
         for number, data in inputs:
-            found = _one(call, number, data, done)
+            found = _one(call, number, data, done, peak_mib)
             if found is not None:
                 done.findings.setdefault(f"{found.what} {found.place}", found)
             done.inputs += 1
@@ -110,10 +113,10 @@ def run_inputs(parser: Parser, inputs: Iterable[tuple[int, bytes]], folder: Path
     return done
 
 
-def _one(call: Call, number: int, data: bytes, done: Run) -> Finding | None:
+def _one(call: Call, number: int, data: bytes, done: Run, peak_mib: Callable[[bool], float]) -> Finding | None:
     quickest = float("inf")
     for _ in range(_TRIES):
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        peak = peak_mib(True)
         signal.setitimer(signal.ITIMER_VIRTUAL, _HANGS_S)
         begun = time.thread_time()
         try:
@@ -125,7 +128,7 @@ def _one(call: Call, number: int, data: bytes, done: Run) -> Finding | None:
         finally:
             took = time.thread_time() - begun
             signal.setitimer(signal.ITIMER_VIRTUAL, 0)
-        grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
+        grown = peak_mib(False) - peak
         if grown > MOST_MIB:
             return Finding("memory", "", f"{grown:.0f} MiB for {len(data)} bytes", number, data)
         quickest = min(quickest, took)
@@ -148,6 +151,23 @@ def _interrupting() -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
         signal.signal(signal.SIGVTALRM, before)
+
+
+@contextmanager
+def _peaks() -> Iterator[Callable[[bool], float]]:
+    """Gives what tells the process's peak in MiB; with True, after the peak was set back to what is held now.
+
+    getrusage has the peak of the whole life, and of the parent at the start of this program: what was once held would hide a call's.
+    """
+    with open("/proc/self/clear_refs", "wb", buffering=0) as reset, open("/proc/self/status", "rb", buffering=0) as status:
+
+        def peak_mib(from_now: bool) -> float:
+            if from_now:
+                reset.write(_RESETS_PEAK)
+            words = os.pread(status.fileno(), 8192, 0)
+            return int(words.partition(b"VmHWM:")[2].split(None, 1)[0]) / 1024
+
+        yield peak_mib
 
 
 def _place(error: BaseException) -> str:

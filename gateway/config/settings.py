@@ -5,7 +5,6 @@ from __future__ import annotations
 import ipaddress
 import re
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
@@ -13,6 +12,7 @@ from drivers.settings import Duration, FieldError, Name, Share
 from gateway.config.counting import CountsSettings, IdealRef
 from gateway.config.section import Code, Ideal, Number, Section, TagRef
 from gateway.domain.equipment import STATE_NAMES
+from gateway.domain.instants import known_zone
 
 PropertyName = Annotated[str, Field(min_length=1, max_length=128)]
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62}[A-Za-z0-9_])?")
@@ -45,8 +45,8 @@ class GatewaySettings(Section):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         try:
-            ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
+            known_zone(value)
+        except ValueError:
             raise ValueError("this time zone is not known; write an IANA name such as Europe/Paris or UTC") from None
         return value
 

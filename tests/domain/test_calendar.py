@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.calendar import Break, Calendar, ShiftRule, Span, SpanKind, always, misplaced_breaks, overlaps
-from gateway.domain.instants import SECOND, Instant, instant, moment
+from gateway.domain.instants import SECOND, Instant, instant, known_zone, moment
 
 PARIS = ZoneInfo("Europe/Paris")
 HOUR = 3600 * SECOND
@@ -243,3 +243,10 @@ def test_a_calendar_is_defined_anew_from_its_definition() -> None:
     start, end = instant(datetime(2026, 11, 1, tzinfo=UTC)), instant(datetime(2027, 1, 10, tzinfo=UTC))
     assert other.definition == full.definition
     assert other.spans(start, end) == full.spans(start, end)
+
+
+def test_a_zone_that_is_none_is_a_value_error_however_it_is_written() -> None:
+    assert known_zone("America/Argentina/ComodRivadavia").key == "America/Argentina/ComodRivadavia"
+    for name in ("Europe/Nowhere", "Europe", "", "/etc/passwd", "../etc", "a\0b", "x" * 5000, "Europe" + "/e" * 2000, "/".join("e" * 32)):
+        with pytest.raises(ValueError):  # noqa: PT011 - whatever it says
+            known_zone(name)

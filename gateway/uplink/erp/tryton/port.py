@@ -8,10 +8,11 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from drivers.base import Clock
 from gateway.domain.inbound import Refusal
+from gateway.domain.instants import known_zone
 from gateway.seams import UplinkError
 from gateway.uplink.base import SecretReader
 from gateway.uplink.erp.port import BOOKED, ErpOrder, Listing, Measurement, Outcome, Plan, PromisedDate, Right, Standing, Totals
@@ -299,8 +300,8 @@ class TrytonPort:
 
 def _zone(name: str | None) -> ZoneInfo:
     try:
-        return ZoneInfo(name or "UTC")
-    except (ZoneInfoNotFoundError, ValueError) as error:
+        return known_zone(name or "UTC")
+    except ValueError as error:
         raise UplinkError(f"the time zone {name} of the company in Tryton is not known here", remedy=rights.REMEDY) from error
 
 

@@ -26,6 +26,10 @@ KEPWARE = f"""{KEPWARE_HEADER}
 "Weight","400050",LBCD,1,RO,500,None,,,,,,,,,"",
 "run","10001",Boolean,1,RO,500,,,,,,,,,,"",
 "Root","400030",Word,1,RO,500,Square Root,0,1,0,1,Float,0,0,"","",0
+"Endless","400031",Word,1,RO,500,Linear,-inf,1000,0,100,Float,0,0,"","",0
+"Huge","400032",Word,1,RO,500,Linear,0,1E-999999,0,100,Float,0,0,"","",0
+"Steep","400033",Word,1,RO,500,Linear,0,1E-300,0,1E300,Float,0,0,"","",0
+"No number","400034",Word,1,RO,500,Linear,0,sNaN,0,100,Float,0,0,"","",0
 "Drive","DB3.DBW4",Word,1,R/W,100,,,,,,,,,,"",
 "Again","400101",Word,1,R/W,100,,,,,,,,,,"",
 "Half","400102",Word,1,RO,500,,,,,,,,,,"",
@@ -74,9 +78,11 @@ def test_a_kepware_device_is_taken_over(tmp_path: Path, capsys: pytest.CaptureFi
     assert not any(tag.writable for tag in device.tags.values())
 
     told = err.splitlines()
-    assert told[0] == "9 tags taken over, 9 left out"
+    assert told[0] == "9 tags taken over, 13 left out"
     reasons = {line.split(": ")[1]: line for line in told if line.startswith("left out")}
-    assert set(reasons) == {"Root", "Drive", "Again", "Half", "Jam", "Curve", "Odd", "Beyond", "(no name)"}
+    scaled = {"Endless", "Huge", "Steep", "No number"}
+    assert set(reasons) == {"Root", *scaled, "Drive", "Again", "Half", "Jam", "Curve", "Odd", "Beyond", "(no name)"}
+    assert all("no four different numbers; correct Raw Low to Scaled High" in reasons[name] for name in scaled)
     assert "line 10" in reasons["Root"]
     assert "of a protocol that is not spoken here" in reasons["Drive"]
     assert "reads the same as Counters.Total" in reasons["Again"]

@@ -10,8 +10,9 @@ from __future__ import annotations
 import csv
 import io
 import re
+import sys
 from collections.abc import Mapping
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from drivers.opcua_settings import NODE_PATTERN
 from gateway.cli.errors import CommandError
@@ -35,6 +36,8 @@ _OPCUA_TYPES = {**_MODBUS_TYPES, "string": "string"}
 _NO_OPCUA_TYPE = ("bcd", "lbcd")
 
 _PLACE = re.compile(r"(?P<place>\d+)(?:\.(?P<part>\d{1,3})(?P<half>[HL])?)?")
+_LARGEST = Decimal(sys.float_info.max)
+"""Of the numbers of a scaling, which are doubles there and here."""
 _UNIT_CODE = re.compile(r"[A-Z0-9]{2,3}")
 
 
@@ -150,11 +153,14 @@ def _scaling(values: Mapping[str, str]) -> dict[str, str]:
     try:
         raw_low, raw_high, low, high = (Decimal(values.get(column, "")) for column in COLUMNS[7:11])
         scale = (high - low) / (raw_high - raw_low)
-    except (InvalidOperation, ZeroDivisionError):
-        raise NotMapped("its scaling has no four different numbers; correct Raw Low to Scaled High") from None
-    if values.get("Negate Value", "").lower() in ("1", "true"):
-        scale, low = -scale, -low
-    offset = low - scale * raw_low
+        if values.get("Negate Value", "").lower() in ("1", "true"):
+            scale, low = -scale, -low
+        offset = low - scale * raw_low
+        usable = all(abs(number) <= _LARGEST for number in (raw_low, raw_high, low, high, scale, offset))
+    except ArithmeticError:
+        usable = False
+    if not usable:
+        raise NotMapped("its scaling has no four different numbers; correct Raw Low to Scaled High")
     found = {"scale": _plain(scale), "offset": _plain(offset)}
     return {key: text for key, text in found.items() if text != ("1" if key == "scale" else "0")}
 

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.http_exceptions import HttpProcessingError
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -44,6 +44,7 @@ SHUTDOWN_S = 2.0
 _STARTING_LANGUAGE = "en"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_Answer = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 class _OwnFaults(logging.Filter):
@@ -97,8 +98,7 @@ class StatusServer:
         return Address(self._listen.host, self._port)
 
     async def start(self) -> None:
-        runner = web.AppRunner(self._application(), access_log=None, logger=_LOGGER, shutdown_timeout=SHUTDOWN_S)
-        await runner.setup()
+        runner = await self.set_up()
         site = web.TCPSite(runner, self._listen.host, self._listen.port)
         try:
             await site.start()
@@ -114,6 +114,14 @@ class StatusServer:
             ) from error
         self._runner = runner
         self._port = runner.addresses[0][1]
+
+    async def set_up(self) -> web.AppRunner:
+        """All that answers, without an address yet. Who asks for it cleans it up."""
+        runner = web.AppRunner(self._application(), access_log=None, logger=_LOGGER, shutdown_timeout=SHUTDOWN_S)
+        await runner.setup()
+        assert runner.server is not None
+        runner.server.request_handler = _expecting(runner.server.request_handler)
+        return runner
 
     async def run(self) -> None:
         await self._stream.run()
@@ -245,6 +253,19 @@ class StatusServer:
         ready = board is not None and board.journal.committing
         why = "ready\n" if ready else "starting\n" if board is None else f"nothing can be committed, disk {board.journal.disk}\n"
         return web.Response(status=200 if ready else 503, text=why, headers={"Cache-Control": "no-store"})
+
+
+def _expecting(answer: _Answer) -> _Answer:
+    """RFC 9110 section 10.1.1. aiohttp refuses an unknown expectation ahead of every middleware, in the words of the request: without
+    our headers, and with an error of its own where those are no UTF-8."""
+
+    async def refusing(request: web.BaseRequest) -> web.StreamResponse:
+        expected = request.headers.get("Expect", "")
+        if request.version == HttpVersion11 and expected and expected.lower() != "100-continue":
+            return web.Response(status=417, headers=SECURITY_HEADERS, text="no expectation but 100-continue can be met\n")
+        return await answer(request)
+
+    return refusing
 
 
 def accepted(header: str) -> str | None:

@@ -21,7 +21,7 @@ from gateway.metrics import Metrics
 from gateway.outbox.archive import Archive
 from gateway.outbox.history import History
 from gateway.outbox.lots import LotHistory
-from gateway.status.server import _LOGGER, StatusServer
+from gateway.status.server import StatusServer
 from gateway.status.settings import Address
 from tests.app.remembered import play, save, site
 from tests.domain.post import Post
@@ -175,8 +175,7 @@ def http(folder: Path) -> Iterator[Call]:
             logger.addHandler(faults)
             stack.callback(logger.removeHandler, faults)
 
-        runner = web.AppRunner(_server(folder, stack)._application(), access_log=None, logger=_LOGGER, shutdown_timeout=0.1)
-        runner_of_loop.run(runner.setup())
+        runner = runner_of_loop.run(_server(folder, stack).set_up())
         try:
             yield lambda data: runner_of_loop.run(_ask(runner, faults, data))
         finally:

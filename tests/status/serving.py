@@ -54,7 +54,7 @@ class Served:
         if host is not None:
             lines.append(f"Host: {host or self.host}")
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
+        writer.write(("\r\n".join(lines) + "\r\n\r\n").encode(errors="surrogateescape"))
         raw = await asyncio.wait_for(reader.read(), 10)
         writer.close()
         await writer.wait_closed()

@@ -60,6 +60,17 @@ async def test_what_is_no_http_is_refused_and_not_logged(caplog: pytest.LogCaptu
     assert not caplog.records
 
 
+async def test_an_unknown_expectation_is_refused_on_every_path_and_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async with serving() as served:
+        for method, path in (("GET", "/"), ("GET", "/nowhere"), ("POST", "/api/orders"), ("OPTIONS", "*")):
+            for value in ("100-cont\udcff", "tea"):
+                answer = await served.ask(path, method=method, headers={"Expect": value})
+                assert (answer.status, answer.headers["x-content-type-options"]) == (417, "nosniff"), (method, path)
+                assert value.encode(errors="surrogateescape") not in answer.body
+        assert (await served.ask("/", headers={"Expect": "100-Continue"})).status == 100
+    assert not caplog.records
+
+
 async def test_only_listed_hosts_are_answered() -> None:
     async with serving() as served:
         port = served.server.address.port

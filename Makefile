@@ -43,7 +43,7 @@ demo: $(RUN_STAMP) ## a plant, a broker, an ERP and the gateway on this machine;
 run: $(RUN_STAMP) ## the daemon: make run CONFIG=config/plant.yaml STATE=state
 	@$(BIN)/lineside run -c $(CONFIG) --state-dir $(STATE)
 
-check: $(DEV_STAMP) ## format, lint, types, layers and fast tests, under 30 s
+check: $(DEV_STAMP) ## format, lint, types, layers and fast tests, about a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy

@@ -236,12 +236,6 @@ class Store:
             return None
         return min([base + sequence, *(following for following in self._epochs.values() if following > base)])
 
-    async def entry_at(self, epoch: str, sequence: int) -> Entry | None:
-        """That row, None where it is unknown or no longer kept."""
-        position = self.position_of(epoch, sequence)
-        rows = [] if position is None else await self.entries_at([position])
-        return rows[0] if rows and (rows[0].epoch, rows[0].sequence) == (epoch, sequence) else None
-
     def cursor(self, uplink: str) -> int:
         """All rows up to here are done for `uplink`, but for its exceptions."""
         return self._cursors[uplink]

@@ -103,8 +103,10 @@ async def test_what_can_be_read_is_saved_under_a_new_epoch(tmp_path: Path, damag
     assert store.epoch != epoch
     assert store.next_sequence == 1
     assert store.last_position >= kept[-1]
-    found = await store.entry_at(epoch, kept[-1])
-    assert found is not None
+    old = store.position_of(epoch, kept[-1])
+    assert old is not None
+    (found,) = await store.entries_at([old])
+    assert (found.epoch, found.sequence) == (epoch, kept[-1])
     before = store.last_position
     await store.commit(rows(store, 1), AT)
     assert await positions(store) == [*kept, before + 1]

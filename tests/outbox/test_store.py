@@ -111,11 +111,10 @@ async def test_rows_are_found_by_epoch_and_sequence(tmp_path: Path) -> None:
     store = await opened(tmp_path, "plant")
     await store.commit(rows(store, 3), AT)
     await store.commit(rows(store, 2, work_unit=None), AT)
-    found = await store.entry_at(store.epoch, 2)
-    assert found is not None
-    assert (found.sequence, found.position) == (2, 2)
-    assert await store.entry_at(store.epoch, 6) is None
-    assert await store.entry_at("0000000000", 1) is None
+    assert store.position_of(store.epoch, 2) == 2
+    (found,) = await store.entries_at([2])
+    assert (found.epoch, found.sequence) == (store.epoch, 2)
+    assert await store.entries_at([6]) == []
     assert store.position_of("0000000000", 1) is None
     assert [e.position for e in await store.entries(0, 10, without=["press-07"])] == [4, 5]
     assert [e.position for e in await store.entries(1, 10, without=[None])] == [2, 3]

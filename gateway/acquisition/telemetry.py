@@ -40,16 +40,20 @@ def batch_payload(readings: Sequence[Reading]) -> bytes:
 
 
 class Telemetry:
-    """The last reading of every configured tag, and which of those with a topic of their own (`shown`, per device) were not told yet."""
+    """The last reading of every configured tag, and which of those with a topic of their own (`shown`, per device) were not told yet.
+
+    The first good reading of a tag is always told: from this value on its pieces are counted.
+    """
 
     def __init__(self, tags: Iterable[str], shown: Mapping[str, Collection[str]]) -> None:
         self.last: dict[str, dict[str, Reading]] = {device: {} for device in tags}
         self._shown = {device: frozenset(shown.get(device, ())) for device in self.last}
         self._changed: dict[str, dict[str, Reading]] = {device: {} for device in self.last}
+        self._never_good = {device: set(tags) for device, tags in self._shown.items()}
+        self._first_good: dict[str, dict[str, Reading]] = {device: {} for device in self.last}
 
     def update(self, device: str, batch: Sequence[Reading]) -> list[Reading]:
-        """Note a batch; returns its readings that differ from the last of their tag. Of several changes of one tag the latest is
-        what `take` tells."""
+        """Note a batch; returns its readings that differ from the last of their tag."""
         last = self.last[device]
         told = []
         for reading in batch:
@@ -59,15 +63,22 @@ class Telemetry:
                 told.append(reading)
             last[tag] = reading
         if told:
-            shown, changed = self._shown[device], self._changed[device]
+            shown, changed, never_good = self._shown[device], self._changed[device], self._never_good[device]
             for reading in told:
                 if reading.tag in shown:
                     changed[reading.tag] = reading
+                    if never_good and reading.quality is _GOOD and reading.tag in never_good:
+                        never_good.remove(reading.tag)
+                        self._first_good[device][reading.tag] = reading
         return told
 
     def take(self) -> dict[str, list[Reading]]:
-        """Per device the readings that changed since the call before."""
-        taken = {device: list(changed.values()) for device, changed in self._changed.items() if changed}
-        for device in taken:
-            self._changed[device] = {}
+        """Per device the readings that changed since the call before: of several of one tag the latest, and before it the tag's
+        first good one."""
+        taken = {}
+        for device, changed in self._changed.items():
+            if changed:
+                first, self._changed[device] = self._first_good[device], {}
+                taken[device] = [*first.values(), *(reading for tag, reading in changed.items() if first.get(tag) is not reading)]
+                self._first_good[device] = {}
         return taken

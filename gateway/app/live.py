@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from drivers.base import Reading
+from drivers.base import Quality, Reading
 from gateway.acquisition.telemetry import tag_payload
 from gateway.domain.cloud_event import encode
 from gateway.domain.view import UnitView
@@ -22,7 +22,7 @@ _MOVING = ("at", "last_piece_at")
 class LiveTarget(Protocol):
     """An uplink with topics that hold the present value (MQTT)."""
 
-    def set_live(self, topic_suffix: str, payload: bytes, *, retain: bool, qos: int) -> None: ...
+    def set_live(self, topic_suffix: str, payload: bytes, *, retain: bool, qos: int, lasting: bool = False) -> None: ...
 
 
 class LivePublisher:
@@ -34,18 +34,24 @@ class LivePublisher:
         self._tag_units = tag_units
         self._said: dict[str, dict[str, Any]] = {}
         self._jobs: dict[str, set[str]] = {}
+        self._never_good = set(tag_units)
 
     def tags(self, readings: Mapping[str, Iterable[Reading]]) -> None:
-        """Readings whose sample is on disk; QoS 0, the latest wins."""
+        """Readings whose sample is on disk; QoS 0, the latest wins, but the first good value of a tag goes out whatever follows it:
+        from there on whoever listens can count along."""
         if not self._targets:
             return
         for device, batch in readings.items():
             for reading in batch:
-                units = self._tag_units.get((device, reading.tag), ())
+                key = device, reading.tag
+                units = self._tag_units.get(key, ())
                 if units:
                     payload = tag_payload(reading)
+                    first_good = reading.quality is Quality.GOOD and key in self._never_good
+                    if first_good:
+                        self._never_good.remove(key)
                     for unit in units:
-                        self._send(self._topics.unit(unit, f"tag/{reading.tag}"), payload, qos=0)
+                        self._send(self._topics.unit(unit, f"tag/{reading.tag}"), payload, qos=0, lasting=first_good)
 
     def unit(self, view: UnitView, link: LinkStatus | None, known_jobs: set[str]) -> None:
         """Everything retained of one work unit; what has not changed is not sent again. `known_jobs`: ids the ledger still holds."""
@@ -85,6 +91,6 @@ class LivePublisher:
         if self._said.pop(suffix, None) is not None:
             self._send(suffix, b"", qos=1)
 
-    def _send(self, suffix: str, payload: bytes, *, qos: int) -> None:
+    def _send(self, suffix: str, payload: bytes, *, qos: int, lasting: bool = False) -> None:
         for target in self._targets:
-            target.set_live(suffix, payload, retain=True, qos=qos)
+            target.set_live(suffix, payload, retain=True, qos=qos, lasting=lasting)

@@ -95,9 +95,10 @@ class MqttUplink:
 
     # -- live values and telemetry, from the app
 
-    def set_live(self, topic_suffix: str, payload: bytes, *, retain: bool, qos: int) -> None:
-        """The present value of a live topic below `{root}/{enterprise}/{site}/` (see `Topics`); an empty payload removes it."""
-        self._live.set(self._topics.full(topic_suffix), payload, qos=qos, retain=retain)
+    def set_live(self, topic_suffix: str, payload: bytes, *, retain: bool, qos: int, lasting: bool = False) -> None:
+        """The present value of a live topic below `{root}/{enterprise}/{site}/` (see `Topics`); an empty payload removes it. A `lasting`
+        one goes out before the one that replaces it."""
+        self._live.set(self._topics.full(topic_suffix), payload, qos=qos, retain=retain, lasting=lasting)
 
     def notify_telemetry(self) -> None:
         """The journal may have new telemetry rows."""

@@ -43,6 +43,8 @@ class LiveLane:
         self._noticed = noticed
         self._latest: dict[str, tuple[bytes, int, bool]] = {}
         self._changed: dict[str, None] = {}
+        self._lasting: dict[str, bytes] = {}
+        """Values that go out before the latest of their topic."""
         self._refused: dict[str, str] = {}
         """Topic -> the broker's reason, until it takes the topic."""
         self._refused_last: tuple[str, float] | None = None
@@ -56,14 +58,18 @@ class LiveLane:
         self._unwritten = 0
         self._log = structlog.get_logger("lineside.mqtt").bind(uplink=name)
 
-    def set(self, topic: str, payload: bytes, *, qos: int, retain: bool) -> None:
-        """The value of `topic` is now `payload`; an empty one removes a retained topic."""
+    def set(self, topic: str, payload: bytes, *, qos: int, retain: bool, lasting: bool = False) -> None:
+        """The value of `topic` is now `payload`; an empty one removes a retained topic. A `lasting` value is published even when another
+        follows before it was."""
+        if lasting:
+            self._lasting[topic] = payload
         self._latest.pop(topic, None)
         self._latest[topic] = (payload, qos, retain)
         if len(self._latest) > MOST_TOPICS:
             oldest = next(iter(self._latest))
             del self._latest[oldest]
             self._changed.pop(oldest, None)
+            self._lasting.pop(oldest, None)
         self._changed[topic] = None
         self._wake.set()
 
@@ -86,8 +92,10 @@ class LiveLane:
                     return
                 # The value may have changed while it waited for its place.
                 payload, _, retain = self._latest.get(topic, (payload, qos, retain))
-                self._changed.pop(topic, None)
-                self._publish(connection, topic, payload, qos, retain)
+                lasting = self._lasting.pop(topic, payload)
+                if lasting == payload:
+                    self._changed.pop(topic, None)
+                self._publish(connection, topic, lasting, qos, retain)
                 continue
             self._wake.clear()
             await self._wake.wait()

@@ -14,6 +14,7 @@ from drivers.base import Quality, Reading
 from gateway.acquisition.sampling import Sampling
 from gateway.acquisition.telemetry import Telemetry
 from gateway.app.line import LAG, Line, UnitCommands, sources
+from gateway.app.live import LivePublisher
 from gateway.domain.equipment import Counter, Counts, Signal, StateFromBits, WorkUnit
 from gateway.domain.events import ClockStepped, Event, QuantityCounted, StateChanged
 from gateway.domain.job_order import JobCommand, JobOrder, Verb
@@ -21,6 +22,7 @@ from gateway.domain.tracker import Tracker
 from gateway.domain.work_center import LineRule, WorkCenter
 from gateway.metrics import Metrics
 from gateway.outbox.recorder import Recorder
+from gateway.uplink.topics import Topics
 from tests.manual_clock import ManualClock
 
 START = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
@@ -95,6 +97,32 @@ def test_tags_are_told_only_after_the_commit_that_holds_their_sample() -> None:
     assert [r.value for r in made.committed_tags()["plc"]] == [1, 100], "the count that came during the commit waits for the next"
     made.snapshots()
     assert [r.value for r in made.committed_tags()["plc"]] == [101]
+
+
+def test_the_first_good_value_is_told_even_when_the_next_shares_its_commit() -> None:
+    """It is the baseline: whoever counts along from the second value would miss the pieces in between."""
+    made, _, _ = line()
+    made.on_readings("plc", readings(START - timedelta(seconds=1), parts=None), False)
+    for second, parts in enumerate((100, 101, 103)):
+        made.on_readings("plc", readings(START + timedelta(seconds=second), parts=parts), False)
+    made.snapshots()
+    first = made.committed_tags()
+    for second, parts in enumerate((104, None, 106), start=3):
+        made.on_readings("plc", readings(START + timedelta(seconds=second), parts=parts), False)
+    made.snapshots()
+    assert [reading.value for reading in first["plc"]] == [100, 103]
+    assert [reading.value for reading in made.committed_tags()["plc"]] == [106]
+    told: list[tuple[float, bool]] = []
+
+    class Target:
+        def set_live(self, topic_suffix: str, payload: bytes, *, retain: bool, qos: int, lasting: bool = False) -> None:
+            told.append((orjson.loads(payload)["value"], lasting))
+
+    topics = Topics(root="root", enterprise="acme", site="lyon", gateway_id="pc", units={"m": "hall/line/m"})
+    live = LivePublisher([Target()], topics, {("plc", "parts"): ("m",)})
+    live.tags(first)
+    live.tags(first)
+    assert told == [(100, True), (103, False), (100, False), (103, False)]
 
 
 def test_a_baseline_without_an_event_makes_the_line_dirty() -> None:

@@ -292,6 +292,18 @@ async def test_live_values_are_retained_latest_first_and_back_after_a_broker_res
     await again.stop()
 
 
+async def test_a_lasting_value_goes_out_before_the_latest(mosquitto: Mosquitto) -> None:
+    uplink = mqtt_uplink(mosquitto.url)
+    for count in range(5):
+        uplink.set_live("stamping/line-3/press-07/tag/parts", json.dumps({"value": count}).encode(), retain=True, qos=0, lasting=count == 1)
+    listener = Listener(mosquitto.port, f"{UNIT}/tag/parts")
+    await listener.ready()
+    running = await serving(uplink)
+    await until(lambda: listener.on(f"{UNIT}/tag/parts") == [{"value": 1}, {"value": 4}])
+    listener.close()
+    await running.stop()
+
+
 @pytest.mark.parametrize("denied", ["tag/#", "state", "#"])
 async def test_a_broker_that_hangs_up_over_live_topics_of_one_unit_gets_those_of_the_others(tmp_path: Path, denied: str) -> None:
     acl = tmp_path / "acl"

@@ -282,9 +282,13 @@ class OpcUaDriver:
                 variant = to_variant(value, present.Value.VariantType)
             except ValueError as error:
                 raise TagError(f"tag {tag}: {error}") from error
+            part = None
             if found.index is not None:
-                variant = ua.Variant([variant.Value], variant.VariantType)
-            item = ua.WriteValue(NodeId=node, AttributeId=AttributeIds.Value, IndexRange=None if found.index is None else str(found.index))
+                # A range of one element in each dimension, and a value of that shape (OPC 10000-4, NumericRange).
+                part = ",".join(str(number) for number in found.index)
+                shape = [ua.Int32(1)] * len(found.index) if len(found.index) > 1 else None
+                variant = ua.Variant([variant.Value], variant.VariantType, shape)
+            item = ua.WriteValue(NodeId=node, AttributeId=AttributeIds.Value, IndexRange=part)
             # Only the value: many PLCs refuse a write that carries a time stamp.
             item.Value = ua.DataValue(variant, StatusCode=None)
             result = (await services.write(ua.WriteParameters(NodesToWrite=[item])))[0]

@@ -19,6 +19,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from drivers import remedies
 from drivers.base import Found, Quality, Raw, TagError
 from drivers.opcua import OpcUaDriver
+from drivers.opcua_arrays import index_of, misfit
 from drivers.opcua_settings import NODE_PATTERN
 from drivers.opcua_values import Place, bad, resolve, status_name, to_reading
 
@@ -249,27 +250,42 @@ class OpcUaExplorer(OpcUaDriver):
 
     def _found(self, node: _Node, data: ua.DataValue, access: str) -> Iterable[Found]:
         name = self.named(node.id)
-        kind = data.Value.VariantType if data.Value is not None else None
-        values = data.Value.Value if data.Value is not None else None
+        variant = data.Value
+        kind, values, dimensions = (variant.VariantType, variant.Value, variant.Dimensions) if variant is not None else (None, None, None)
         type_ = kind.name if kind is not None and kind is not ua.VariantType.Null else ""
         if not isinstance(values, list):
             yield self._one(node.path, name, None, data, kind, type_, access)
             return
-        for index in range(min(len(values), _ARRAY_SHOWN)):
-            yield self._one(f"{node.path}[{index}]", name, index, data, kind, f"{type_}[{len(values)}]", access)
+        wrong = misfit(values, dimensions)
+        if wrong:
+            yield Found(node.path, {}, f"{type_}[]", access, "", wrong)
+            return
+        sizes = dimensions if dimensions and len(dimensions) > 1 else [len(values)]
+        type_ = f"{type_}[{','.join(str(size) for size in sizes)}]"
+        for number in range(min(len(values), _ARRAY_SHOWN)):
+            index = index_of(number, sizes)
+            where = ",".join(str(part) for part in index)
+            yield self._one(f"{node.path}[{where}]", name, index, data, kind, type_, access)
         if len(values) > _ARRAY_SHOWN or not values:
             remark = f"an array of {len(values)}, of which the first {_ARRAY_SHOWN} are shown" if values else "an empty array"
-            yield Found(node.path, {}, f"{type_}[{len(values)}]", access, "", remark)
+            yield Found(node.path, {}, type_, access, "", remark)
 
     def _one(
-        self, path: str, name: str, index: int | None, data: ua.DataValue, kind: ua.VariantType | None, type_: str, access: str
+        self,
+        path: str,
+        name: str,
+        index: tuple[int, ...] | None,
+        data: ua.DataValue,
+        kind: ua.VariantType | None,
+        type_: str,
+        access: str,
     ) -> Found:
         reading = to_reading(Place(path, name, index), data, self._clock.now())
         if reading.quality is Quality.BAD:
             return Found(path, {}, type_, access, "", reading.detail)
         tag = {"node": name}
         if index is not None:
-            tag["index"] = str(index)
+            tag["index"] = ",".join(str(part) for part in index)
         if kind in _TAG_TYPES:
             tag["type"] = _TAG_TYPES[kind]
         text = str(reading.value)

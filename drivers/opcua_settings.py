@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import re
 import uuid
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from drivers.opcua_paths import parse_path
 from drivers.settings import (
@@ -80,6 +80,26 @@ def _check_bits(bits: str) -> str:
     return bits
 
 
+def _check_index(value: Any) -> tuple[int, ...]:
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+    try:
+        numbers = tuple(int(part) if isinstance(part, str) else part for part in given)
+    except ValueError:
+        numbers = ()
+    if not numbers or any(type(number) is not int or number < 0 for number in numbers):
+        raise ValueError(
+            f"{value!r} is no place in an array; count from 0 and write for example 3, of a matrix [2, 5], in a spreadsheet 2,5"
+        )
+    return numbers
+
+
+_WHOLE = {"type": "integer", "minimum": 0}
+Index = Annotated[
+    tuple[int, ...], BeforeValidator(_check_index), WithJsonSchema({"anyOf": [_WHOLE, {"type": "array", "items": _WHOLE, "minItems": 1}]})
+]
+"""Where an element stands, from 0: one number for each dimension."""
+
+
 class OpcUaTag(TagSettings):
     """One node. `path`: a browse path that leads to it, from `node` or, without one, from the root folder.
 
@@ -91,7 +111,7 @@ class OpcUaTag(TagSettings):
 
     node: Annotated[str, AfterValidator(_check_node)] | None = None
     path: Annotated[str, AfterValidator(_check_path)] | None = None
-    index: int | None = Field(default=None, ge=0)
+    index: Index | None = None
     member: Annotated[str, AfterValidator(_check_member)] | None = None
     bit: int | None = Field(default=None, ge=0, le=63)
     bits: Annotated[str, AfterValidator(_check_bits)] | None = None

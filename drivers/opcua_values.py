@@ -17,6 +17,7 @@ from asyncua.common.structures104 import clean_name
 from asyncua.ua.status_codes import get_name_and_doc
 
 from drivers.base import Quality, Reading, Value
+from drivers.opcua_arrays import element_of
 from drivers.opcua_settings import NODE_PATTERN
 from drivers.settings import COUNTER_TYPES
 from drivers.values import outside
@@ -45,7 +46,7 @@ class Place:
 
     tag: str
     node: str
-    index: int | None = None
+    index: tuple[int, ...] | None = None
     invert: bool = False
     member: tuple[str, ...] = ()
     bits: tuple[int, int] | None = None
@@ -109,11 +110,12 @@ def to_reading(place: Place, data: ua.DataValue, received_at: datetime, opened: 
     severity = status >> 30
     if severity >= 2:
         return bad(place.tag, received_at, status_name(status), source_time)
-    raw: Any = data.Value.Value if data.Value is not None else None
+    variant = data.Value
+    raw: Any = variant.Value if variant is not None else None
     kind = type(raw)
     # Nearly all values: numbers and bits of plain tags.
     usual = place.plain and (kind is int or kind is bool or (kind is float and math.isfinite(raw)))
-    value: Value | Problem = raw if usual else _picked(place, raw, opened)
+    value: Value | Problem = raw if usual else _picked(place, raw, variant.Dimensions if variant is not None else None, opened)
     if isinstance(value, Problem):
         return bad(place.tag, received_at, value.detail, source_time)
     if not status:
@@ -123,9 +125,9 @@ def to_reading(place: Place, data: ua.DataValue, received_at: datetime, opened: 
     return Reading(place.tag, value, quality, source_time, received_at, detail)
 
 
-def _picked(place: Place, raw: object, opened: Opener) -> Value | Problem:
+def _picked(place: Place, raw: object, dimensions: Sequence[int] | None, opened: Opener) -> Value | Problem:
     """What the tag means of the value that came."""
-    found = _at(place, raw, opened)
+    found = _at(place, raw, dimensions, opened)
     if isinstance(found, Problem):
         return found
     value = _text_of_bytes(found, place.length) if place.kind == "string" else _scalar(found)
@@ -141,14 +143,14 @@ def _picked(place: Place, raw: object, opened: Opener) -> Value | Problem:
     return value
 
 
-def _at(place: Place, value: object, opened: Opener) -> object:
+def _at(place: Place, value: object, dimensions: Sequence[int] | None, opened: Opener) -> object:
     """Follow `index`, then `member`."""
-    if place.index is not None:
-        if not isinstance(value, list | tuple):
-            return Problem(f"BadTypeMismatch: not an array but {_kind_of(value)}: the tag has an index")
-        if place.index >= len(value):
-            return Problem(f"BadIndexRangeNoData: an array of {len(value)} has no index {place.index}")
-        value = value[place.index]
+    if isinstance(value, list | tuple):
+        value, wrong = element_of(value, dimensions, place.index)
+        if wrong:
+            return Problem(wrong)
+    elif place.index is not None:
+        return Problem(f"BadTypeMismatch: not an array but {_kind_of(value)}: the tag has an index")
     for step in place.member:
         if isinstance(value, list | tuple):
             if not step.isdecimal() or int(step) >= len(value):

@@ -171,9 +171,10 @@ async def test_what_cannot_be_a_tag_says_why() -> None:
         "ns=2;s=V1": ua.DataValue(ua.Variant(None), ua.StatusCode(ua.StatusCodes.BadWaitingForInitialData)),
         "ns=2;s=V2": [0] * 40,
         "ns=2;s=V3": "x" * 100,
-        "ns=2;s=V4": ua.DataValue(ua.Variant([], ua.VariantType.Int64, is_array=True)),
+        "ns=2;s=V4": ua.DataValue(ua.Variant([1, 2, 3], ua.VariantType.Int64, [2, 3])),
+        "ns=2;s=V5": ua.DataValue(ua.Variant([], ua.VariantType.Int64, is_array=True)),
     }
-    found = await browsed(Services(flat(5), values))
+    found = await browsed(Services(flat(6), values))
     assert names(found)[:2] == ["Hall/V0[0]", "Hall/V0[1]"]
     assert found[1].tag == {"node": f"nsu={URI};s=V0", "index": "1", "type": "int64"}
     assert found[2].tag == {}
@@ -181,7 +182,16 @@ async def test_what_cannot_be_a_tag_says_why() -> None:
     assert names(found).count("Hall/V2") == 1
     assert "of which the first 32 are shown" in next(one.remark for one in found if one.path == "Hall/V2")
     assert next(one for one in found if one.path == "Hall/V3").value.endswith("...")
+    assert found[-2].remark == "BadDecodingError: 3 elements for a matrix of 2 x 3"
     assert found[-1].remark == "an empty array"
+
+
+async def test_each_element_of_a_matrix_is_a_tag_of_its_own() -> None:
+    values = {"ns=2;s=V0": ua.DataValue(ua.Variant([0, 1, 2, 10, 11, 12], ua.VariantType.Int64, [2, 3]))}
+    found = await browsed(Services(flat(1), values))
+    assert names(found) == [f"Hall/V0[{row},{column}]" for row in range(2) for column in range(3)]
+    assert found[5].tag == {"node": f"nsu={URI};s=V0", "index": "1,2", "type": "int64"}
+    assert (found[5].data_type, found[5].value) == ("Int64[2,3]", "12")
 
 
 async def test_a_path_by_names_or_by_node_id() -> None:

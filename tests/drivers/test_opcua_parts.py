@@ -18,7 +18,7 @@ from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from drivers import opcua_structures
-from drivers.base import Quality, ReplyError, TagError, Value
+from drivers.base import Quality, ReplyError, TagError, Value, Watching
 from drivers.opcua_profiles import Profile
 from drivers.opcua_subscriber import OpcUaSubscriber
 from simulators.loopback import HOST
@@ -59,10 +59,15 @@ class Workshop(SubscribedDevice):
             "lot": ua.Variant("LOT-7", ua.VariantType.String), "chars": ua.Variant(list(b"OF-12\0"), ua.VariantType.Byte),
             "word": ua.Variant(0b1011_0100, ua.VariantType.UInt16), "real": ua.Variant(1.5, ua.VariantType.Double),
             "since": ua.Variant(datetime(2026, 11, 25, 6, tzinfo=UTC), ua.VariantType.DateTime),
+            "matrix": ua.Variant([[1, 2, 3], [4, 5, 6]], ua.VariantType.Int32),
+            "map": ua.Variant(list(range(60_000)), ua.VariantType.Int32, [200, 300]),
+            "short": ua.Variant([1, 2, 3], ua.VariantType.Int32, [30_000, 30_000]),
             "count": self.count(41), "counts": ua.Variant([self.count(1).Value, self.count(2).Value], ua.VariantType.ExtensionObject),
         }  # fmt: skip
         for name, value in values.items():
             await self.folder_node.add_variable(self.id_of(name), name, value)
+            # What asyncua makes a variable of has no dimensions.
+            await self.put(name, value)
         await self.folder_node.add_variable(self.id_of("secret"), "secret", 1)
         await self.put("secret", 1, status=StatusCodes.BadUserAccessDenied)
 
@@ -110,6 +115,8 @@ GOOD: dict[str, tuple[dict[str, Any], Value]] = {
     "uint64": (named("total", type="uint64"), 2**63 + 5),
     "int64": (named("low"), -(2**63)),
     "element": (named("list", index=1), 20),
+    "of_matrix": (named("matrix", index=[1, 2]), 6),
+    "of_map": (named("map", index=[199, 298]), 59_998),
     "enum": (named("mode"), 2),
     "text": (named("lot", type="string"), "LOT-7"),
     "bytes": (named("chars", type="string", length=4), "OF-1"),
@@ -128,6 +135,8 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "out_of_range": (named("list", index=3), "BadIndexRangeNoData: an array of 3 has no index 3"),
     "no_array": (named("real", index=0), "BadTypeMismatch: not an array but a real number"),
     "array": (named("list"), "BadTypeMismatch: an array of 3: the tag needs an index"),
+    "matrix": (named("matrix", index=1), "BadTypeMismatch: a matrix of 2 x 3: the tag needs an index of 2 numbers"),
+    "outside": (named("matrix", index=[0, 3]), "BadIndexRangeNoData: a matrix of 2 x 3 has no index 0,3"),
     "wrong_type": (named("real", type="uint32"), "BadTypeMismatch: a real number, the tag says uint32"),
     "no_member": (named("count", member="Total"), "BadNoMatch: there is no member Total; it has ID, Name, AccCount, At, Trail, Mode"),
     "denied": (named("secret"), "BadUserAccessDenied"),
@@ -235,6 +244,24 @@ async def test_an_overflow_is_counted_and_told_by_name(shop: Workshop) -> None:
         assert "parts" in driver.concerns["overflow"].text_fr
         assert heard.of("parts")[-1].quality is Quality.GOOD
     await shop.show("parts", 70_000)
+
+
+@pytest.mark.parametrize("mode", ["poll", "subscribe"])
+async def test_a_matrix_larger_than_its_elements_is_bad_alone_and_counted(shop: Workshop, mode: str) -> None:
+    driver = shop.driver(tags={"short": named("short", index=[0, 0]), "of_map": named("map", index=[1, 0])}, mode=mode)
+    await driver.connect()
+    try:
+        found = by_tag(await driver.read(["short", "of_map"]))
+        assert (found["short"].quality, found["short"].detail) == (
+            Quality.BAD,
+            "BadDecodingError: 3 elements for a matrix of 30000 x 30000",
+        )
+        assert (found["of_map"].quality, found["of_map"].value) == (Quality.GOOD, 300)
+        assert isinstance(driver, Watching)
+        assert driver.incidents["invalid_value"] == 1
+        assert "short" in driver.concerns["values"].text_en
+    finally:
+        await driver.close()
 
 
 async def test_a_value_that_cannot_be_is_bad_counted_and_told(shop: Workshop) -> None:

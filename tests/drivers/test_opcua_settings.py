@@ -40,12 +40,21 @@ def test_bits(keys: dict[str, Any], bits: tuple[int, int] | None) -> None:
         ({"node": "ns=65536;i=1"}, "is no node id"),
         ({"node": "g=------------------------------------"}, "is no node id"),
         ({"node": "b=abc"}, "is no node id"),
-        ({"index": -1}, "greater than or equal to 0"),
+        ({"index": -1}, "is no place in an array; count from 0 and write for example 3"),
+        ({"index": [1, -1]}, "is no place in an array"),
+        ({"index": []}, "is no place in an array"),
+        ({"index": "1,x"}, "is no place in an array"),
+        ({"index": True}, "is no place in an array"),
     ],
 )
 def test_what_cannot_be(keys: dict[str, Any], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         tag(**keys)
+
+
+@pytest.mark.parametrize(("index", "place"), [(3, (3,)), ("3", (3,)), ([2, 5], (2, 5)), ("2,5", (2, 5)), ("2, 5", (2, 5))])
+def test_the_place_in_an_array_or_matrix(index: Any, place: tuple[int, ...]) -> None:
+    assert tag(index=index).index == place
 
 
 @pytest.mark.parametrize("node", ["i=4294967295", "ns=65535;s=a;b", "g=72962b91-fa75-4ae6-8d28-b404dc7daf63", "b=M/RbKBsRVkePCePcx24oRA=="])

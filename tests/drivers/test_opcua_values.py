@@ -35,7 +35,7 @@ def read(value: ua.DataValue, **place: Any) -> Reading:
     [
         (7, {}, 7), (True, {}, True), (1.5, {}, 1.5), ("A", {}, "A"), ("", {}, ""), (ua.NodeClass.Variable, {}, 2),
         (ua.LocalizedText("Prêt"), {}, "Prêt"), (ua.QualifiedName("Q", 1), {}, "Q"), (b"\x01\xff", {}, "01ff"),
-        ([1, 2, 3], {"index": 2}, 3), (True, {"invert": True}, False), (0, {"invert": True}, True),
+        ([1, 2, 3], {"index": (2,)}, 3), (True, {"invert": True}, False), (0, {"invert": True}, True),
         (2**64 - 1, {}, 2**64 - 1), (-(2**63), {}, -(2**63)),
         (0b1011_0000, {"bits": (4, 4)}, 0b1011), (0b1000, {"bits": (3, 1)}, True), (-1, {"bits": (63, 1)}, True),
         (0b1000, {"bits": (3, 1), "invert": True}, False),
@@ -65,9 +65,9 @@ def test_good_values(value: Any, place: dict[str, Any], found: Value) -> None:
         (ua.DataValue(), {}, "no value"),
         (data(float("nan")), {}, "not a finite number"),
         (data([1, 2]), {}, "needs an index"),
-        (data([1, 2]), {"index": 2}, "no index 2"),
-        (data(1), {"index": 0}, "not an array"),
-        (data([1, 2]), {"index": 2}, "BadIndexRangeNoData: an array of 2 has no index 2"),
+        (data(1), {"index": (0,)}, "not an array"),
+        (data([1, 2]), {"index": (2,)}, "BadIndexRangeNoData: an array of 2 has no index 2"),
+        (data([1, 2]), {"index": (0, 1)}, "BadTypeMismatch: an array of 2: the tag needs an index of one number, it has one of 2"),
         (data("A"), {"invert": True}, "needs a bit"),
         (data("A"), {"kind": "uint32"}, "BadTypeMismatch: a text, the tag says uint32"),
         (data(1.5), {"kind": "int16"}, "BadTypeMismatch: a real number, the tag says int16"),
@@ -92,8 +92,42 @@ def test_what_cannot_be_used_is_bad_and_says_why(value: ua.DataValue, place: dic
 def test_a_member_of_a_structure_and_of_an_array_of_them() -> None:
     ranges = [ua.Range(1.0, 2.0), ua.Range(3.0, 4.0)]
     assert read(data(ua.Range(1.0, 2.0)), member=("High",)).value == 2.0
-    assert read(data(ranges), index=1, member=("Low",)).value == 3.0
+    assert read(data(ranges), index=(1,), member=("Low",)).value == 3.0
     assert read(data(ranges), member=("1", "High")).value == 4.0
+
+
+def matrix(count: int, *dimensions: int) -> ua.DataValue:
+    """As it comes over the wire: a row of elements and its dimensions."""
+    return ua.DataValue(ua.Variant(list(range(count)), ua.VariantType.Int32, list(dimensions)))
+
+
+def test_an_element_of_a_matrix_has_an_index_for_each_dimension() -> None:
+    assert [read(matrix(6, 2, 3), index=(row, column)).value for row in range(2) for column in range(3)] == list(range(6))
+    assert read(matrix(90_000, 300, 300), index=(299, 298)).value == 89_998
+    assert read(matrix(24, 2, 3, 4), index=(1, 2, 3)).value == 23
+    assert read(matrix(3, 3), index=(1,)).value == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "place", "says"),
+    [
+        (matrix(6, 2, 3), {}, "BadTypeMismatch: a matrix of 2 x 3: the tag needs an index of 2 numbers, such as [0, 0]"),
+        (matrix(6, 2, 3), {"index": (1,)}, "an index of 2 numbers, such as [0, 0], it has one of 1"),
+        (matrix(6, 2, 3), {"index": (1, 3)}, "BadIndexRangeNoData: a matrix of 2 x 3 has no index 1,3"),
+        (matrix(0, 0, 3), {"index": (0, 0)}, "BadIndexRangeNoData: a matrix of 0 x 3 has no index 0,0"),
+        (matrix(6, 2, 4), {"index": (0, 0)}, "BadDecodingError: 6 elements for a matrix of 2 x 4"),
+        (matrix(6, 2, 2), {"index": (0, 0)}, "BadDecodingError: 6 elements for a matrix of 2 x 2"),
+        (matrix(6, -2, -3), {"index": (0, 0)}, "BadDecodingError: 6 elements for a matrix of -2 x -3"),
+        (matrix(6, 0, 3), {"index": (0, 0)}, "BadDecodingError: 6 elements for a matrix of 0 x 3"),
+        (matrix(1, *[2**31 - 1] * 100_000), {"index": (0, 0)}, "BadDecodingError: 1 elements for a matrix of 2147483647 x"),
+        (matrix(1, *[1] * 1000), {}, "the tag needs an index of 1000 numbers, such as [0, 0, 0, 0, 0, 0, ...]"),
+    ],
+)  # fmt: skip
+def test_a_matrix_that_promises_more_than_came_is_bad_alone(value: ua.DataValue, place: dict[str, Any], says: str) -> None:
+    reading = read(value, **place)
+    assert (reading.value, reading.quality) == (None, Quality.BAD)
+    assert says in reading.detail
+    assert len(reading.detail) < 150
 
 
 def test_a_structure_that_nobody_decoded_names_its_type() -> None:
@@ -198,8 +232,9 @@ _scalars = st.one_of(
     st.binary(max_size=8).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
 )  # fmt: skip
 _values = st.one_of(_scalars, st.lists(_scalars, max_size=4), st.lists(st.lists(_scalars, max_size=2), max_size=2))
+_indexes = st.one_of(st.none(), st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple))
 _places = st.builds(
-    Place, st.just("t"), st.just("i=1"), index=st.one_of(st.none(), st.integers(0, 4)), invert=st.booleans(),
+    Place, st.just("t"), st.just("i=1"), index=_indexes, invert=st.booleans(),
     member=st.lists(st.sampled_from(["Low", "0", "x.y", "class"]), max_size=2).map(tuple),
     bits=st.one_of(st.none(), st.tuples(st.integers(0, 63), st.integers(1, 64))),
     kind=st.sampled_from([None, "string", "bool", "uint16", "int64", "float32"]), length=st.one_of(st.none(), st.integers(1, 5)),
@@ -207,10 +242,13 @@ _places = st.builds(
 )  # fmt: skip
 
 
-@given(value=_values, place=_places, status=st.sampled_from([0, 0x480, 0x40000000, 0x80340000]))
-def test_whatever_a_server_sends_is_a_reading_that_can_be_told(value: Any, place: Place, status: int) -> None:
+_dimensions = st.one_of(st.none(), st.lists(st.integers(-(2**31), 2**31 - 1) | st.integers(0, 3), max_size=4))
+
+
+@given(value=_values, dimensions=_dimensions, place=_places, status=st.sampled_from([0, 0x480, 0x40000000, 0x80340000]))
+def test_whatever_a_server_sends_is_a_reading_that_can_be_told(value: Any, dimensions: Any, place: Place, status: int) -> None:
     sent = ua.DataValue(StatusCode=ua.StatusCode(status))
-    sent.Value = SimpleNamespace(Value=value)
+    sent.Value = SimpleNamespace(Value=value, Dimensions=dimensions)
     reading = to_reading(place, sent, AT)
     assert (reading.value is None) is (reading.quality is Quality.BAD)
     assert reading.quality is not Quality.BAD or reading.detail

@@ -247,7 +247,7 @@ def test_wrong_modbus_addresses(url: str) -> None:
         ({"user": {"name": "gateway", "password": "secret"}}, "a secret is never written in the file", ("user", "password")),
         ({"tags": {"a": {"node": "Counters.Total"}}}, "is no node id", ("tags", "a", "node")),
         ({"tags": {"a": {"node": "ns=2;s="}}}, "is no node id", ("tags", "a", "node")),
-        ({"tags": {"a": {"node": "i=85", "index": -1}}}, "greater than or equal to 0", ("tags", "a", "index")),
+        ({"tags": {"a": {"node": "i=85", "index": -1}}}, "is no place in an array", ("tags", "a", "index")),
         ({"interval": "0ms"}, "shorter than 10ms", ("interval",)),
         ({"mode": "push"}, "subscribe", ("mode",)),
     ],

@@ -170,7 +170,7 @@ def addresses(data: bytes) -> None:
 # --- OPC UA ---------------------------------------------------------------------------------------------------------------
 
 PLACES = (
-    Place("plain", "i=1"), Place("third", "i=1", index=3), Place("flipped", "i=1", invert=True), Place("bits", "i=1", bits=(3, 4)),
+    Place("plain", "i=1"), Place("third", "i=1", index=(3,)), Place("flipped", "i=1", invert=True), Place("bits", "i=1", bits=(3, 4)),
     Place("field", "i=1", member=("value", "deep")), Place("typed", "i=1", kind="uint16"), Place("real", "i=1", kind="float32",
     valid=(0, 9)),
     Place("text", "i=1", kind="string", length=5), Place("truth", "i=1", kind="bool"),

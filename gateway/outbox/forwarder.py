@@ -63,9 +63,8 @@ class Forwarder:
         self._consumers = Consumers(consumers)
         self._cursor = reader.cursor(uplink.name)
         self._resend = ResendTimer(self._cursor)
-        self._sent = self._highest = reader.last_position
-        """All rows up to `_sent`, and some up to `_highest`, went out at least once: of those there were at the start an earlier process
-        may have sent any."""
+        self._sent = self._highest = reader.sent_up_to(uplink.name)
+        """All rows up to `_sent`, and some up to `_highest`, went out at least once, in this process or an earlier one."""
         self._new_from = self._cursor
         """Rows behind it count as delivered, rows up to it as sent again."""
         self._apart = SetApart(uplink.name, reader, writer, clock, metrics, self._alerts)
@@ -350,8 +349,10 @@ class Forwarder:
     def _moved(self) -> None:
         """More rows are handed over: with consumers their clock runs, without they are done."""
         handed = self._handover.position
-        self._sent = max(self._sent, handed)
         if self._consumers:
+            if handed > self._sent:
+                self._sent = handed
+                self._writer.note_sent(self.name, handed)
             self._resend.handed(handed, self._clock.monotonic())
             self._retire()
         elif handed > self._cursor:

@@ -197,6 +197,14 @@ class Recorder:
         self._pending.cursors[uplink] = position
         self._note()
 
+    def note_sent(self, uplink: str, position: int) -> None:
+        """All rows up to `position` were handed to the peer of `uplink`, whose consumers have yet to acknowledge them.
+
+        Worth a commit: should the process be killed, what they acknowledge of these rows meanwhile is no forgery.
+        """
+        self._pending.sent[uplink] = position
+        self._touch()
+
     def park(self, uplink: str, position: int, reason: str, state: str = PARKED) -> None:
         """Set a row apart from the cursor. `state` is PARKED, QUARANTINED or DELIVERED of `outbox.transaction`; any other keeps it open."""
         self._pending.exceptions[uplink, position] = RowException(uplink, position, state, reason, self._clock.now())

@@ -38,8 +38,8 @@ _PLAUSIBLE = 1_000_000
 """So many rows at most lie behind the last one that can be read; a cursor further on is no cursor."""
 
 _TABLES = (
-    "epochs", "cursors", "order_cursors", "consumer_marks", "exceptions", "snapshots", "erp_accounts", "journal", "answers", "records",
-    "lot_names",
+    "epochs", "cursors", "sent", "order_cursors", "consumer_marks", "exceptions", "snapshots", "erp_accounts", "journal", "answers",
+    "records", "lot_names",
 )  # fmt: skip
 """In the order in which they matter while time is short. Telemetry is left: it is old by now."""
 _BODY = {"journal": "body", "snapshots": "state", "records": "body", "erp_accounts": "body"}
@@ -322,6 +322,7 @@ def _settle(source: sqlite3.Connection, target: sqlite3.Connection) -> int:
         given = row[0] if row and isinstance(row[0], int) and last <= row[0] < last + _PLAUSIBLE else None
     # Row numbers must never fall behind a cursor; a cursor that cannot be true is forgotten, and what is kept is sent again.
     target.execute("DELETE FROM cursors WHERE position > ?", (last + _PLAUSIBLE if given is None else given,))
+    target.execute("DELETE FROM sent WHERE position > ?", (last if given is None else given,))
     floor, cursor = target.execute("SELECT min(position), coalesce(max(position), 0) FROM cursors").fetchone()
     highest = max(last, given or 0, cursor)
     if highest:

@@ -89,6 +89,7 @@ class Store:
         """Of the latest committed row."""
         self._epochs: dict[str, int] = {}
         self._cursors: dict[str, int] = {}
+        self._sent: dict[str, int] = {}
         self._total_bytes = 0
         self._latest: Tail[Entry] = Tail(_LATEST_ROWS)
         self._latest_telemetry: Tail[Telemetry] = Tail(_LATEST_TELEMETRY)
@@ -141,6 +142,7 @@ class Store:
         before_first = (first[0] - 1) if first else self.last_position
         kept = dict(connection.execute("SELECT uplink, position FROM cursors"))
         self._cursors = {uplink: max(kept.get(uplink, 0), before_first) for uplink in self.uplinks}
+        self._sent = dict(connection.execute("SELECT uplink, min(position, ?) FROM sent", (self.last_position,)))
 
     # -- writing: the recorder's
 
@@ -239,6 +241,10 @@ class Store:
     def cursor(self, uplink: str) -> int:
         """All rows up to here are done for `uplink`, but for its exceptions."""
         return self._cursors[uplink]
+
+    def sent_up_to(self, uplink: str) -> int:
+        """All rows up to here were handed to the peer of `uplink` by an earlier process, whether they are done or not."""
+        return max(self._cursors[uplink], self._sent.get(uplink, 0))
 
     async def exceptions(self, uplink: str) -> list[RowException]:
         """In journal order."""

@@ -61,6 +61,7 @@ class Batch:
     accounts: dict[tuple[str, str], bytes | None] = field(default_factory=dict)
     """(uplink, job order) -> the account of an ERP; None removes it."""
     cursors: dict[str, int] = field(default_factory=dict)
+    sent: dict[str, int] = field(default_factory=dict)
     exceptions: dict[tuple[str, int], RowException | None] = field(default_factory=dict)
     """None removes the exception."""
     marks: dict[tuple[str, str, str], ConsumerMark] = field(default_factory=dict)
@@ -76,6 +77,7 @@ class Batch:
             or self.order_cursors
             or self.accounts
             or self.cursors
+            or self.sent
             or self.exceptions
             or self.marks
             or self.telemetry
@@ -175,6 +177,8 @@ def _write_accounts(connection: sqlite3.Connection, accounts: dict[tuple[str, st
 def _write_deliveries(connection: sqlite3.Connection, batch: Batch) -> None:
     if batch.cursors:
         connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(batch.cursors.items()))
+    if batch.sent:
+        connection.executemany("INSERT OR REPLACE INTO sent VALUES (?, ?)", list(batch.sent.items()))
     if batch.exceptions:
         gone = [key for key, row in batch.exceptions.items() if row is None]
         kept = [(r.uplink, r.position, r.state, r.reason, instant(r.at)) for r in batch.exceptions.values() if r is not None]

@@ -446,6 +446,7 @@ async def test_all_unacknowledged_rows_go_again_after_each_new_connection_in_ord
 
 async def test_a_restart_knows_the_marks_and_takes_those_for_rows_of_the_process_before() -> None:
     journal = MemoryJournal(rows(*range(1, 11)), cursor=2)
+    journal.sent = 9
     journal.consumer_marks["mes", EPOCH] = 4
     async with rig(journal=journal, consumers=CONSUMERS, peer=Peer(up=False)) as r:
         assert r.journal.position == 4
@@ -455,6 +456,25 @@ async def test_a_restart_knows_the_marks_and_takes_those_for_rows_of_the_process
         await r.clock.advance(60)
         assert r.peer.got[0] == 10
         assert set(r.peer.got) == {10}
+
+
+async def test_after_a_restart_during_an_outage_a_mark_beyond_what_was_sent_is_refused() -> None:
+    journal = MemoryJournal()
+    async with rig(journal=journal, consumers=CONSUMERS) as r:
+        await r.append(*rows(1, 2, 3))
+        assert journal.sent == 3
+        r.peer.up = False
+        r.peer.lose()
+        await r.append(*rows(*range(4, 11)))
+    async with rig(journal=journal, consumers=CONSUMERS, peer=Peer(up=False)) as r:
+        problem = r.forwarder.acknowledge("mes", EPOCH, 9)
+        assert problem is not None
+        assert "not been sent" in problem
+        assert (journal.position, journal.consumer_marks) == (0, {})
+        r.peer.up = True
+        await r.clock.advance(60)
+        assert r.peer.got[:10] == list(range(1, 11)), "nothing was retired that nobody has seen"
+        assert r.forwarder.acknowledge("mes", EPOCH, 9) is None
 
 
 async def test_a_consumer_may_be_faster_than_the_batch() -> None:

@@ -25,8 +25,7 @@ def test_there_is_a_journal_of_each_earlier_schema() -> None:
     for path in OLD:
         with closing(sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)) as connection:
             versions.append(connection.execute("PRAGMA user_version").fetchone()[0])
-    assert versions[:3] == [1, 2, 3]
-    assert set(versions) >= set(range(1, min(len(migrations()), 4)))
+    assert versions == list(range(1, len(migrations())))
 
 
 @pytest.mark.parametrize("old", OLD, ids=lambda path: path.stem)
@@ -43,6 +42,7 @@ async def test_a_journal_of_an_earlier_schema_goes_on(tmp_path: Path, old: Path,
     assert store.origin == ("salvaged" if damaged else None)
     assert await positions(store) == list(range(1, 31))
     assert (store.cursor("plant"), store.cursor("erp")) == (20, 10)
+    assert store.sent_up_to("plant") == 30, "an earlier version did not say how far it was: any row may have gone out"
     assert [row.position for row in await store.exceptions("plant")] == [5]
     assert [mark.sequence for mark in await store.marks("plant")] == [20]
     assert await store.order_cursor("erp") == "c7"

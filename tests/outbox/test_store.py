@@ -123,6 +123,16 @@ async def test_rows_are_found_by_epoch_and_sequence(tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_how_far_an_uplink_has_sent_outlives_the_process(tmp_path: Path) -> None:
+    store = await opened(tmp_path, "plant", "erp", "other")
+    await store.commit(rows(store, 10), AT)
+    await store.commit(Batch(cursors={"plant": 4, "erp": 9}, sent={"plant": 7, "erp": 99}), AT)
+    await store.close()
+    again = await opened(tmp_path, "plant", "erp", "other")
+    assert [again.sent_up_to(uplink) for uplink in ("plant", "erp", "other")] == [7, 10, 0]
+    await again.close()
+
+
 async def test_rows_retire_only_when_every_uplink_is_done_and_the_retention_is_over(tmp_path: Path) -> None:
     store = await opened(tmp_path, "plant", "erp", settings=JournalSettings(retention=86_400.0))
     await store.commit(rows(store, 10), AT)

@@ -55,6 +55,7 @@ class MemoryJournal:
     def __init__(self, rows: Sequence[Entry] = (), *, cursor: int = 0) -> None:
         self.rows = list(rows)
         self.position = cursor
+        self.sent = cursor
         self.apart: dict[int, RowException] = {}
         self.consumer_marks: dict[tuple[str, str], int] = {}
         self.events: list[Event] = []
@@ -79,6 +80,9 @@ class MemoryJournal:
     def cursor(self, uplink: str) -> int:
         return self.position
 
+    def sent_up_to(self, uplink: str) -> int:
+        return self.sent
+
     async def exceptions(self, uplink: str) -> list[RowException]:
         return list(self.apart.values())
 
@@ -92,6 +96,10 @@ class MemoryJournal:
         assert position > self.position, "the cursor moves forward only"
         self.position = position
         self.advances.append(position)
+
+    def note_sent(self, uplink: str, position: int) -> None:
+        assert position > self.sent, "what was sent is told once"
+        self.sent = position
 
     def park(self, uplink: str, position: int, reason: str, state: str = PARKED) -> None:
         self.apart[position] = RowException(uplink, position, state, reason, AT)

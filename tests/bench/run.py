@@ -30,6 +30,8 @@ import orjson
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from simulators.loopback import free_port
+
 ROOT = Path(__file__).parents[2]
 DEVICES = 10
 REGISTERS = 100
@@ -49,12 +51,6 @@ class Cost:
     cpu_us: float
     published: float
     rss_mib: float
-
-
-def free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 def cpu_seconds(pid: int) -> float:

@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from tests.bench.run import free_port, process
+from simulators.loopback import free_port
+from tests.bench.run import process
 from tests.scale.opcua_trouble import OpcUaTrouble, device
 from tests.scale.ten_devices import DEAD, DEVICES, REGISTERS
 

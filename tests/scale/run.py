@@ -32,7 +32,8 @@ from drivers import make_driver
 from drivers.base import Quality, Subscribing
 from drivers.opcua_settings import OpcUaSettings
 from gateway.clock import SystemClock
-from tests.bench.run import broker, cpu_seconds, free_port, process, rss_mib
+from simulators.loopback import free_port
+from tests.bench.run import broker, cpu_seconds, process, rss_mib
 from tests.scale.many_nodes import NAMESPACE, node_name
 
 INTERVAL_S = 1.0

@@ -197,8 +197,8 @@ class Daemon:
         with contextlib.suppress(LinkError):
             # Each link that needs it tries again by itself, and says on the page why it cannot.
             await asyncio.to_thread(prepare, config.devices.values(), state_dir, config.gateway.id, clock.now())
-        trackers = await make_trackers(config, store, clock)
-        centers = await make_centers(config, store, clock)
+        trackers = await make_trackers(config, store)
+        centers = await make_centers(config, store, trackers)
         line = make_line(config, trackers, centers, clock, metrics)
         known = line.known_until
         if known is not None and known - clock.now() > UNSET:

@@ -74,7 +74,7 @@ def _shown(config: Config) -> dict[str, list[str]]:
     return shown
 
 
-async def make_trackers(config: Config, store: Store, clock: Clock) -> dict[str, Tracker]:
+async def make_trackers(config: Config, store: Store) -> dict[str, Tracker]:
     """One tracker per unit, restored from the journal where there is a snapshot."""
     trackers = {name: Tracker(unit) for name, unit in config.work_units.items()}
     snapshots = await store.snapshots()
@@ -86,15 +86,20 @@ async def make_trackers(config: Config, store: Store, clock: Clock) -> dict[str,
     return trackers
 
 
-async def make_centers(config: Config, store: Store, clock: Clock) -> list[WorkCenter]:
-    """One for each line of several machines, or that the configuration speaks of, with the windows that its machines may still revise."""
+async def make_centers(config: Config, store: Store, trackers: Mapping[str, Tracker]) -> list[WorkCenter]:
+    """One for each line of several machines, or that the configuration speaks of, with the windows that its machines may still revise.
+
+    Like the machines' own, these count from what the journal knows: the clock may not be set yet.
+    """
     centers = []
     for name in dict.fromkeys(unit.work_center for unit in config.work_units.values()):
         units = {unit.name: unit for unit in config.work_units.values() if unit.work_center == name}
         if len(units) == 1 and name not in config.work_centers:
             continue
         center = WorkCenter(name, units, config.line_rule(name))
-        center.restore(await store.records(center.key, ("window",), clock.now() - MEMORY))
+        known = max((trackers[unit].now for unit in units if trackers[unit].begun), default=None)
+        if known is not None:
+            center.restore(await store.records(center.key, ("window",), known - MEMORY))
         centers.append(center)
     return centers
 

@@ -119,8 +119,8 @@ class Gateway:
     @classmethod
     async def start(cls, config: Config, state_dir: Path, clock: ManualClock, peers: Mapping[str, Copying]) -> Gateway:
         store = await Store.open(state_dir, uplinks=tuple(config.uplinks), clock=clock, settings=config.journal)
-        trackers = await make_trackers(config, store, clock)
-        line = make_line(config, trackers, await make_centers(config, store, clock), clock, Metrics())
+        trackers = await make_trackers(config, store)
+        line = make_line(config, trackers, await make_centers(config, store, trackers), clock, Metrics())
         return cls(config, store, line, clock, peers)
 
     def _committed(self, entries: Sequence[Entry]) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import importlib.metadata
-import ipaddress
 import logging
 import shutil
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import drivers
 import gateway
@@ -24,7 +24,7 @@ from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings, written_
 from gateway.domain.equipment import StateFromBits, StateFromCodes, StateFromCounts, StateFromOrder, StateFromPackML, WorkUnit
 from gateway.uplink.erp.settings import BookingSettings
 from gateway.uplink.kinds import peer_of
-from gateway.uplink.settings import HttpSettings
+from gateway.uplink.settings import HttpSettings, is_loopback
 
 _LINK_FAILED = 1
 _STATE_FROM = {
@@ -127,7 +127,8 @@ def cautions(config: Config) -> Iterator[str]:
         if name not in used:
             yield f"{name}: no work unit uses this device; its tags go to the bulk topic only"
         if isinstance(device, OpcUaSettings) and device.security.insecure:
-            yield f"{name}: no security on this OPC UA link; a permanent alert says so"
+            here = is_loopback(urlsplit(device.url).hostname or "")
+            yield f"{name}: no security on this OPC UA link; {'it stays on this machine' if here else 'a permanent alert says so'}"
         elif isinstance(device, OpcUaSettings) and device.security.server_certificate is None:
             yield f"{name}: no server_certificate: the PLC is believed once somebody trusts its certificate (lineside pki list)"
     if not config.uplinks:
@@ -139,16 +140,9 @@ def cautions(config: Config) -> Iterator[str]:
             yield f"{name}: no token: the ERP is asked without one"
         if isinstance(uplink, HttpSettings | BookingSettings) and uplink.dry_run:
             yield f"{name}: dry_run: nothing is sent to the ERP, the service's log says what would be"
-    if not _is_loopback(config.gateway.address[0]):
+    if not is_loopback(config.gateway.address[0]):
         yield f"the page at {config.gateway.listen} is open to the network; it is read-only"
     yield from foreign_drivers()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def foreign_drivers() -> Iterator[str]:

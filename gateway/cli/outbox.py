@@ -216,9 +216,11 @@ def _confirmed(rows: Sequence[Row]) -> bool:
         print(f"  {row.uplink}  {row.id}  {row.work_unit or '-'}  {row.type}  {row.reason}".rstrip())
     if len(rows) > _SHOWN:
         print(f"  and {len(rows) - _SHOWN} more")
-    if not sys.stdin.isatty():
-        raise CommandError("dropping rows asks first, and nobody is there to answer; say --yes", "standard input is no terminal")
-    return input(f"Drop these {len(rows)} rows? Their receiver never gets them. [y/N] ").strip().lower() in ("y", "yes")
+    try:
+        answer = input(f"Drop these {len(rows)} rows? Their receiver never gets them. [y/N] ")
+    except EOFError:
+        raise CommandError("dropping rows asks first, and nobody is there to answer; say --yes", "standard input is at its end") from None
+    return answer.strip().lower() in ("y", "yes", "o", "oui")
 
 
 def _untouched(result: Result) -> int:

@@ -145,7 +145,7 @@ class Forwarder:
         position = self._reader.position_of(epoch, from_sequence)
         if position is None:
             return f"epoch {epoch!r} is not known here"
-        if position > self._reader.last_position:
+        if position > self._reader.last_position + 1:
             return f"sequence {from_sequence} does not exist yet"
         if not self._replay.ask(position - 1, self._clock.monotonic()):
             return f"more than {MOST_REQUESTS} requests within a minute; what was asked for before is sent once"
@@ -292,6 +292,8 @@ class Forwarder:
         self._pause_if_busy(receipt)
         # What the peer refuses now it was handed before: a replay does not wait for it, only for rows without an answer.
         answered = receipt.accepted | set(receipt.parked) | set(receipt.refused)
+        if self._nobody_there_yet(receipt):
+            answered -= receipt.unrouted
         missing = min((entry.position for entry in rows if entry.position not in answered), default=None)
         if missing is not None:
             self._replay.moved(missing - 1)
@@ -313,11 +315,10 @@ class Forwarder:
         if receipt.withheld:
             return True
         now = self._clock.monotonic()
-        nobody_there = bool(self._consumers and receipt.unrouted and now < self._wait_for_consumers_until)
+        nobody_there = bool(self._consumers) and self._nobody_there_yet(receipt)
         if nobody_there:
             first = min(receipt.unrouted)
             receipt = replace(receipt, accepted=frozenset(p for p in receipt.accepted if p < first), unrouted=frozenset())
-            self._not_before = now + _NOBODY_THERE_S
         self._apart.quarantine.heard(receipt, now)
         by_position = {entry.position: entry for entry in batch}
         for position, reason in receipt.parked.items():
@@ -409,6 +410,14 @@ class Forwarder:
                 self._busy.reset()
             return
         self._not_before = self._clock.monotonic() + (receipt.retry_after_s or max(self._busy.next_delay(), _SHORTEST_PAUSE_S))
+
+    def _nobody_there_yet(self, receipt: Receipt) -> bool:
+        """A broker that came back before its subscribers: what nobody got waits a little for them."""
+        now = self._clock.monotonic()
+        if not receipt.unrouted or now >= self._wait_for_consumers_until:
+            return False
+        self._not_before = now + _NOBODY_THERE_S
+        return True
 
     def _pause_if_mute(self, receipt: Receipt) -> None:
         """A peer that says nothing about any row must not be asked again in a tight loop."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
+UNHURRIED = 3
+"""So many requests a minute are one consumer that looks for its place: each begins as soon as the one before has ended."""
 SPACING_S = 10.0
-"""From the beginning of one replay to that of the next."""
+"""From the beginning of one replay to that of the next where more are asked for."""
 TURN_S = 1.0
 """New rows have the uplink for so long between two replays."""
 MOST_REQUESTS = 20
@@ -42,7 +44,8 @@ class Replay:
         if follows and now >= self._not_before:
             self._begin = self._after = self._wanted  # type: ignore[assignment]
             self._wanted = None
-            self._not_before = now + SPACING_S
+            hurried = sum(now - at < _MINUTE_S for at in self._asked) > UNHURRIED
+            self._not_before = now + (SPACING_S if hurried else TURN_S)
         return self._after
 
     @property

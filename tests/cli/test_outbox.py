@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import sqlite3
@@ -124,13 +125,13 @@ def test_drop_asks_and_is_written_into_the_ledger(
 ) -> None:
     where, state_dir, row = site
     monkeypatch.setenv("SUDO_USER", "anna")
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert main(["outbox", "drop", f"{row}2", *where]) == 2
     assert "say --yes" in capsys.readouterr().err
-    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda question: "n")
+    monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     assert main(["outbox", "drop", f"{row}2", *where]) == 1
     assert len(exceptions(state_dir)) == 3
-    monkeypatch.setattr("builtins.input", lambda question: "y")
+    monkeypatch.setattr("sys.stdin", io.StringIO("oui\n"))
     assert main(["outbox", "drop", f"{row}2", *where, "--reason", "booked by hand"]) == 0
     assert exceptions(state_dir) == [("erp", 3, "parked"), ("plant", 3, "quarantined")]
     assert dropped(state_dir) == [{"uplink": "erp", "id": f"{row}2", "sequence": 2, "reason": "booked by hand", "by": "anna"}]

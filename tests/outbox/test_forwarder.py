@@ -544,7 +544,34 @@ async def test_an_earlier_replay_request_wins_while_one_runs() -> None:
         assert r.peer.got == list(range(2, 11))
 
 
-@pytest.mark.parametrize(("epoch", "sequence"), [("e9", 1), (EPOCH, 11)])
+async def test_a_replay_that_a_broker_broke_off_waits_for_who_asked_for_it() -> None:
+    async with rig(rows(*range(1, 501)), consumers=CONSUMERS) as r:
+        r.forwarder.acknowledge("mes", EPOCH, 500)
+        r.peer.got.clear()
+        r.peer.takes = 250
+        assert r.forwarder.replay(EPOCH, 1) is None
+        await r.clock.advance(0)
+        assert r.peer.got == list(range(1, 251))
+        r.peer.unrouted = True
+        await r.clock.advance(2)
+        r.peer.unrouted = False
+        r.peer.got.clear()
+        await r.clock.advance(1)
+        assert r.peer.got == list(range(r.peer.got[0], 501))
+        assert r.peer.got[0] <= 251, "nobody had them"
+
+
+async def test_a_consumer_that_has_everything_may_ask_for_what_comes_next() -> None:
+    async with rig(rows(*range(1, 11))) as r:
+        r.peer.got.clear()
+        assert r.forwarder.replay(EPOCH, 11) is None
+        await r.clock.advance(1)
+        assert r.peer.got == []
+        await r.append(*rows(11))
+        assert r.peer.got == [11]
+
+
+@pytest.mark.parametrize(("epoch", "sequence"), [("e9", 1), (EPOCH, 12)])
 async def test_replay_of_what_never_was_is_refused(epoch: str, sequence: int) -> None:
     async with rig(rows(*range(1, 11))) as r:
         r.peer.got.clear()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.outbox.replay import MOST_REQUESTS, SPACING_S, TURN_S, Replay
+from gateway.outbox.replay import MOST_REQUESTS, SPACING_S, TURN_S, UNHURRIED, Replay
 from tests.outbox.test_forwarder import CONSUMERS, rig, rows
 from tests.uplink.doubles import EPOCH
 
@@ -37,11 +37,20 @@ def test_a_passed_row_asked_for_again_follows_once_with_a_turn_for_new_rows_befo
 
 def test_an_earlier_beginning_takes_the_place_of_the_running_one_but_not_all_the_time() -> None:
     replay = Replay()
-    replay.ask(100, 0)
+    for n in range(UNHURRIED + 1):
+        replay.ask(100 - n, 0)
     replay.goes_on(0)
     replay.ask(90, 1)
-    assert replay.goes_on(1) == 100
+    assert replay.goes_on(1) == 100 - UNHURRIED
     assert replay.goes_on(SPACING_S) == 90
+
+
+def test_a_consumer_that_looks_for_its_place_is_not_kept_waiting() -> None:
+    replay = Replay()
+    for n in range(UNHURRIED):
+        assert replay.ask(10 * n, 2 * n)
+        assert replay.goes_on(2 * n) == 10 * n
+        replay.ended(2 * n + 0.5)
 
 
 def test_more_requests_a_minute_than_are_taken() -> None:

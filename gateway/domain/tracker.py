@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from gateway.domain.calendar_memory import CalendarMemory
+from gateway.domain.cloud_event import trimmed
 from gateway.domain.drift_watch import DriftWatch
 from gateway.domain.equipment import StateFromCounts, StateFromOrder, WorkUnit
 from gateway.domain.events import Event, Text
@@ -46,7 +47,7 @@ _OPEN = instant(datetime(9999, 1, 1, tzinfo=UTC))
 
 def _json(value: dict[str, Any]) -> bytes:
     try:
-        return orjson.dumps(value)
+        return trimmed(orjson.dumps(value))
     except orjson.JSONEncodeError:
         # An integer beyond 64 bits, which only a recording can bring.
         return json.dumps(value, separators=(",", ":")).encode()

@@ -10,7 +10,7 @@ from gateway.domain.equipment import WorkUnit
 from gateway.domain.kpi import Line
 from gateway.domain.report import Report
 from gateway.domain.view import StopReason
-from gateway.status.report import LONGEST, Wording, cycle_rows, figures, loss_rows
+from gateway.status.report import LONGEST, Wording, cycle_rows, figures, loss_rows, scrap_costs
 from gateway.status.report_words import TIMES
 from gateway.status.words import words
 
@@ -100,13 +100,12 @@ def _times(line: Line, wording: Wording) -> list[Cells]:
 
 def _losses(line: Line, wording: Wording) -> list[Cells]:
     rows: list[Cells] = [(row.name, row.kind, f"{row.seconds} s", row.money) for row in loss_rows(line, wording)]
+    scrapped: list[Cells] = [(name, "", "", money) for name, money in scrap_costs(line, wording)]
     if not rows:
-        return [(words(wording.language)["no_ideal"],)]
+        return [(words(wording.language)["no_ideal"],), *scrapped]
     total = line["planned_s"] - line["useful_s"]
     rows.append((wording.words["total"], "", f"{wording.seconds(total)} s", wording.money(line["loss_cost"])))
-    if line["scrap_cost"] is not None:
-        rows.append((wording.words["scrap_cost"], "", "", wording.money(line["scrap_cost"])))
-    return rows
+    return rows + scrapped
 
 
 def _pareto(reasons: Sequence[StopReason], wording: Wording, *, by_count: bool = False) -> list[Cells]:

@@ -13,10 +13,16 @@ from yaml import Node, ScalarNode
 from drivers.settings import NAME_PATTERN, FieldError
 from gateway.config.problems import Problem, nearest
 from gateway.config.schema_places import known_keys, known_words
+from gateway.config.section import CURRENCY, UNIT_CODE
 from gateway.config.yaml_tree import Path, dotted, entries, place, shown, step
 
 _SECRET_KEYS = frozenset({"password", "token", "key", "secret"})
 _NAME_RULE = "a name is 1 to 64 letters, digits, _ and -; rename it"
+_WRITTEN = {
+    CURRENCY: "it is no currency of ISO 4217; write its three capital letters, for example EUR",
+    UNIT_CODE: "it is no unit of UN/ECE Rec 20; write its code, for example KGM, GRM, MTR, LTR, or C62 for pieces",
+}
+"""What a text must look like, in words."""
 _NEEDS = {
     "string_type": "it must be text; put it between quotes",
     "int_type": "it must be a whole number; write it without quotes",
@@ -147,6 +153,8 @@ def _sentence(kind: str, details: ErrorDetails, path: Path, node: Node, base: Pa
         return f"`{context.get('tag')}` is not known here{nearest(str(context.get('tag')), words)}"
     if kind in _NEEDS:
         return _NEEDS[kind]
+    if context.get("pattern") in _WRITTEN:
+        return _WRITTEN[context["pattern"]]
     return _of_limits(kind, context, details["msg"])
 
 

@@ -18,6 +18,8 @@ TagRef = Annotated[
     ),
 ]
 Number = Annotated[Decimal, Field(allow_inf_nan=False)]
+CURRENCY = r"^[A-Z]{3}$"
+UNIT_CODE = r"^[A-Z0-9]{2,3}$"
 Ideal = Annotated[Duration, Field(gt=0.0)]
 Code = Annotated[int, Field(ge=-(2**63), lt=2**64)] | Annotated[str, Field(min_length=1, max_length=128)]
 """A state, fault or recipe as a device gives it: an integer of at most 64 bits, or text."""

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from drivers.settings import Duration, FieldError, Name, Share
 from gateway.config.counting import CountsSettings, IdealRef
-from gateway.config.section import Code, Ideal, Number, Section, TagRef
+from gateway.config.section import CURRENCY, UNIT_CODE, Code, Ideal, Number, Section, TagRef
 from gateway.domain.equipment import STATE_NAMES
 from gateway.domain.instants import known_zone
 
@@ -261,10 +261,20 @@ class ReleaseSettings(Section):
         return self
 
 
+class MaterialPriceSettings(Section):
+    per_unit: Number = Field(gt=0, description="What one `unit` of the material costs.")
+    unit: str = Field(default="C62", pattern=UNIT_CODE, description="UN/ECE Rec 20 code, for example KGM, MTR; C62 is a piece.")
+
+
 class CostSettings(Section):
-    currency: str = Field(pattern=r"^[A-Z]{3}$", description="ISO 4217 code.", examples=["EUR"])
+    currency: str = Field(pattern=CURRENCY, description="ISO 4217 code.", examples=["EUR"])
     per_hour: Number = Field(gt=0, description="What an hour of required time is worth.")
-    per_piece: Number | None = Field(default=None, gt=0, description="What a scrapped piece costs: its material and the work in it.")
+    per_piece: Number | None = Field(
+        default=None, gt=0, description="What a scrapped piece costs by itself, beside the materials that have a price below."
+    )
+    materials: dict[Annotated[str, Field(min_length=1, max_length=128)], MaterialPriceSettings] = Field(
+        default={}, description="Material -> its price: a scrapped piece costs what its order's bill of material says it takes."
+    )
 
 
 class WorkUnitSettings(Section):

@@ -12,6 +12,7 @@ from gateway.config.schema import AnyDeviceSettings
 from gateway.config.settings import (
     BitsState,
     CodesState,
+    CostSettings,
     CountsState,
     GatewaySettings,
     LimitSettings,
@@ -28,6 +29,7 @@ from gateway.domain.equipment import (
     CycleRules,
     Dispatch,
     IdealTag,
+    MaterialPrice,
     MeasuredCharacteristic,
     MeasuredMaterial,
     OeeRules,
@@ -76,7 +78,7 @@ def build_work_unit(name: str, draft: Draft, gateway: GatewaySettings) -> WorkUn
         quality=_quality(unit, draft),
         dispatch=Dispatch(unit.dispatch.end, unit.dispatch.next, unit.dispatch.changeover),
         release=_release(unit.release),
-        cost=None if unit.cost is None else Cost(unit.cost.currency, unit.cost.per_hour, unit.cost.per_piece),
+        cost=_cost(unit.cost),
         calendar=calendar.build(gateway.time_zone),
         reasons=_reasons(name, draft),
         products=_products(name, draft),
@@ -111,6 +113,13 @@ def _code(written: int | str) -> int | str:
     """A state or fault code as the core compares it: a number is a number, however it is written."""
     code = code_of(written)
     return "" if code is None else code
+
+
+def _cost(settings: CostSettings | None) -> Cost | None:
+    if settings is None:
+        return None
+    prices = {name: MaterialPrice(price.per_unit, price.unit) for name, price in settings.materials.items()}
+    return Cost(settings.currency, settings.per_hour, settings.per_piece, prices)
 
 
 def _signal(settings: SignalSettings | None) -> Signal | None:

@@ -207,12 +207,21 @@ class ReleaseRule:
 
 
 @dataclass(frozen=True)
+class MaterialPrice:
+    """What one `unit` (UN/ECE Rec 20) of a material costs."""
+
+    per_unit: Decimal
+    unit: str
+
+
+@dataclass(frozen=True)
 class Cost:
-    """Of lost time, and of a scrapped piece (its material and the work in it)."""
+    """Of lost time, and of a scrapped piece: a sum of its own, and the materials of its order's bill."""
 
     currency: str
     per_hour: Decimal
     per_piece: Decimal | None = None
+    materials: Mapping[str, MaterialPrice] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

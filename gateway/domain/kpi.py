@@ -235,10 +235,27 @@ def loss_cost(f: Figures) -> Number:
     return round(float(cost.per_hour) * (f.planned - useful) / SECOND / 3600, 4)
 
 
-def scrap_cost(f: Figures) -> Number:
-    """What the scrapped pieces cost by themselves, on top of their time; None without a price of a piece."""
-    cost = f.unit.cost
-    return None if cost is None or cost.per_piece is None else float(f.window.scrap * cost.per_piece)
+def scrap_costs(cost: Cost | None, scrap: Decimal, material: Number) -> dict[str, Number]:
+    """What scrapped pieces cost by themselves, on top of their time: the sum of each piece's own cost and of their materials.
+
+    `material`: what these cost, None where they have no price or nobody knows. A part without a price is None and adds nothing; the sum is
+    None where there is no price at all, or where a part that has one is not known.
+    """
+    piece = None if cost is None or cost.per_piece is None else float(scrap * cost.per_piece)
+    priced = material is not None or (cost is not None and bool(cost.materials))
+    parts = ([] if piece is None else [piece]) + ([material] if priced else [])
+    total = _sum(parts) if parts else None
+    return {"scrap_cost": _money(total), "scrap_piece_cost": _money(piece), "scrap_material_cost": _money(material)}
+
+
+def _material_cost(f: Figures) -> Number:
+    """What the materials of the scrapped pieces cost; None where they have no price, or that of one piece is not known."""
+    cost, window = f.unit.cost, f.window
+    return None if cost is None or not cost.materials or window.scrap_unpriced else float(window.scrap_material)
+
+
+def _money(amount: Number) -> Number:
+    return None if amount is None else round(amount, 4)
 
 
 def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
@@ -256,7 +273,8 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
             **{element.key: _seconds(element.of(f)) for element in TIMES},
             "stop_count": window.stop_count, "micro_stop_count": window.micro_count, "failure_count": f.failures()[1],
             "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
-            "cycle": window.cycles.line(), "losses": losses(f), "loss_cost": loss_cost(f), "scrap_cost": scrap_cost(f),
+            "cycle": window.cycles.line(), "losses": losses(f), "loss_cost": loss_cost(f),
+            **scrap_costs(unit.cost, window.scrap, _material_cost(f)),
         }
     )  # fmt: skip
     if window.kind in ("hour", "shift") and window.end is not None and window.total > window.end - window.start:
@@ -280,7 +298,7 @@ def _with_ratios(line: dict[str, Any]) -> dict[str, Any]:
 
 QUANTITIES = ("produced", "good", "scrap", "rework", "late")
 COUNTS = ("stop_count", "micro_stop_count", "failure_count")
-COSTS = ("loss_cost", "scrap_cost")
+COSTS = ("loss_cost", "scrap_cost", "scrap_piece_cost", "scrap_material_cost")
 SUMMED = (*(element.key for element in TIMES), *COUNTS, *QUANTITIES, *COSTS)
 """Fields of a line that add up over machines; the others are computed from the sums."""
 
@@ -316,7 +334,8 @@ def combine(
 
     net, useful, rework = worth(produced), worth(good["good"]), worth(good["rework"])
     total = dict(head) | {name: time[name] for name in (*SUMMED, "cycle", "losses")}
-    total |= {"net_s": net, "useful_s": useful, "produced": produced, "scrap": scrapped, "loss_cost": None, "scrap_cost": None}
+    total |= {"net_s": net, "useful_s": useful, "produced": produced, "scrap": scrapped, "loss_cost": None}
+    total |= scrap_costs(cost, scrapped, _sum(line["scrap_material_cost"] for line in scrap))
     total |= {name: good[name] for name in ("good", "rework", "late")}
     known = time["losses"]
     if known is not None and net is not None and useful is not None and rework is not None:
@@ -326,10 +345,8 @@ def combine(
         total["losses"] = {name: lost[name] for name, _, _ in LOSSES}
     else:
         total["losses"] = None
-    if cost is not None:
-        total["scrap_cost"] = None if cost.per_piece is None else float(scrapped * cost.per_piece)
-        if useful is not None:
-            total["loss_cost"] = round(float(cost.per_hour) * (total["planned_s"] - useful) / 3600, 4)
+    if cost is not None and useful is not None:
+        total["loss_cost"] = round(float(cost.per_hour) * (total["planned_s"] - useful) / 3600, 4)
     return _with_ratios(total)
 
 

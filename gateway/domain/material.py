@@ -11,10 +11,11 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from gateway.domain.equipment import MeasuredMaterial
+from gateway.domain.equipment import MaterialPrice, MeasuredMaterial
 from gateway.domain.instants import Instant
 from gateway.domain.job_order import MaterialRequirement
 from gateway.domain.material_lots import LotBook
+from gateway.domain.rec20 import convert
 from gateway.domain.view import MaterialTotal
 
 _ZERO = Decimal(0)
@@ -112,6 +113,25 @@ def backflush(
         if r.quantity_per and consumption_mode(r.material_id, requirements, measured) is ConsumptionMode.BACKFLUSH
         for lot_id, quantity in lots.take(r.material_id, r.quantity_per * pieces, r.unit, at)
     ]
+
+
+def material_cost(requirements: Sequence[MaterialRequirement], prices: Mapping[str, MaterialPrice]) -> Decimal | None:
+    """Of one piece, by the bill of its order: what it takes of each material that has a price.
+
+    None where nobody can know: there is no bill, it does not say how much a piece takes of a priced material, or says it in a unit that
+    the price's cannot be converted to.
+    """
+    if not requirements:
+        return None
+    total = _ZERO
+    for required in requirements:
+        price = prices.get(required.material_id)
+        if price is not None:
+            quantity = convert(required.quantity_per, required.unit, price.unit)
+            if not quantity:
+                return None
+            total += quantity * price.per_unit
+    return total
 
 
 class Step(StrEnum):

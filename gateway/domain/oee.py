@@ -70,6 +70,10 @@ class Window:
     ideal_produced: Decimal = ZERO
     ideal_good: Decimal = ZERO
     ideal_rework: Decimal = ZERO
+    scrap_material: Decimal = ZERO
+    """What the materials of the scrapped pieces cost, as far as it is known."""
+    scrap_unpriced: Decimal = ZERO
+    """Scrapped pieces of which nobody knows what their materials cost."""
     ideal_known: bool = True
     cycles: CycleTally = field(default_factory=CycleTally)
     reasons: dict[str, list[int]] = field(default_factory=dict)
@@ -173,9 +177,13 @@ def load_window(state: dict[str, Any]) -> Window:
     values = dict(state)
     values["required"] = {Category(c): n for c, n in state["required"].items()}
     values["cycles"] = CycleTally.load(state["cycles"]) if "cycles" in state else CycleTally()
-    # Windows of journals that were begun before rework and cycles were timed do not say.
-    values.update({name: Decimal(state.get(name, 0)) for name in _QUANTITIES})
+    # Windows of journals that were begun before rework and cycles were timed do not say, nor what their scrap cost.
+    values.setdefault("scrap_unpriced", values["scrap"])
+    values.update({name: Decimal(values.get(name, 0)) for name in _QUANTITIES})
     return Window(**values)
 
 
-_QUANTITIES = ("produced", "good", "scrap", "rework", "late", "without_order", "ideal_produced", "ideal_good", "ideal_rework")
+_QUANTITIES = (
+    "produced", "good", "scrap", "rework", "late", "without_order", "ideal_produced", "ideal_good", "ideal_rework", "scrap_material",
+    "scrap_unpriced",
+)  # fmt: skip

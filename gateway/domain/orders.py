@@ -16,6 +16,7 @@ from gateway.domain.job import Job
 from gateway.domain.job_order import JobOrder, JobState
 from gateway.domain.ledger import Ledger, Transition
 from gateway.domain.machine import MachineTime
+from gateway.domain.material import material_cost
 from gateway.domain.material_use import MaterialUse
 from gateway.domain.oee import Category, Window
 from gateway.domain.outlook import pending_windows
@@ -92,6 +93,11 @@ class Orders:
         """
         ideal, _, cavities = self._ideal_for(job, product_id)
         return ideal, cavities
+
+    def material_cost(self, job: Job | None) -> Decimal | None:
+        """What the materials of one piece cost, by the bill of its order; None where nobody knows."""
+        prices = self._unit.cost.materials if self._unit.cost is not None else None
+        return material_cost(job.order.material_requirements, prices) if prices and job is not None else None
 
     def _ideal_for(self, job: Job | None, product_id: str | None) -> tuple[Decimal | None, str | None, int]:
         made = product_id or self.product_of(job)

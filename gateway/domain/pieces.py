@@ -206,6 +206,7 @@ class Fresh:
     ideal_s: Decimal | None
     until: Instant
     product_lot: str | None = None
+    material: Decimal | None = None
     pieces: int = 0
     last: Instant = 0
     """When the latest of them was made."""
@@ -234,6 +235,8 @@ class Lot:
     scrap: Decimal = ZERO
     rework: Decimal = ZERO
     product_lot: str | None = None
+    material: Decimal | None = None
+    """What that of one piece costs; None: nobody knows."""
 
     @property
     def origin(self) -> Origin:
@@ -259,10 +262,10 @@ class PieceLots:
         for lot in self._lots:
             lot.windows = tuple(renamed.get(key, key) for key in lot.windows)
 
-    def add(self, windows: tuple[str, ...], origin: Origin, ideal_s: Decimal | None, good: Quantity) -> None:
+    def add(self, windows: tuple[str, ...], origin: Origin, ideal_s: Decimal | None, material: Decimal | None, good: Quantity) -> None:
         last = self._lots[-1] if self._lots else None
-        if last is None or (last.windows, last.origin, last.ideal_s) != (windows, origin, ideal_s):
-            last = Lot(windows, origin[0], ideal_s, product_lot=origin[1])
+        if last is None or (last.windows, last.origin, last.ideal_s, last.material) != (windows, origin, ideal_s, material):
+            last = Lot(windows, origin[0], ideal_s, product_lot=origin[1], material=material)
             self._lots.append(last)
             del self._lots[:-_LOTS]
         last.good += good
@@ -305,7 +308,8 @@ class PieceLots:
         """
         moved: list[Lot] = []
         for lot in [one for one in self._latest(None, prefer) if one.job is None]:
-            share = Lot((*lot.windows, window) if window is not None else lot.windows, job, lot.ideal_s, product_lot=lot.product_lot)
+            windows = (*lot.windows, window) if window is not None else lot.windows
+            share = Lot(windows, job, lot.ideal_s, product_lot=lot.product_lot, material=lot.material)
             for what in ("good", "scrap", "rework"):
                 taken = min(getattr(lot, what), quantity)
                 quantity -= taken
@@ -339,14 +343,19 @@ class PieceLots:
         return [
             [
                 list(lot.windows), lot.job, None if lot.ideal_s is None else str(lot.ideal_s), str(lot.good), str(lot.scrap),
-                str(lot.rework), lot.product_lot,
+                str(lot.rework), lot.product_lot, None if lot.material is None else str(lot.material),
             ]
             for lot in self._lots
         ]  # fmt: skip
 
     def load(self, state: list[list[Any]]) -> None:
-        # A journal that was begun before lots were traced names no produced lot.
+        # A journal that was begun before lots were traced names no produced lot, one before scrap had a price no material.
         self._lots = []
-        for windows, job, ideal, good, scrap, rework, *lot in state:
+        for windows, job, ideal, good, scrap, rework, *later in state:
             made = (Decimal(good), Decimal(scrap), Decimal(rework))
-            self._lots.append(Lot(tuple(windows), job, None if ideal is None else Decimal(ideal), *made, product_lot=next(iter(lot), None)))
+            product_lot, material = (*later, None, None)[:2]
+            self._lots.append(Lot(tuple(windows), job, _decimal(ideal), *made, product_lot=product_lot, material=_decimal(material)))
+
+
+def _decimal(text: str | None) -> Decimal | None:
+    return None if text is None else Decimal(text)

@@ -26,7 +26,7 @@ from gateway.domain.sampling_due import SamplingDue
 from gateway.domain.shortage import Shortage
 from gateway.domain.signals import Signals
 from gateway.domain.what_runs import WhatRuns
-from gateway.domain.windows import add_pieces, mark_pieces
+from gateway.domain.windows import add_pieces, mark_pieces, price_scrap
 
 _ORPHANS = 20_000
 """Readings with pieces but no order that a `Reassign` can still reach."""
@@ -123,7 +123,8 @@ class Production:
             self.settle()
             windows, until = machine.windows.present(now, job.job_order_id if job else None)
             lot = self.genealogy.lot_of(job)
-            fresh = self._fresh = Fresh(windows, job.job_order_id if job else None, self.orders.ideal, until, lot)
+            material = self.orders.material_cost(job)
+            fresh = self._fresh = Fresh(windows, job.job_order_id if job else None, self.orders.ideal, until, lot, material)
         fresh.pieces += made
         fresh.last = now
         if job is None:
@@ -146,7 +147,8 @@ class Production:
         fresh, self._fresh = self._fresh, None
         if fresh is not None and fresh.pieces:
             add_pieces(fresh.windows, Decimal(fresh.pieces), fresh.ideal_s, late=False, ordered=fresh.job is not None)
-            self._lots.add(tuple(w.key for w in fresh.windows), (fresh.job, fresh.product_lot), fresh.ideal_s, fresh.pieces)
+            keys, origin = tuple(w.key for w in fresh.windows), (fresh.job, fresh.product_lot)
+            self._lots.add(keys, origin, fresh.ideal_s, fresh.material, fresh.pieces)
             job = self.ledger.get(fresh.job) if fresh.job is not None else None
             self.genealogy.counted(job, fresh.product_lot, fresh.pieces, 0, 0, fresh.last)
 
@@ -199,7 +201,7 @@ class Production:
         ideal, _ = self.orders.ideal_for(job, product_id)
         add_pieces(windows, produced, ideal, late=late, ordered=job is not None)
         self._machine.windows.changed(windows)
-        self._lots.add(tuple(w.key for w in windows), origin, ideal, produced)
+        self._lots.add(tuple(w.key for w in windows), origin, ideal, self.orders.material_cost(job), produced)
         if job is None:
             self._remember_orphan(at, produced)
 
@@ -260,7 +262,7 @@ class Production:
         found: dict[Origin, Decimal] = {}
         for mark in marks:
             windows = self._machine.windows.by_key(mark.lot.windows)
-            mark_pieces(windows, mark.quantity, what, mark.lot.ideal_s)
+            mark_pieces(windows, mark.quantity, what, mark.lot.ideal_s, mark.lot.material)
             self._machine.windows.changed(windows)
             found[mark.lot.origin] = found.get(mark.lot.origin, ZERO) + mark.quantity
         return found
@@ -275,7 +277,7 @@ class Production:
         if rest:
             # Pieces so old that only their order is remembered.
             own = self._own_window(job)
-            mark_pieces(own, rest, what, self.orders.ideal_for(job)[0])
+            mark_pieces(own, rest, what, self.orders.ideal_for(job)[0], self.orders.material_cost(job))
             self._machine.windows.changed(own)
             oldest: Origin = job.job_order_id, self.genealogy.lot_at(job, at)
             found[oldest] = found.get(oldest, ZERO) + rest
@@ -304,18 +306,18 @@ class Production:
     def _take_back(self, job: Job, what: str, quantity: Decimal, at: Instant) -> dict[Origin, Decimal]:
         """How many pieces were never made, by the lot that they were counted in."""
         marks = self._lots.withdraw(what, quantity, job.job_order_id, prefer=self._windows_at(at, job))
-        undone = [(self._machine.windows.by_key(m.lot.windows), m.quantity, m.lot.ideal_s) for m in marks]
+        undone = [(self._machine.windows.by_key(m.lot.windows), m.quantity, m.lot.ideal_s, m.lot.material) for m in marks]
         found: dict[Origin, Decimal] = {}
         for mark in marks:
             found[mark.lot.origin] = found.get(mark.lot.origin, ZERO) + mark.quantity
         rest = quantity - sum(found.values(), ZERO)
         if rest:
-            undone.append((self._own_window(job), rest, self.orders.ideal_for(job)[0]))
+            undone.append((self._own_window(job), rest, self.orders.ideal_for(job)[0], self.orders.material_cost(job)))
             oldest: Origin = job.job_order_id, self.genealogy.lot_at(job, at)
             found[oldest] = found.get(oldest, ZERO) + rest
-        for windows, taken, ideal in undone:
+        for windows, taken, ideal, material in undone:
             if what == "scrap":
-                mark_pieces(windows, -taken, what, ideal)
+                mark_pieces(windows, -taken, what, ideal, material)
             add_pieces(windows, -taken, ideal, late=False, ordered=True)
             self._machine.windows.changed(windows)
         return found
@@ -334,7 +336,7 @@ class Production:
             orphan.pieces = 0
         self._changed_orphans += chosen
         prefer = {w.key for orphan in chosen for w in self._machine.windows.at(orphan.at, None)}
-        own = self._machine.windows.job(job.job_order_id)
+        own, material = self._machine.windows.job(job.job_order_id), self.orders.material_cost(job)
         made: dict[str | None, dict[str, Decimal]] = {}
         for lot in self._lots.hand_over(moved, job.job_order_id, own.key if own else None, prefer=prefer):
             whole = lot.good + lot.scrap + lot.rework
@@ -344,11 +346,14 @@ class Production:
             for window in self._machine.windows.by_key(lot.windows):
                 if window is own:
                     add_pieces([own], whole, lot.ideal_s, late=False, ordered=True)
-                    mark_pieces([own], lot.scrap, "scrap", lot.ideal_s)
-                    mark_pieces([own], lot.rework, "rework", lot.ideal_s)
+                    mark_pieces([own], lot.scrap, "scrap", lot.ideal_s, material)
+                    mark_pieces([own], lot.rework, "rework", lot.ideal_s, material)
                 else:
                     window.without_order -= whole
+                    price_scrap(window, -lot.scrap, lot.material)
+                    price_scrap(window, lot.scrap, material)
                 self._machine.windows.changed([window])
+            lot.material = material
             if lot.product_lot is None:
                 lot.product_lot = self.genealogy.lot_at(job, start)
         # Pieces so old that nobody knows which were rejected are good, as they were counted.

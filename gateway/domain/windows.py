@@ -256,13 +256,23 @@ def add_pieces(windows: Iterable[Window], produced: Decimal, ideal_s: Decimal | 
             window.ideal_good += ideal
 
 
-def mark_pieces(windows: Iterable[Window], quantity: Decimal, what: str, ideal_s: Decimal | None) -> None:
-    """Good pieces become `what` (scrap or rework); a negative quantity makes them good again."""
+def mark_pieces(windows: Iterable[Window], quantity: Decimal, what: str, ideal_s: Decimal | None, material: Decimal | None) -> None:
+    """Good pieces become `what` (scrap or rework); a negative quantity makes them good again. `material`: what that of a piece costs."""
     for window in windows:
         window.good -= quantity
         setattr(window, what, getattr(window, what) + quantity)
+        if what == "scrap":
+            price_scrap(window, quantity, material)
         if ideal_s is not None:
             ideal = quantity * ideal_s * SECOND
             window.ideal_good -= ideal
             if what == "rework":
                 window.ideal_rework += ideal
+
+
+def price_scrap(window: Window, quantity: Decimal, material: Decimal | None) -> None:
+    """`quantity` more scrapped pieces whose material costs so much each; None: nobody knows."""
+    if material is None:
+        window.scrap_unpriced += quantity
+    else:
+        window.scrap_material += quantity * material

@@ -61,7 +61,7 @@ class UnitStatus:
     tags: tuple[TagView, ...] = ()
     reasons: Mapping[str, Reason] = field(default_factory=dict)
     currency: str | None = None
-    """Of `loss_cost`."""
+    """Of `loss_cost` and `scrap_cost`."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from gateway.status.formats import LANGUAGES, Formats
 from gateway.status.losses import cascade
 from gateway.status.notices import Notice, due, notices, remedy
 from gateway.status.payloads import WAITING_TOLD
-from gateway.status.report import Wording, cycle_rows
+from gateway.status.report import Wording, cycle_rows, scrap_costs
 from gateway.status.report_sheet import report_context
 from gateway.status.screens import Reader
 from gateway.status.sentences import SENTENCES, say
@@ -225,12 +225,13 @@ def _machine(board: Board, unit: UnitStatus | None, reader: Reader, screen: Scre
     slower = found.slower if found is not None else None
     job, quantity = view.job, view.job.order.quantity if view.job else None
     wording = Wording(reader.language, reader.formats, unit.reasons, unit.currency)
+    line = screens.line_of(unit)
     return {
         "row": row, "alarmed": row.chip.css in ("stop", "ind"), "trend": found,
-        "line": screens.line_of(unit), "cascade": cascade(row.losses) if row.losses else (),
+        "line": line, "cascade": cascade(row.losses) if row.losses else (), "scrap_costs": scrap_costs(line, wording) if line else (),
         "remedy": remedy(board, unit), "link": board.link(unit.device), "job": job,
         "slower_words": _slower(slower, reader) if slower else "", "stopped_s": sum(found.duration_s for found in view.stop_reasons),
-        "pareto_words": [wording.named(found_.stop) for found_ in row.pareto], "cycle": cycle_rows(screens.line_of(unit), wording),
+        "pareto_words": [wording.named(found_.stop) for found_ in row.pareto], "cycle": cycle_rows(line, wording),
         "has_shift": bool(view.windows.get("shift")), "basis": basis_words(job.basis, reader.language) if job else "",
         "promise": promise(job, due(job), reader.now, reader.formats) if job else None,
         "left": reader.formats.quantity(max(quantity - job.good, 0 * quantity)) if job and quantity is not None else "–",

@@ -162,6 +162,17 @@ def loss_rows(line: Mapping[str, Any], wording: Wording) -> tuple[LossRow, ...]:
     )  # fmt: skip
 
 
+def scrap_costs(line: Mapping[str, Any], wording: Wording) -> tuple[tuple[str, str], ...]:
+    """What the scrapped pieces cost beside their time, and how much of it is material where it is not all; empty without a price."""
+    whole, piece, material = (line[name] for name in ("scrap_cost", "scrap_piece_cost", "scrap_material_cost"))
+    if wording.currency is None or (whole is None and piece is None):
+        return ()
+    rows = [(wording.words["scrap_cost"], wording.money(whole))]
+    if piece is not None and material is not None:
+        rows.append((wording.words["scrap_material_cost"], wording.money(material)))
+    return tuple(rows)
+
+
 def figures(line: Mapping[str, Any], wording: Wording) -> tuple[tuple[str, str], ...]:
     """Name and value of each ratio, of MTBF and MTTR, and of the throughput."""
     said, formats = wording.words, wording.formats

@@ -11,7 +11,7 @@ from gateway.domain.view import UnitView
 from gateway.status.board import Board, UnitStatus
 from gateway.status.charts import strip, trend
 from gateway.status.losses import cascade, losses, pareto
-from gateway.status.report import LONGEST, Wording, cycle_rows, loss_rows
+from gateway.status.report import LONGEST, Wording, cycle_rows, loss_rows, scrap_costs
 from gateway.status.screens import Reader, order_line
 
 ORDERS = 5
@@ -47,7 +47,8 @@ def report_context(board: Board, unit: UnitStatus, report: Report, reader: Reade
         "trend": trend(view, end, formats, unit.slow_tolerance), "ideal": view.ideal_cycle_time_s,
         "steps": cascade(of) if of else (), "pareto": rows, "named": [wording.named(row.stop) for row in rows],
         "stops": stops, "more_stops": max(len(report.stops) - LONGEST, 0), "cycle": cycle_rows(line, wording),
-        "losses": loss_rows(line, wording), "money": wording.money, "lost": None if of is None else of.lost_s,
+        "losses": loss_rows(line, wording), "scrap_costs": scrap_costs(line, wording), "money": wording.money,
+        "lost": None if of is None else of.lost_s,
         "orders": [(job, order_line(job, reader)) for job in report.jobs[:ORDERS]], "more_orders": max(len(report.jobs) - ORDERS, 0),
         "checks": (sum(job.quality_pass for job in report.jobs), sum(job.quality_fail for job in report.jobs)),
     }  # fmt: skip

@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.domain.events import EVENT_TYPES, Event, Text, WindowClosed
 from gateway.domain.job_order import JobState
-from gateway.domain.kpi import KPIS, LOSSES, TIMES
+from gateway.domain.kpi import COSTS, KPIS, LOSSES, TIMES
 from gateway.domain.problems import PROBLEMS
 from gateway.uplink.messages import FACTS, MAX_PAYLOAD_BYTES, AckMessage, JobCommandMessage, ReplayMessage
 from gateway.uplink.schema_live import live_schemas
@@ -37,7 +37,7 @@ _SCALARS: dict[Any, dict[str, Any]] = {
 
 KPI_NUMBERS = (
     *(element.key for element in TIMES), "stop_count", "micro_stop_count", "failure_count", "produced", "good", "scrap", "rework",
-    *(kpi.key for kpi in KPIS), "loss_cost", "scrap_cost",
+    *(kpi.key for kpi in KPIS), *COSTS,
 )  # fmt: skip
 """Numbers of a KPI window, null where unknown."""
 

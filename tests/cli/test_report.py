@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gateway.__main__ import main
+from gateway.domain.kpi import COSTS
 from tests.app.remembered import remembered, site
 
 MORNING = datetime(2026, 11, 24, 7, 12, tzinfo=UTC)
@@ -51,13 +52,14 @@ def test_a_shift_as_text_has_the_figures_of_the_worked_example(whole: tuple[Path
         "MTTR 15 min",
         "induced stops availability 600 s 15.00 EUR",
         "Total 4,840 s 121.00 EUR",
-        "material of the scrap 24.00 EUR",
         "Jam 15 min 1 × 80%",
         "Jam 15 min 1 × 50%",
         "07:00 – 07:15 15 min Jam OF-1",
         "pieces 845",
         "p50 10.01 s",
         "counted afterwards 6",
+        "scrap, beside its time 11.40 EUR",
+        "of it material 5.40 EUR",
     ):
         assert line in said, line
     assert not any(line.startswith("08:00 – 08:10") for line in said), "a stop in the break took no required time"
@@ -86,7 +88,7 @@ def test_a_day_is_the_sum_of_its_hours_and_rolls_up(whole: tuple[Path, Path], ca
     press, packer, saw = body["reports"]
     shift = json.loads(asked(capsys, whole, "--shift", "morning", "--unit", "press-07", "--json"))["reports"][0]
     assert press["window"]["kind"] == "day"
-    for figure in ("planned_s", "run_s", "stop_s", "stop_count", "good", "oee", "loss_cost", "cycle", "losses", "failure_count"):
+    for figure in ("planned_s", "run_s", "stop_s", "stop_count", "good", "oee", *COSTS, "cycle", "losses", "failure_count"):
         assert press[figure] == shift[figure], figure
     (lines, areas, (whole_site,)) = body["work_centers"], body["areas"], body["sites"]
     assert [line["work_center"] for line in lines] == ["line-3", "line-1"]

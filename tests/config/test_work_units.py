@@ -15,6 +15,7 @@ from gateway.domain.equipment import (
     Counts,
     CycleRules,
     Dispatch,
+    MaterialPrice,
     MeasuredMaterial,
     OeeRules,
     Product,
@@ -102,7 +103,7 @@ def test_everything_that_a_unit_may_say(tmp_path: Path) -> None:
         "      - {material_id: caps, mode: measured, tag: strokes, direction: rising}\n"
         "    quality: [{characteristic: mass, tag: weight, lower: 11.98, target: 12, upper: 12.02}]\n"
         "    dispatch: {end: at_quantity, next: auto, changeover: 10min}\n"
-        "    cost: {currency: EUR, per_hour: 90.5}\n"
+        "    cost: {currency: EUR, per_hour: 90.5, per_piece: 0.35, materials: {MP.1/b: {per_unit: 1.85, unit: KGM}, cap: {per_unit: 2}}}\n"
     )
     unit = loaded(tmp_path, BASE.replace(UNIT_END, more)).work_units["m-1"]
     assert unit.pieces_per_cycle == 4
@@ -116,7 +117,8 @@ def test_everything_that_a_unit_may_say(tmp_path: Path) -> None:
     limits = unit.quality[0].limits
     assert (limits.unit, limits.lower, limits.target, limits.upper) == ("KGM", Decimal("11.98"), Decimal(12), Decimal("12.02"))
     assert unit.dispatch == Dispatch("at_quantity", "auto", 600.0)
-    assert unit.cost == Cost("EUR", Decimal("90.5"))
+    prices = {"MP.1/b": MaterialPrice(Decimal("1.85"), "KGM"), "cap": MaterialPrice(Decimal(2), "C62")}
+    assert unit.cost == Cost("EUR", Decimal("90.5"), Decimal("0.35"), prices)
 
 
 def test_reasons_and_products_of_each_unit(tmp_path: Path) -> None:

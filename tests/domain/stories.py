@@ -13,7 +13,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.domain.calendar import Break, Calendar, ShiftRule
-from gateway.domain.equipment import Counter, Counts, CycleRules, Dispatch, OeeRules, Product, StateFromCounts, WorkUnit
+from gateway.domain.equipment import (
+    Cost,
+    Counter,
+    Counts,
+    CycleRules,
+    Dispatch,
+    MaterialPrice,
+    OeeRules,
+    Product,
+    StateFromCounts,
+    WorkUnit,
+)
+from gateway.domain.job_order import MaterialRequirement
 from tests.domain.post import CODES, Post, at, unit
 from tests.effort import efforts
 
@@ -32,6 +44,9 @@ PRODUCTS = {
     "A": Product("A", recipe=1, ideal_cycle_time_s=Decimal(8)),
     "B": Product("B", recipe=2, ideal_cycle_time_s=Decimal(15), pieces_per_cycle=2),
 }
+COST = Cost("EUR", Decimal(90), Decimal("0.5"), {"sheet": MaterialPrice(Decimal(2), "KGM"), "film": MaterialPrice(Decimal("0.3"), "MTK")})
+_SHEET = MaterialRequirement("sheet", Decimal(250), "GRM")
+BILLS = {"OF-1": (_SHEET,), "OF-2": (_SHEET, MaterialRequirement("film", Decimal("0.4"), "MTK")), "OF-3": ()}
 COUNTS = [
     Counts(total=Counter("parts", 16), reject=Counter("reject"), rework=Counter("rework")),
     Counts(total=Counter("parts", 16, per_order=True), reject=Counter("reject", delay_pieces=7), rework=Counter("rework")),
@@ -104,6 +119,7 @@ units: st.SearchStrategy[WorkUnit] = st.builds(
     lambda by_gap, counts, cycles, oee, dispatch, calendar: unit(
         state=StateFromCounts() if by_gap else CODES, counts=counts,
         cycles=cycles, oee=oee, dispatch=dispatch, product_tag="recipe", products=PRODUCTS, calendar=calendar, time_zone="Europe/Paris",
+        cost=COST,
     ),
     st.booleans(),
     st.sampled_from(COUNTS),
@@ -153,8 +169,9 @@ class Story:
 
     def _order(self, verb: str, order: str, quantity: int | None) -> None:
         self.post.order(
-            self.now, verb, order, quantity=None if quantity is None else Decimal(quantity), product_id="A" if order == "OF-3" else None
-        )
+            self.now, verb, order, quantity=None if quantity is None else Decimal(quantity), product_id="A" if order == "OF-3" else None,
+            material_requirements=BILLS[order],
+        )  # fmt: skip
 
     def _fact(self, verb: str, order: str, quantity: int, ago: int, why: str) -> None:
         about = max(self.now - ago, 0)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from gateway.domain.equipment import Cost
-from gateway.domain.kpi import COUNTS, KPIS, LOSSES, QUANTITIES, SUMMED, TIMES, roll_up
+from gateway.domain.equipment import Cost, MaterialPrice
+from gateway.domain.job_order import MaterialRequirement
+from gateway.domain.kpi import COSTS, COUNTS, KPIS, LOSSES, QUANTITIES, SUMMED, TIMES, kpi_line, roll_up, scrap_costs
+from gateway.domain.material import material_cost
+from gateway.domain.oee import dump_window, load_window
 from tests.domain.post import CODES, Post
 from tests.domain.stories import Step, Story, steps, units
 from tests.domain.test_properties import property_
@@ -81,8 +85,47 @@ def test_scrap_has_a_price_beside_its_time() -> None:
     post.read(100, parts=10)
     post.fact(100, "DeclareScrap", job_order_id="OF-1", quantity=Decimal(4))
     line = post.window("hour", "2026-11-24T06:00:00Z")
-    assert line["scrap_cost"] == 6.0
+    assert (line["scrap_cost"], line["scrap_piece_cost"], line["scrap_material_cost"]) == (6.0, 6.0, None)
     assert line["loss_cost"] == pytest.approx(90 * (line["planned_s"] - line["useful_s"]) / 3600, abs=1e-4)
+
+
+SHEET = MaterialRequirement("sheet", Decimal(250), "GRM")
+CAP = MaterialRequirement("cap", Decimal(1), "C62")
+PRICES = {"sheet": MaterialPrice(Decimal(2), "KGM"), "film": MaterialPrice(Decimal(5), "MTK")}
+
+
+@pytest.mark.parametrize(
+    ("bill", "expected"),
+    [
+        ([SHEET, CAP], Decimal("0.5")),
+        ([SHEET, replace(SHEET, material_id="film", unit="CMK", quantity_per=Decimal(1_000))], Decimal(1)),
+        ([CAP], Decimal(0)),
+        ([], None),
+        ([replace(SHEET, unit="MTR")], None),
+        ([SHEET, replace(SHEET, material_id="film", quantity_per=Decimal(0), mode="measured")], None),
+    ],
+)
+def test_what_the_materials_of_a_piece_cost(bill: list[MaterialRequirement], expected: Decimal | None) -> None:
+    assert material_cost(bill, PRICES) == expected
+
+
+def test_a_part_of_scrap_that_has_a_price_and_is_not_known_leaves_the_sum_unknown() -> None:
+    both = Cost("EUR", Decimal(90), Decimal("0.5"), PRICES)
+    assert scrap_costs(both, Decimal(4), 2.0) == {"scrap_cost": 4.0, "scrap_piece_cost": 2.0, "scrap_material_cost": 2.0}
+    assert scrap_costs(both, Decimal(4), None) == {"scrap_cost": None, "scrap_piece_cost": 2.0, "scrap_material_cost": None}
+    assert scrap_costs(replace(both, per_piece=None), Decimal(4), 2.0)["scrap_cost"] == 2.0
+    assert scrap_costs(None, Decimal(4), None) == dict.fromkeys(COSTS[1:])
+
+
+def test_scrap_of_before_it_had_a_price_is_not_known() -> None:
+    """A window in a journal of an earlier version."""
+    post = Post(cost=Cost("EUR", Decimal(90), None, PRICES))
+    post.read(0, parts=0, running=True)
+    row = dump_window(post.tracker.machine.windows.open["hour"])
+    assert kpi_line(load_window(row), post.unit)["scrap_material_cost"] == 0
+    for name in ("scrap_material", "scrap_unpriced"):
+        del row[name]
+    assert kpi_line(load_window(row | {"scrap": "3"}), post.unit)["scrap_material_cost"] is None
 
 
 def test_every_figure_is_declared_once() -> None:

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from gateway.domain.equipment import Counter, Counts, OeeRules
 from tests.domain.post import Line, Post, at, unit
-from tests.domain.stories import property_
+from tests.domain.stories import BILLS, COST, property_
 
 Fact = tuple[str, int, dict[str, Any]]
 """Verb, when it was so, and its fields."""
 
 HOURS = 3
-OF = unit(counts=Counts(total=Counter("parts"), reject=Counter("reject")), oee=OeeRules("availability"))
+OF = unit(counts=Counts(total=Counter("parts"), reject=Counter("reject")), oee=OeeRules("availability"), cost=COST)
 STOPS = (20, 50)
 """Minutes of the hour at which a stop of five minutes begins."""
 
@@ -29,7 +29,7 @@ def day() -> Post:
     parts = 0
     for hour in range(HOURS):
         start = hour * 3600
-        post.order(start + 1, "StoreAndStart", f"OF-{hour}")
+        post.order(start + 1, "StoreAndStart", f"OF-{hour}", material_requirements=BILLS[f"OF-{hour + 1}"])
         for minute in range(2, 60, 2):
             if minute == 30:
                 post.order(start + 1799, "Stop", f"OF-{hour}")

@@ -84,4 +84,9 @@ def test_money_adds_up_too() -> None:
         told.post.read(0, running=0, parts=0)
         lines.append(told.post.end(3600).window())
     whole = roll_up(lines, window=lines[0]["window"])
-    assert {name: whole[name] for name in COSTS} == {"loss_cost": 150, "scrap_cost": None}
+    assert {name: whole[name] for name in COSTS} == {
+        "loss_cost": 150,
+        "scrap_cost": None,
+        "scrap_piece_cost": None,
+        "scrap_material_cost": None,
+    }

@@ -8,19 +8,25 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.equipment import Cost
+from gateway.domain.equipment import Cost, MaterialPrice
 from gateway.domain.events import Event, WindowClosed
+from gateway.domain.job_order import MaterialRequirement
 from gateway.domain.work_center import LineRule, WorkCenter
 from tests.domain.post import T0, Post, unit
 
 HOUR = "2026-11-24T06:00:00Z"
 
 
-def machine(name: str, pieces: int, scrap: int = 0, ideal: int = 10) -> Post:
+TIME = Cost("EUR", Decimal(60))
+SCRAP = Cost("EUR", Decimal(60), Decimal("0.5"), {"sheet": MaterialPrice(Decimal(4), "KGM")})
+BILL = (MaterialRequirement("sheet", Decimal("0.5"), "KGM"),)
+
+
+def machine(name: str, pieces: int, scrap: int = 0, ideal: int = 10, cost: Cost = TIME) -> Post:
     """An hour of a machine that ran all the time; some more so that its window closes."""
-    post = Post(replace(unit(ideal_cycle_time_s=Decimal(ideal), cost=Cost("EUR", Decimal(60))), name=name))
+    post = Post(replace(unit(ideal_cycle_time_s=Decimal(ideal), cost=cost), name=name))
     post.read(0, parts=0, running=True)
-    post.order(0, "StoreAndStart", f"OF-{name}")
+    post.order(0, "StoreAndStart", f"OF-{name}", material_requirements=BILL)
     for n in range(1, pieces + 1):
         post.read(n * 3000 / pieces, parts=n, running=True)
     if scrap:
@@ -94,6 +100,18 @@ def test_times_of_one_machine_and_pieces_of_others() -> None:
     assert line["loss_cost"] == pytest.approx(60 * (3600 - 2700) / 3600)
     assert sum(line["losses"].values()) == pytest.approx(3600 - 2700)
     assert line["losses"]["scrap"] == 15 * 20
+    assert line["scrap_cost"] is None
+
+
+def test_the_scrap_of_a_line_costs_what_all_its_machines_scrapped() -> None:
+    """0.50 EUR each, and the materials as the orders of each machine say."""
+    press, packer = machine("press", 150, 10, cost=SCRAP), machine("packer", 140, 5, cost=SCRAP)
+    of = center(press, packer, rule=LineRule(time_from="press", good_from="packer"))
+    (told,) = fed(of, press, packer)
+    line = told.data()
+    assert (line["scrap_piece_cost"], line["scrap_material_cost"], line["scrap_cost"]) == (7.5, 30.0, 37.5)
+    (summed,) = fed(center(press, packer), press, packer)
+    assert [summed.data()[name] for name in ("scrap_piece_cost", "scrap_material_cost", "scrap_cost")] == [7.5, 30.0, 37.5]
 
 
 def test_an_hour_without_a_piece_of_the_ideal_machine_is_judged_by_its_usual_ideal_time() -> None:

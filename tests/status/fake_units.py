@@ -10,6 +10,7 @@ from typing import Any
 from gateway.domain.equipment import Reason
 from gateway.domain.events import Text
 from gateway.domain.job_order import Customer, JobOrder, QualityRequirement
+from gateway.domain.kpi import COSTS
 from gateway.domain.view import (
     CycleBin,
     DayLoad,
@@ -69,6 +70,9 @@ def kpi(kind: str = "shift", **changes: Any) -> dict[str, Any]:
         "trg": 0.677,
         "tre": 0.677,
         "loss_cost": 121.5,
+        "scrap_cost": 104.4,
+        "scrap_piece_cost": 43.5,
+        "scrap_material_cost": 60.9,
         "cycle": {"count": 5101, "mean_s": 2.51, "p10_s": 2.38, "p50_s": 2.46, "p90_s": 2.7, "best_s": 2.36},
         "over_ideal": False,
         "degraded": True,
@@ -80,7 +84,7 @@ def kpi(kind: str = "shift", **changes: Any) -> dict[str, Any]:
 
 
 def null_kpi() -> dict[str, Any]:
-    nulls: dict[str, Any] = dict.fromkeys(("availability", "effectiveness", "quality_ratio", "oee", "trs", "trg", "tre", "loss_cost"))
+    nulls: dict[str, Any] = dict.fromkeys(("availability", "effectiveness", "quality_ratio", "oee", "trs", "trg", "tre", *COSTS))
     zeros: dict[str, Any] = dict.fromkeys(
         ("total_s", "opening_s", "planned_s", "run_s", "setup_s", "unknown_s", "stop_s", "micro_stop_s", "slow_s"), 0.0
     )

@@ -171,6 +171,7 @@ def test_the_machine_page_shows_cascade_pareto_order_and_tags() -> None:
         "5 276 bonnes, 87 rebuts", "Manque bobine (induit)", "Micro-arrêts", "3 358", "1 342,5 kg consommés", "bore_diameter 12,013 mm",
         "1 284 913", "inconnue ?", "mauvaise", "Le cycle a ralenti : médiane +6 %", "262 pièces relevées au compteur",
         "1 084 bonnes/h observées en 4,9 h", "idéal 2,40 s (de l'OF)", "lent au-delà de 2,64 s", "121,50 EUR",
+        "Rebuts, en plus de leur temps 104,40 EUR, dont matière 60,90 EUR.",
     ):  # fmt: skip
         assert part in said, part
 

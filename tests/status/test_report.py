@@ -67,6 +67,8 @@ async def test_the_sheet_of_a_shift(tmp_path: Path, language: str) -> None:
             assert ("63.3%" if language == "en" else "63,3\u202f%") in html
             assert "120.00 EUR" not in said
             assert "121.00 EUR" in said or "121,00 EUR" in said
+            assert "11.40 EUR" in said or "11,40 EUR" in said
+            assert "5.40 EUR" in said or "5,40 EUR" in said
             assert "None" not in said
             assert "nav" not in html.split("<body")[1].split(">")[0]
             assert "<nav" not in html
@@ -239,7 +241,7 @@ class Full:
     async def shift(self, work_unit: str, which: str) -> Report:
         view = press()
         lost = {name: 100.0 * place for place, (name, _, _) in enumerate(LOSSES)}
-        line = kpi(closed=True, losses=lost, scrap_cost=None, mtbf_s=3333.0, mttr_s=900.0, scrap_ratio=0.016)
+        line = kpi(closed=True, losses=lost, mtbf_s=3333.0, mttr_s=900.0, scrap_ratio=0.016)
         others = tuple(StopReason(f"a_reason_with_a_long_code_{n}", "stop", 300.0 + n, 2, n % 2 == 0, False) for n in range(6))
         stops = tuple(
             StopLine(at(10 * n), at(10 * n + 8), 480.0, "stop", f"a_reason_with_a_long_code_{n}", "own", 217, False, "OF-48213")

@@ -20,15 +20,15 @@ from drivers import remedies
 from drivers.base import Clock, Concern, Quality, Reading, TagError, Value
 from drivers.deadband import ChangeFilter
 from drivers.settings import COUNTER_TYPES, DeviceSettings, FieldError, IntegerType, Name, Secret, TagSettings
+from drivers.values import InvalidValues, from_text
 
 if TYPE_CHECKING:
     from aiohttp import ClientSession
 
 COUNT = 2000  # observations in one response; while there are more, the next request follows at once
+LARGEST = 8 * 1024 * 1024  # bytes of a document: some thirty thousand observations
 
 _ADDRESS = re.compile(r"https?://[^/@?#\s]+(/[^@?#\s]*)?")
-_NUMBER = re.compile(r"[-+]?(\d{1,19})(\.\d*)?([eE][-+]?\d{1,2})?")
-_BITS = {"1": True, "TRUE": True, "ON": True, "YES": True, "0": False, "FALSE": False, "OFF": False, "NO": False}
 
 
 class MTConnectTag(TagSettings):
@@ -101,9 +101,14 @@ class MTConnectDriver:
             self._tags_of.setdefault(found.data_item, []).append(tag)
         self._faults: dict[str, dict[str, str]] = {}
         self.refused: Mapping[str, str] = {}
-        self.concerns: Mapping[str, Concern] = {}
-        self.incidents = {"gap": 0, "restart": 0}
+        self._invalid = InvalidValues()
+        self.incidents = {"gap": 0, "restart": 0, "invalid_value": 0}
         """`gap`: the agent had forgotten changes before they were fetched; `restart`: it began anew."""
+
+    @property
+    def concerns(self) -> Mapping[str, Concern]:
+        values = self._invalid.concern(self._clock.monotonic())
+        return {} if values is None else {"values": values}
 
     async def connect(self) -> None:
         # A configuration is read without loading the HTTP stack.
@@ -121,9 +126,8 @@ class MTConnectDriver:
 
     async def subscribe(self, tags: Sequence[str]) -> AsyncIterator[Sequence[Reading]]:
         news = ChangeFilter({tag: self._settings.tags[tag].deadband for tag in tags})
-        known = await self._ask("current")
+        known, is_all = await self._ask("current"), True
         yield news.changed(self._present(tags, known))
-        is_all = True
         while True:
             if is_all:
                 await self._clock.sleep(self._settings.interval)
@@ -165,14 +169,13 @@ class MTConnectDriver:
         elif seen.text is None:
             detail = "a set of values cannot be a tag"
         elif seen.is_condition:
-            value = self._fault(tag, seen)
+            value, detail = self._fault(tag, seen), ""
         else:
-            value = _typed(seen.text, settings.type)
-            if settings.invert and value is not None:
-                value = None if isinstance(value, str) else not value
-            detail = f"{seen.text[:40]!r} is not {settings.type or 'a bit'}"
-        is_good = value is not None
-        return Reading(tag, value, Quality.GOOD if is_good else Quality.BAD, seen.at, received_at, "" if is_good else detail)
+            value, detail = from_text(seen.text, settings, settings.type)
+            if detail:
+                self._invalid.note(tag, detail, self._clock.monotonic())
+                self.incidents["invalid_value"] += 1
+        return Reading(tag, value, Quality.BAD if value is None else Quality.GOOD, seen.at, received_at, detail)
 
     def _fault(self, tag: str, seen: Observation) -> str:
         """The code of the oldest fault that stands. Several may; a Normal clears the one of its code, without a code all."""
@@ -190,17 +193,21 @@ class MTConnectDriver:
         peer = self._settings.peer
         if self._http is None:
             raise remedies.dropped(peer, "not connected")
-        url = f"{self._base}/{request}"
+        url, body = f"{self._base}/{request}", bytearray()
         try:
             async with self._clock.timeout(self._settings.timeout), self._http.get(url, allow_redirects=False) as response:
-                return parse_document(await response.read())
+                async for part in response.content.iter_any():
+                    body += part
+                    if len(body) > LARGEST:
+                        raise ValueError(f"a document of more than {LARGEST} bytes")
+                return parse_document(body)
         except TimeoutError as error:
             raise remedies.unanswered(peer, f"{request} within {self._settings.timeout:g} s") from error
         except (ClientError, OSError) as error:
             failure = remedies.unreachable if isinstance(error, ClientConnectorError) else remedies.dropped
             raise failure(peer, str(error) or type(error).__name__) from error
         except (ParseError, ValueError, LookupError, OverflowError) as error:
-            raise remedies.untrustworthy(peer, f"{request}: HTTP {response.status}, {error}") from error
+            raise remedies.no_agent(peer, f"{request}: HTTP {response.status}, {error}") from error
 
     async def write(self, tag: str, value: Value) -> None:
         raise TagError(f"tag {tag} is not writable: an MTConnect agent can only be read")
@@ -211,7 +218,7 @@ class MTConnectDriver:
             self._http = None
 
 
-def parse_document(body: bytes) -> Document:
+def parse_document(body: bytes | bytearray) -> Document:
     """A streams or error document of any version of the standard. Raises ValueError, LookupError, OverflowError or ParseError."""
     root = fromstring(body)
     header = next((element for element in root if _local(element) == "Header"), root)
@@ -236,15 +243,3 @@ def _observation(element: Element, group: Element) -> Observation:
 def _local(element: Element) -> str:
     """The name without its namespace: that changes with every version of the standard."""
     return str(element.tag).rpartition("}")[2]
-
-
-def _typed(text: str, kind: str | None) -> Value:
-    """The value of an observation's text, None where it is not of the kind."""
-    if kind == "bool":
-        return _BITS.get(text.upper())
-    number = _NUMBER.fullmatch(text)
-    if number is None or kind == "string":
-        return text if kind in (None, "string") else None
-    if number[2] or number[3] or kind in ("float32", "float64"):
-        return None if kind in COUNTER_TYPES else float(text)
-    return int(text)

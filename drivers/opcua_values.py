@@ -19,8 +19,7 @@ from asyncua.ua.status_codes import get_name_and_doc
 from drivers.base import Quality, Reading, Value
 from drivers.opcua_arrays import element_of
 from drivers.opcua_settings import NODE_PATTERN
-from drivers.settings import COUNTER_TYPES
-from drivers.values import outside
+from drivers.values import fits, outside
 
 _INTEGERS: dict[ua.VariantType, tuple[int, int]] = {
     ua.VariantType.SByte: (-(2**7), 2**7 - 1), ua.VariantType.Byte: (0, 2**8 - 1),
@@ -255,11 +254,7 @@ def _typed(value: Value, kind: str) -> Value | Problem:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return float(value)
     elif isinstance(value, int) and not isinstance(value, bool):
-        bits, signed = COUNTER_TYPES[kind]
-        low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
-        if low <= value <= high:
-            return value
-        return Problem(f"BadTypeMismatch: {value} does not fit {kind}")
+        return value if fits(value, kind) else Problem(f"BadTypeMismatch: {value} does not fit {kind}")
     return Problem(f"BadTypeMismatch: {_kind_of(value)}, the tag says {kind}")
 
 

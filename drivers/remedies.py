@@ -59,6 +59,15 @@ def untrustworthy(peer: str, detail: str) -> LinkError:
     )
 
 
+def no_agent(peer: str, detail: str) -> LinkError:
+    """Something answers at an MTConnect agent's address, and not as an agent."""
+    return ReplyError(
+        f"{peer} sent a reply that cannot be trusted: {detail}",
+        remedy_fr="Ce qui répond n'est pas un agent MTConnect, ou envoie trop : vérifier `url`, et nommer la machine avec `device`.",
+        remedy_en="What answers is no MTConnect agent, or sends too much: check `url`, and name the machine with `device`.",
+    )
+
+
 def garbled(peer: str, detail: str) -> LinkError:
     """A serial line on which something comes, but no frame."""
     return ReplyError(

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from drivers.base import Concern, Value
+from drivers.settings import COUNTER_TYPES, TagSettings
+
+_NUMBER = re.compile(r"[-+]?(\d{1,19})(\.\d*)?([eE][-+]?\d{1,2})?")
+_BITS = {"1": True, "TRUE": True, "ON": True, "YES": True, "0": False, "FALSE": False, "OFF": False, "NO": False}
 
 
 def outside(value: Value, valid: tuple[float, float]) -> str:
@@ -13,6 +19,35 @@ def outside(value: Value, valid: tuple[float, float]) -> str:
     if value is None or isinstance(value, bool | str) or valid[0] <= value <= valid[1]:
         return ""
     return f"{value} is outside {valid[0]:g} to {valid[1]:g}"
+
+
+def fits(number: int, kind: str) -> bool:
+    """Whether an integer of this type can hold it."""
+    bits, signed = COUNTER_TYPES[kind]
+    low, high = (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+    return low <= number <= high
+
+
+def from_text(text: str, tag: TagSettings, kind: str | None) -> tuple[Value, str]:
+    """What a text means to a tag of this type (None: a number or text); None and why, where it cannot be."""
+    value = _of_kind(text, kind)
+    if tag.invert and value is not None:
+        value = None if isinstance(value, str) else not value
+    if value is None:
+        return None, f"{text[:40]!r} is not {kind or 'a bit'}"
+    wrong = "" if tag.valid is None else outside(value, tag.valid)
+    return (None, wrong) if wrong else (value, "")
+
+
+def _of_kind(text: str, kind: str | None) -> Value:
+    if kind == "bool":
+        return _BITS.get(text.upper())
+    number = _NUMBER.fullmatch(text)
+    if number is None or kind == "string":
+        return text if kind in (None, "string") else None
+    if number[2] or number[3] or kind in ("float32", "float64"):
+        return None if kind in COUNTER_TYPES else float(text)
+    return int(text) if kind is None or fits(int(text), kind) else None
 
 
 class InvalidValues:

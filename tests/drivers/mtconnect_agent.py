@@ -33,6 +33,8 @@ class Agent:
         self.requests: list[str] = []
         self.broken: bytes | None = None
         """Sent instead of every answer."""
+        self.encoding = ""
+        """How that is encoded: gzip."""
         self._elements = elements
         self._conditions = conditions
         self._device = device
@@ -115,4 +117,5 @@ class Agent:
 
     def _xml(self, body: str, status: int = 200) -> web.Response:
         text = self.broken if self.broken is not None else f'<?xml version="1.0" encoding="UTF-8"?>\n{body}'.encode()
-        return web.Response(body=text, status=status, content_type="text/xml")
+        headers = {"Content-Encoding": self.encoding} if self.encoding else {}
+        return web.Response(body=text, status=status, headers=headers, content_type="text/xml")

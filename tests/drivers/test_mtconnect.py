@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ import pytest
 
 from drivers import make_driver, make_explorer
 from drivers.base import LinkError, Quality, Reading, ReplyError, SilentLinkError, Subscribing, TagError, Watching
-from drivers.mtconnect import COUNT, MTConnectDriver, MTConnectSettings, parse_document
+from drivers.mtconnect import COUNT, LARGEST, MTConnectDriver, MTConnectSettings, parse_document
 from drivers.mtconnect_browse import MTConnectExplorer
 from gateway.clock import SystemClock
 from simulators.loopback import HOST, free_port
@@ -122,7 +123,7 @@ def test_what_is_no_answer_is_refused_whole(body: bytes) -> None:
         ("17", None, 17), ("17.5", None, 17.5), ("-1e3", None, -1000.0), ("ACTIVE", None, "ACTIVE"), ("17", "string", "17"),
         ("17", "uint32", 17), ("17.5", "uint32", None), ("many", "uint32", None), ("17", "float64", 17.0), ("on", "bool", True),
         ("OFF", "bool", False), ("AJAR", "bool", None), ("", None, ""), ("9" * 25, None, "9" * 25), ("9" * 25, "uint64", None),
-        ("nan", "float64", None),
+        ("nan", "float64", None), ("65535", "uint16", 65535), ("65536", "uint16", None), ("-1", "uint32", None), ("-1", "int16", -1),
     ],
 )  # fmt: skip
 def test_text_becomes_the_value_that_the_tag_says(text: str, kind: str | None, value: object) -> None:
@@ -133,6 +134,22 @@ def test_text_becomes_the_value_that_the_tag_says(text: str, kind: str | None, v
     assert reading.source_time == AT
     assert (reading.quality is Quality.BAD) is (value is None)
     assert bool(reading.detail) is (value is None)
+
+
+@pytest.mark.parametrize(
+    ("text", "more", "value", "says"),
+    [
+        ("80", {"valid": [0, 100]}, 80, ""),
+        ("101", {"valid": [0, 100]}, None, "101 is outside 0 to 100"), ("IDLE", {"valid": [0, 100]}, "IDLE", ""),
+        ("ON", {"type": "bool", "invert": True}, False, ""), ("IDLE", {"invert": True}, None, "'IDLE' is not a bit"),
+    ],
+)  # fmt: skip
+def test_a_value_that_cannot_be_is_bad_counted_and_told(text: str, more: dict[str, Any], value: object, says: str) -> None:
+    driver = MTConnectDriver(settings(tags={"t": {"data_item": "x"} | more}), SystemClock(), name="lathe", secrets=lambda secret: "")
+    (reading,) = driver._present(["t"], parse_document(document(event(text))))
+    assert (reading.value, reading.detail) == (value, says)
+    assert driver.incidents["invalid_value"] == (value is None)
+    assert set(driver.concerns) == ({"values"} if value is None else set())
 
 
 @pytest.mark.parametrize(
@@ -194,7 +211,7 @@ async def test_a_buffer_that_moved_on_is_a_counted_gap_and_what_stands_is_read()
         for number in range(100):
             agent.observe("load", str(number))
         await within(5, lambda: heard.values("load")[-1:] == [99])
-        assert driver.incidents == {"gap": 1, "restart": 0}
+        assert driver.incidents == {"gap": 1, "restart": 0, "invalid_value": 0}
         agent.observe("load", "7.5")
         await within(5, lambda: heard.values("load")[-1:] == [7.5])
 
@@ -209,7 +226,7 @@ async def test_an_agent_that_began_anew_is_counted_and_read_anew() -> None:
         await within(5, lambda: heard.values("parts")[-1:] == [None])
         agent.observe("parts", "3")
         await within(5, lambda: heard.values("parts")[-1:] == [3])
-        assert driver.incidents == {"gap": 0, "restart": 1}
+        assert driver.incidents == {"gap": 0, "restart": 1, "invalid_value": 0}
 
 
 @pytest.mark.slow
@@ -335,6 +352,20 @@ async def test_an_answer_that_cannot_be_trusted_ends_the_link(body: bytes) -> No
             await driver.read(["parts"])
         assert "cannot be trusted" in str(caught.value)
         assert caught.value.remedy_fr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zipped", [False, True])
+async def test_a_document_without_end_is_refused_before_it_fills_the_memory(zipped: bool) -> None:
+    async with linked() as (agent, driver):
+        # An agent's own document but for its length; a thousand times shorter on its way when zipped.
+        endless = document(event("1")) + b" " * (4 * LARGEST)
+        agent.broken, agent.encoding = (gzip.compress(endless), "gzip") if zipped else (endless, "")
+        with pytest.raises(ReplyError, match=f"a document of more than {LARGEST} bytes") as caught:
+            await driver.read(["parts"])
+        assert "`device`" in caught.value.remedy_en
+        agent.broken, agent.encoding = None, ""
+        assert (await driver.read(["parts"]))[0].detail == "UNAVAILABLE"
 
 
 @pytest.mark.slow

@@ -26,8 +26,8 @@ from gateway.domain.entry import Entry
 from gateway.outbox.statedir import DATABASE, StoreError
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import Batch
-from simulators.loopback import HOST, free_port
-from tests.chaos.kill import Plc
+from simulators.loopback import free_port
+from tests.chaos.lives import Plc, one_machine
 from tests.chaos.nursery import Nursery
 from tests.outbox.journal import AT
 
@@ -36,16 +36,6 @@ DAEMON_EVERY = 10
 _PAGE = 4096
 _LOG = f"{DATABASE}-wal"
 _COUNTED_ROWS = 25
-
-_CONFIG = """\
-gateway: {{id: corrupt-pc, enterprise: acme, site: lyon, language: en, listen: "{listen}"}}
-devices:
-  plc: {{driver: modbus, url: "tcp://{host}:{plc}", interval: 50ms, tags: {{parts: {{holding: 0, type: uint32}}}}}}
-work_units:
-  press-07: {{area: a, work_center: c, device: plc, ideal_cycle_time: 200ms, state: {{from: counts}}, counts: {{total: parts}}}}
-uplinks:
-  plant: {{type: mqtt, urls: ["mqtt://{host}:{broker}"], consumers: [mes]}}
-"""
 
 Mutate = Callable[[Path, random.Random], None]
 
@@ -121,7 +111,7 @@ class Outcome:
 async def make_base(folder: Path, config: Path) -> None:
     """A journal of the real daemon, killed while it was counting, with some thousand rows more and a log beside it."""
     plc, nursery, log = Plc(), Nursery("gateway.__main__:main"), folder.parent / "base.log"
-    config.write_text(_CONFIG.format(listen=f"{HOST}:{free_port()}", host=HOST, plc=plc.port, broker=free_port()))
+    config.write_text(one_machine("corrupt-pc", plc.port, broker=free_port()))
     await asyncio.gather(plc.start(), nursery.open())
     try:
         plc.making = True

@@ -19,7 +19,7 @@ from tests.system.line import die_with_parent
 DEVICE, UNIT = "plc", "machine-01"
 
 _CONFIG = """\
-gateway: {{id: chaos-pc, enterprise: acme, site: lyon, language: en, listen: "{listen}"}}
+gateway: {{id: {name}, enterprise: acme, site: lyon, language: en, listen: "{listen}"}}
 devices:
   {device}:
     driver: opcua
@@ -40,6 +40,11 @@ work_units:
     state: {{from: bits, running: running}}
     counts: {{total: total}}
 """
+
+
+def opcua_machine(name: str, port: int, listen: str, *, mode: str = "subscribe") -> str:
+    """The configuration of a gateway with one machine on the OPC UA server (`opcua_plc`) at this port."""
+    return _CONFIG.format(name=name, listen=listen, device=DEVICE, unit=UNIT, host=HOST, port=port, mode=mode)
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Daemon:
         self._listen = f"{HOST}:{free_port()}"
         self._http = http
         self._config = folder / "chaos.yaml"
-        self._config.write_text(_CONFIG.format(listen=self._listen, device=DEVICE, unit=UNIT, host=HOST, port=port, mode=mode))
+        self._config.write_text(opcua_machine("chaos-pc", port, self._listen, mode=mode))
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:

@@ -13,46 +13,24 @@ import asyncio
 import csv
 import io
 import random
-import sqlite3
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
-from gateway.outbox.statedir import DATABASE
-from simulators.ledger_copy import parse_json
-from simulators.loopback import HOST, free_port
-from tests.chaos.kill import Plc, ledger_faults
+from tests.chaos.kill import ledger_faults
+from tests.chaos.lives import UNITS, Lives, Plc, two_machines
 from tests.chaos.nursery import Nursery
 
-UNITS = ("press-07", "packer-02")
 _BACK_S = 60.0
 _SETTLE_S = 120.0
-_CONFIG = """\
-gateway: {{id: files-pc, enterprise: acme, site: lyon, language: en, listen: "{listen}"}}
-devices:
-  plc:
-    driver: modbus
-    url: tcp://{host}:{plc}
-    interval: 50ms
-    tags:
-      press:  {{holding: 0, type: uint32}}
-      packer: {{holding: 2, type: uint32}}
-work_units:
-  press-07: {{area: hall, work_center: line-1, device: plc, counts: {{total: press}}, {unit}}}
-  packer-02: {{area: hall, work_center: line-1, device: plc, counts: {{total: packer}}, {unit}}}
-uplinks:
-  erp:
-    {{type: files, inbox: inbox, archive: archive, error: error, outbox: outbox, format: csv, interval: 100ms, settle: 50ms,
-      report_every: 0s}}
-"""
-_UNIT = "ideal_cycle_time: 200ms, state: {from: counts}, dispatch: {end: at_quantity, next: auto}"
+_UPLINK = """\
+{type: files, inbox: inbox, archive: archive, error: error, outbox: outbox, format: csv, interval: 100ms, settle: 50ms, report_every: 0s}"""
 
 
 class FileErp:
@@ -128,27 +106,24 @@ class Outcome:
 
 
 class FilesKill:
-    def __init__(self, folder: Path, plc: Plc, nursery: Nursery, config: Path, seed: int) -> None:
-        self.outcome = Outcome()
+    def __init__(self, folder: Path, lives: Lives, plc: Plc, seed: int) -> None:
+        self.outcome = Outcome(violations=lives.violations)
         self.erp = FileErp(folder, random.Random(seed))
         self._random = random.Random(seed + 1)
         self._folder = folder
+        self._lives = lives
         self._plc = plc
-        self._nursery = nursery
-        self._config = config
-        self._log = folder / "gateway.log"
-        self._database = folder / "state" / DATABASE
 
     async def run(self, cycles: int) -> Outcome:
         begun = time.monotonic()
         importer = asyncio.create_task(self.erp.run(), name="erp")
         try:
-            pid = await self._start()
+            pid = await self._lives.start()
             # From the first order on every piece is somebody's to count.
-            if not await self._until(lambda: len(self.erp.book("start")) >= 2, "the first orders"):
+            if not await self._lives.until(lambda: len(self.erp.book("start")) >= 2, "the first orders"):
                 return self.outcome
             self._plc.making = True
-            await self._kill(pid)
+            await self._lives.kill(pid)
             for cycle in range(1, cycles + 1):
                 await self._cycle(cycle)
                 if len(self.outcome.violations) > 20:
@@ -165,56 +140,29 @@ class FilesKill:
 
     async def _cycle(self, cycle: int) -> None:
         known = len(self.erp.posted)
-        pid = await self._start()
+        pid = await self._lives.start()
         self.outcome.cycles = cycle
         if self._random.random() < 5 / 6:
             # From the middle of a start, which takes about 0.4 s, to well within the first exchange.
             self.outcome.early += 1
             await asyncio.sleep(self._random.uniform(0.0, 0.9))
         else:
-            await self._until(lambda: len(self.erp.posted) > known, f"cycle {cycle}: a new confirmation")
+            await self._lives.until(lambda: len(self.erp.posted) > known, f"cycle {cycle}: a new confirmation")
             await asyncio.sleep(self._random.uniform(0.0, 0.3))
-        await self._kill(pid, f"cycle {cycle}")
-
-    async def _start(self) -> int:
-        return await self._nursery.start(self._log, "run", "-c", str(self._config), "--state-dir", str(self._folder / "state"))
-
-    async def _kill(self, pid: int, where: str = "at the start") -> None:
-        status = await self._nursery.kill(pid)
-        if status != -9:
-            self.outcome.violations.append(f"{where}: the daemon had ended by itself with {status}\n{self._last_words()}")
-
-    async def _until(self, true: Callable[[], bool], what: str) -> bool:
-        deadline = time.monotonic() + _BACK_S
-        while not true():
-            if time.monotonic() > deadline:
-                self.outcome.violations.append(f"{what} did not come within {_BACK_S:g} s\n{self._last_words()}")
-                return False
-            await asyncio.sleep(0.01)
-        return True
-
-    def _last_words(self) -> str:
-        return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-12:])
-
-    def _journal(self) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(f"file:{self._database}?mode=ro", uri=True, timeout=5.0)) as connection:
-            return [parse_json(body) for (body,) in connection.execute("SELECT body FROM journal ORDER BY position")]
+        await self._lives.kill(pid, f"cycle {cycle}")
 
     async def _compare(self) -> None:
         """The machines stand; the last life delivers everything."""
         self.outcome.pieces = self._plc.made
-        pid = await self._start()
-        deadline = time.monotonic() + _SETTLE_S
-        while (found := self._differences()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.3)
-        self.outcome.violations += [*found, *self.erp.wrong, *ledger_faults(self._journal())]
+        pid = await self._lives.start()
+        await self._lives.settled(self._differences, _SETTLE_S)
+        self.outcome.violations += [*self.erp.wrong, *ledger_faults(self._lives.journal())]
         self.outcome.orders, self.outcome.confirmations = len(self.erp.orders), len(self.erp.posted)
-        if (status := await self._nursery.term(pid)) != 0:
-            self.outcome.violations.append(f"the last life ended with {status} instead of 0\n{self._last_words()}")
+        await self._lives.term(pid)
 
     def _differences(self) -> list[str]:
         counted, states = Counter[str](), dict[str, list[str]]()
-        for event in self._journal():
+        for event in self._lives.journal():
             kind, order = event["type"].removeprefix("lineside.").removesuffix(".v1"), event.get("subject")
             if kind == "quantity.counted":
                 counted[order or ""] += int(event["data"]["produced"])
@@ -250,10 +198,10 @@ async def exchange(folder: Path, *, seed: int) -> AsyncIterator[FilesKill]:
         (folder / name).mkdir()
     plc, nursery = Plc(), Nursery("gateway.__main__:main")
     config = folder / "files.yaml"
-    config.write_text(_CONFIG.format(unit=_UNIT, listen=f"{HOST}:{free_port()}", host=HOST, plc=plc.port))
+    config.write_text(two_machines("files-pc", plc.port, erp=_UPLINK))
     try:
         await asyncio.gather(plc.start(), nursery.open())
-        yield FilesKill(folder, plc, nursery, config, seed)
+        yield FilesKill(folder, Lives(folder, nursery, config, back_s=_BACK_S), plc, seed)
     finally:
         await nursery.close()
         await plc.stop()

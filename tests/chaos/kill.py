@@ -13,97 +13,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import sqlite3
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from pymodbus.constants import ExcCodes
-from pymodbus.server import ModbusTcpServer
-from pymodbus.simulator import DataType, SimData, SimDevice
-
-from gateway.outbox.statedir import DATABASE
 from simulators.erp import Books, Erp
-from simulators.ledger_copy import parse_json, unit_of
-from simulators.loopback import HOST, free_port
+from simulators.ledger_copy import unit_of
+from simulators.loopback import HOST
 from simulators.mes import Mes
 from simulators.work_plan import WorkPlan
+from tests.chaos.lives import UNITS, Lives, Plc, two_machines
 from tests.chaos.mosquitto import mosquitto
 from tests.chaos.nursery import Nursery
 
-UNITS = ("press-07", "packer-02")
-PIECE_S = 0.2
-"""Five pieces a second and machine."""
 BACK_S = 30.0
 """How long after a start the consumer may wait for the first new event; generous, the machine may be busy with other things."""
 _EARLY_S = 0.4
 _LATE_S = 0.4
 _SETTLE_S = 120.0
-
-_CONFIG = """\
-gateway: {{id: kill-pc, enterprise: acme, site: lyon, language: en, listen: "{listen}"}}
-devices:
-  plc:
-    driver: modbus
-    url: tcp://{host}:{plc}
-    interval: 50ms
-    tags:
-      press:  {{holding: 0, type: uint32}}
-      packer: {{holding: 2, type: uint32}}
-work_units:
-  press-07: {{area: hall, work_center: line-1, device: plc, counts: {{total: press}}, {unit}}}
-  packer-02: {{area: hall, work_center: line-1, device: plc, counts: {{total: packer}}, {unit}}}
-uplinks:
-  plant: {{type: mqtt, urls: ["mqtt://{host}:{broker}"], consumers: [mes]}}
-  erp: {{type: http, url: "{erp}", token: {{file: {token}}}, interval: 1s}}
-"""
 _RECUT = "came again with another body"
 """A batch whose answer a kill swallowed may be cut anew under the same key; its events are recognised by their own ids."""
-_UNIT = "ideal_cycle_time: 200ms, state: {from: counts}, dispatch: {end: at_quantity, next: auto}"
-
-
-class Plc:
-    """Two counters on Modbus TCP that rise with time while `making`, and stand else."""
-
-    def __init__(self) -> None:
-        self.port = free_port()
-        self.making = False
-        self._made = 0.0
-        self._at = time.monotonic()
-        self._server: ModbusTcpServer | None = None
-
-    @property
-    def made(self) -> int:
-        """Of each machine."""
-        now = time.monotonic()
-        self._made += (now - self._at) / PIECE_S if self.making else 0.0
-        self._at = now
-        return int(self._made)
-
-    async def start(self) -> None:
-        bits = [SimData(0, count=16, values=False, datatype=DataType.BITS)]
-        words = [SimData(0, count=16, datatype=DataType.REGISTERS, readonly=True)]
-        device = SimDevice(id=1, simdata=(bits, bits, words, words), action=self._refresh)
-        self._server = ModbusTcpServer(device, address=(HOST, self.port))
-        await self._server.serve_forever(background=True)
-
-    async def stop(self) -> None:
-        if self._server is not None:
-            await self._server.shutdown()
-
-    async def _refresh(
-        self, function: int, start: int, address: int, count: int, registers: list[int], values: list[int] | list[bool] | None
-    ) -> ExcCodes | None:
-        if function == 3:
-            registers[:4] = [self.made >> 16, self.made & 0xFFFF] * 2
-        return None
 
 
 @dataclass
@@ -125,25 +61,22 @@ class Outcome:
 class Kill:
     """`folder` holds the state and everything else; made by `chain`."""
 
-    def __init__(self, folder: Path, plc: Plc, mes: Mes, erp: Erp, nursery: Nursery, config: Path, seed: int) -> None:
-        self.outcome = Outcome()
-        self.state_dir = folder / "state"
-        self._log = folder / "gateway.log"
-        self._config = config
+    def __init__(self, lives: Lives, plc: Plc, mes: Mes, erp: Erp, seed: int) -> None:
+        self.outcome = Outcome(violations=lives.violations)
+        self._lives = lives
         self._plc = plc
         self._mes = mes
         self._erp = erp
-        self._nursery = nursery
         self._random = random.Random(seed)
 
     async def run(self, cycles: int, *, on_cycle: Callable[[int], None] = lambda cycle: None) -> Outcome:
         begun = time.monotonic()
         # The first life sets the baseline of the counters; from then on every piece is the gateway's to tell.
-        pid = await self._start()
-        if not await self._until(self._counters_are_read, "the counters' first values"):
+        pid = await self._lives.start()
+        if not await self._lives.until(self._counters_are_read, "the counters' first values"):
             return self.outcome
         self._plc.making = True
-        await self._kill(pid)
+        await self._lives.kill(pid)
         for cycle in range(1, cycles + 1):
             await self._cycle(cycle)
             on_cycle(cycle)
@@ -158,63 +91,28 @@ class Kill:
         return all(tags.get(tag, {}).get("quality") == "good" for tag in ("press", "packer"))
 
     async def _cycle(self, cycle: int) -> None:
-        rows, told = self._rows(), len(self._mes.events())
-        pid = await self._start()
+        rows, told = self._lives.rows(), len(self._mes.events())
+        pid = await self._lives.start()
         started = time.monotonic()
         self.outcome.cycles = cycle
         if self._random.random() < 1 / 3:
             self.outcome.early += 1
             await asyncio.sleep(self._random.uniform(0.0, _EARLY_S))
         else:
-            await self._until(lambda: len(self._mes.events()) > told, f"cycle {cycle}: a new event")
+            await self._lives.until(lambda: len(self._mes.events()) > told, f"cycle {cycle}: a new event")
             self.outcome.back_s.append(time.monotonic() - started)
             await asyncio.sleep(self._random.uniform(0.0, _LATE_S))
-        await self._kill(pid, f"cycle {cycle}")
-        self.outcome.idle += self._rows() == rows
-
-    async def _start(self) -> int:
-        return await self._nursery.start(self._log, "run", "-c", str(self._config), "--state-dir", str(self.state_dir))
-
-    async def _kill(self, pid: int, where: str = "at the start") -> None:
-        status = await self._nursery.kill(pid)
-        if status != -9:
-            self.outcome.violations.append(f"{where}: the daemon had ended by itself with {status}\n{self._last_words()}")
-
-    async def _until(self, true: Callable[[], bool], what: str) -> bool:
-        deadline = time.monotonic() + BACK_S
-        while not true():
-            if time.monotonic() > deadline:
-                self.outcome.violations.append(f"{what} did not come within {BACK_S:g} s\n{self._last_words()}")
-                return False
-            await asyncio.sleep(0.01)
-        return True
-
-    def _rows(self) -> int:
-        if not (self.state_dir / DATABASE).exists():
-            return 0
-        with closing(sqlite3.connect(f"file:{self.state_dir / DATABASE}?mode=ro", uri=True, timeout=5.0)) as connection:
-            row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
-            return row[0] if row else 0
-
-    def _journal(self) -> list[dict[str, Any]]:
-        with closing(sqlite3.connect(f"file:{self.state_dir / DATABASE}?mode=ro", uri=True, timeout=5.0)) as connection:
-            return [parse_json(body) for (body,) in connection.execute("SELECT body FROM journal ORDER BY position")]
-
-    def _last_words(self) -> str:
-        return "\n".join(self._log.read_text("utf-8", "replace").splitlines()[-12:])
+        await self._lives.kill(pid, f"cycle {cycle}")
+        self.outcome.idle += self._lives.rows() == rows
 
     async def _compare(self) -> None:
         """The machines stand; the last life delivers everything and ends by SIGTERM."""
         self._plc.making = False
         self.outcome.pieces = self._plc.made
-        pid = await self._start()
-        deadline = time.monotonic() + _SETTLE_S
-        while (found := self._differences()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.2)
-        self.outcome.violations += found
-        if (status := await self._nursery.term(pid)) != 0:
-            self.outcome.violations.append(f"the last life ended with {status} instead of 0\n{self._last_words()}")
-        in_journal = self._journal()
+        pid = await self._lives.start()
+        await self._lives.settled(self._differences, _SETTLE_S)
+        await self._lives.term(pid)
+        in_journal = self._lives.journal()
         self.outcome.events = len(in_journal)
         self.outcome.violations += ledger_faults(in_journal)
         # What the last life said while it was ending may wait in the journal; everything delivered must be there, word for word.
@@ -230,7 +128,7 @@ class Kill:
         return {"consumer": self._mes.report(), "ERP": self._erp.report()}
 
     def _differences(self) -> list[str]:
-        found = [] if (rows := self._rows()) else ["the journal is empty"]
+        found = [] if (rows := self._lives.rows()) else ["the journal is empty"]
         for place, report in self._reports().items():
             if not report["clean"]:
                 found.append(f"{place}: { ({key: report[key] for key in ('conflicts', 'invalid', 'out_of_order', 'holes')}) }")
@@ -286,15 +184,15 @@ async def chain(folder: Path, *, seed: int) -> AsyncIterator[Kill]:
     plc, nursery = Plc(), Nursery("gateway.__main__:main")
     erp = Erp(Books(WorkPlan(lambda: datetime.now(UTC), speed=6.0)), "kill")
     async with mosquitto(folder) as broker:
-        config.write_text(
-            _CONFIG.format(unit=_UNIT, listen=f"{HOST}:{free_port()}", host=HOST, plc=plc.port, broker=broker, erp=erp.url, token=token)
-        )
+        consumer = f'{{type: mqtt, urls: ["mqtt://{HOST}:{broker}"], consumers: [mes]}}'
+        books = f'{{type: http, url: "{erp.url}", token: {{file: {token}}}, interval: 1s}}'
+        config.write_text(two_machines("kill-pc", plc.port, plant=consumer, erp=books))
         mes, stopped = Mes(HOST, broker), asyncio.Event()
         acknowledging = asyncio.create_task(mes.run(stopped), name="consumer")
         try:
             mes.start()
             await asyncio.gather(plc.start(), erp.start(), nursery.open())
-            yield Kill(folder, plc, mes, erp, nursery, config, seed)
+            yield Kill(Lives(folder, nursery, config, back_s=BACK_S), plc, mes, erp, seed)
         finally:
             stopped.set()
             await acknowledging

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from simulators.faults import Fault, FaultProxy, Kind
 from simulators.loopback import HOST, free_port
+from tests.chaos.daemon import opcua_machine
 from tests.chaos.manager import Manager
 from tests.chaos.mosquitto import mosquitto
 from tests.chaos.nursery import Nursery
@@ -35,28 +36,6 @@ TOLD_S = 5.0
 """A server needs a moment to forget a session that was closed; the machine may be busy."""
 SESSION_END_S = 45.0
 """The daemon asks for sessions of 30 s; servers look now and then which are over."""
-_CONFIG = """\
-gateway: {{id: term-pc, enterprise: acme, site: lyon, language: en, listen: "{host}:{listen}"}}
-devices:
-  plc:
-    driver: opcua
-    url: opc.tcp://{host}:{plc}
-    security: {{insecure: true}}
-    interval: 100ms
-    tags:
-      total:   {{node: "nsu=urn:lineside:chaos;s=Counters.Total"}}
-      running: {{node: "nsu=urn:lineside:chaos;s=State.Running"}}
-work_units:
-  machine-01:
-    area: hall
-    work_center: line-1
-    device: plc
-    ideal_cycle_time: 100ms
-    state: {{from: bits, running: running}}
-    counts: {{total: total}}
-uplinks:
-  plant: {{type: mqtt, urls: ["mqtt://{host}:{broker}"]}}
-"""
 
 
 @dataclass
@@ -160,7 +139,9 @@ async def rig(folder: Path, *, seed: int) -> AsyncIterator[Sigterm]:
         for link in links:
             await link.start()
             stack.push_async_callback(link.stop)
-        (folder / "term.yaml").write_text(_CONFIG.format(host=HOST, listen=free_port(), plc=links[0].port, broker=links[1].port))
+        machine = opcua_machine("term-pc", links[0].port, f"{HOST}:{free_port()}")
+        uplink = f'uplinks: {{plant: {{type: mqtt, urls: ["mqtt://{HOST}:{links[1].port}"]}}}}'
+        (folder / "term.yaml").write_text(f"{machine}{uplink}\n")
         manager = Manager(folder)
         await manager.open()
         stack.callback(manager.close)

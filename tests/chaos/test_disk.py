@@ -22,7 +22,7 @@ import pytest
 
 from simulators.ledger_copy import parse_json
 from simulators.loopback import HOST, free_port
-from tests.chaos.kill import Plc
+from tests.chaos.lives import Plc, one_machine
 from tests.chaos.nursery import Nursery
 from tests.system.line import journal_events
 
@@ -32,16 +32,6 @@ ALARM_S, RECOVERY_S = 5.0, 10.0
 """What is promised; `SLACK` times that is what a busy machine may take."""
 SLACK = 3
 HELD_S = 4.0
-
-CONFIG = """\
-gateway: {{id: disk-pc, enterprise: acme, site: lyon, language: en, listen: "{listen}"}}
-devices:
-  plc: {{driver: modbus, url: "tcp://{host}:{plc}", interval: 50ms, tags: {{parts: {{holding: 0, type: uint32}}}}}}
-work_units:
-  press-07: {{area: a, work_center: c, device: plc, ideal_cycle_time: 200ms, state: {{from: counts}}, counts: {{total: parts}}}}
-uplinks:
-  plant: {{type: mqtt, urls: ["mqtt://{host}:{broker}"], consumers: [mes]}}
-"""
 
 
 class Daemon:
@@ -85,7 +75,7 @@ async def until(true: Callable[[], Awaitable[bool]], limit_s: float) -> float:
 async def daemon(folder: Path, state_dir: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Daemon]:
     plc, nursery, config, log = Plc(), Nursery("gateway.__main__:main", environment=environment), folder / "disk.yaml", folder / "log"
     listen = f"{HOST}:{free_port()}"
-    config.write_text(CONFIG.format(listen=listen, host=HOST, plc=plc.port, broker=free_port()))
+    config.write_text(one_machine("disk-pc", plc.port, listen=listen, broker=free_port()))
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as http:
         await asyncio.gather(plc.start(), nursery.open())
         try:

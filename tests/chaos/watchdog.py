@@ -20,9 +20,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 
-from simulators.loopback import HOST, free_port
 from tests.chaos.hung import KINDS
-from tests.chaos.kill import Plc
+from tests.chaos.lives import Plc, one_machine
 from tests.chaos.manager import Manager
 from tests.chaos.nursery import Nursery
 
@@ -41,13 +40,6 @@ with tempfile.TemporaryFile() as file:
         sum(range(300_000))
         file.write(b"x" * 65536)
         os.fsync(file.fileno())
-"""
-_CONFIG = """\
-gateway: {{id: dog-pc, enterprise: acme, site: lyon, language: en, listen: "{host}:{listen}"}}
-devices:
-  plc: {{driver: modbus, url: "tcp://{host}:{plc}", interval: 200ms, tags: {{press: {{holding: 0, type: uint32}}}}}}
-work_units:
-  press-07: {{area: hall, work_center: line-1, device: plc, ideal_cycle_time: 200ms, state: {{from: counts}}, counts: {{total: press}}}}
 """
 
 
@@ -68,7 +60,7 @@ class Dog:
         self.folder = folder / f"{kind}-{number}"
         self.folder.mkdir()
         self.manager = Manager(self.folder)
-        (self.folder / "dog.yaml").write_text(_CONFIG.format(host=HOST, listen=free_port(), plc=plc_port))
+        (self.folder / "dog.yaml").write_text(one_machine("dog-pc", plc_port, interval="200ms"))
         self.pid = 0
 
     async def start(self, nursery: Nursery) -> None:

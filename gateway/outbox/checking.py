@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import threading
@@ -64,7 +65,9 @@ class JournalCheck:
             stop.set()
             pool.shutdown(wait=False)
         if finding is Finding.DAMAGED:
-            self._path.with_name(DAMAGED).touch()
+            # A disk that takes no mark must not hide what was found.
+            with contextlib.suppress(OSError):
+                self._path.with_name(DAMAGED).touch()
         self._told(finding, said)
 
     def _read_through(self, stop: threading.Event) -> tuple[Finding, str]:

@@ -32,15 +32,17 @@ COVERED = {
 """What the checksum of a row covers: whatever is believed without a second look."""
 
 _SUMS = {table: f"checksum({', '.join(columns)}) <> crc" for table, columns in COVERED.items()}
+_LAST = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal')"
 _WRONG_ROWS = (
     f"SELECT 'snapshot of ' || work_unit FROM snapshots WHERE {_SUMS['snapshots']}",
-    "SELECT 'cursor of ' || uplink FROM cursors"
-    " WHERE position > (SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal')",
+    f"SELECT 'cursor of ' || uplink FROM cursors WHERE position > {_LAST}",
+    f"SELECT 'epoch ' || epoch FROM epochs WHERE base NOT BETWEEN 0 AND {_LAST}",
     # What the trackers take up at the start lies at the end.
     "SELECT kind || ' of ' || work_unit FROM records WHERE at >= (SELECT max(at) - 172800000000 FROM records"
     f" WHERE at < 253370764800000000) AND {_SUMS['records']}",
     # Rows that are done are looked at when somebody asks for them again.
-    f"SELECT 'row ' || position FROM journal WHERE position > (SELECT coalesce(min(position), 0) FROM cursors) AND {_SUMS['journal']}",
+    "SELECT 'row ' || position FROM journal WHERE position > (SELECT coalesce(min(position), 0) FROM cursors)"
+    f" AND ({_SUMS['journal']} OR position - sequence IS NOT (SELECT base FROM epochs WHERE epochs.epoch = journal.epoch))",
 )
 
 

@@ -77,6 +77,8 @@ def salvage(damaged: Path, target: Path, clock: Clock) -> Salvaged:
             taker = _Taker(source, connection, lambda: clock.monotonic() > deadline)
             for table in _TABLES:
                 taker.take(table)
+            if gone := _settle_epochs(connection):
+                taker.saved["journal"] -= gone
             lost = _settle(source, connection)
         # Here, not once it is in use: a start that is cut off in between would go on in the old epoch and give numbers again.
         begin_epoch(connection, "salvaged", instant(clock.now()))
@@ -299,22 +301,35 @@ def _is_whole(table: str, row: dict[str, object]) -> bool:
         content = json.loads(body)
     except ValueError:
         return False
-    return table != "journal" or (isinstance(content, dict) and content.get("id") == row.get("id"))
+    if table != "journal":
+        return True
+    id_ = row.get("id")
+    # The key is in the row three times.
+    return isinstance(content, dict) and content.get("id") == id_ and str(id_).endswith(f":{row['epoch']}:{row['sequence']}")
 
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else -1
 
 
+def _settle_epochs(target: sqlite3.Connection) -> int:
+    """Put each epoch where its rows say that it began; -> rows that had to go, since they are not where their key says."""
+    target.execute("BEGIN")
+    target.execute("INSERT OR IGNORE INTO epochs (epoch, base, since) SELECT epoch, 0, min(recorded_at) FROM journal GROUP BY epoch")
+    most = (
+        "SELECT position - sequence AS start FROM journal WHERE journal.epoch = epochs.epoch"
+        " GROUP BY start ORDER BY count(*) DESC, start LIMIT 1"
+    )
+    target.execute(f"UPDATE epochs SET base = ({most}) WHERE epoch IN (SELECT epoch FROM journal)")
+    wrong = "position - sequence <> (SELECT base FROM epochs WHERE epochs.epoch = journal.epoch)"
+    gone = target.execute(f"DELETE FROM journal WHERE {wrong}").rowcount
+    target.execute("COMMIT")
+    return gone
+
+
 def _settle(source: sqlite3.Connection, target: sqlite3.Connection) -> int:
     """Make numbers go on behind all that were given, as far as that is known; -> rows lost that an uplink was still waiting for."""
     target.execute("BEGIN")
-    of_rows = "SELECT min(position - sequence) FROM journal WHERE journal.epoch = epochs.epoch"
-    target.execute(f"UPDATE epochs SET base = ({of_rows}) WHERE epoch IN (SELECT epoch FROM journal)")
-    target.execute(
-        "INSERT OR IGNORE INTO epochs (epoch, base, since)"
-        " SELECT epoch, min(position - sequence), min(recorded_at) FROM journal GROUP BY epoch"
-    )
     last: int = target.execute("SELECT coalesce(max(position), 0) FROM journal").fetchone()[0]
     given = None
     with contextlib.suppress(sqlite3.DatabaseError):
@@ -325,6 +340,7 @@ def _settle(source: sqlite3.Connection, target: sqlite3.Connection) -> int:
     target.execute("DELETE FROM sent WHERE position > ?", (last if given is None else given,))
     floor, cursor = target.execute("SELECT min(position), coalesce(max(position), 0) FROM cursors").fetchone()
     highest = max(last, given or 0, cursor)
+    target.execute("UPDATE epochs SET base = ? WHERE base NOT BETWEEN 0 AND ?", (highest, highest))
     if highest:
         target.execute("DELETE FROM sqlite_sequence WHERE name = 'journal'")
         target.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('journal', ?)", (highest,))

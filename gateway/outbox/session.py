@@ -47,6 +47,11 @@ def open_reader(path: Path) -> sqlite3.Connection:
 class _Connection(aiosqlite.Connection):
     """aiosqlite's connection and thread, with one hand-over for a whole function instead of one for each statement."""
 
+    def __init__(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        super().__init__(connect, iter_chunk_size=64)
+        # A connection that nobody closed must not keep a process from ending: what it had not committed was promised to nobody.
+        self._thread.daemon = True
+
     async def call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         result: T = await self._execute(lambda: work(self._conn))  # type: ignore[no-untyped-call]
         return result
@@ -74,7 +79,7 @@ class Session:
     async def _open(self) -> _Connection:
         async with self._opening:
             if self._connection is None:
-                connection = _Connection(self._connect, iter_chunk_size=64)
+                connection = _Connection(self._connect)
                 await connection
                 self._connection = connection
             return self._connection

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.trace import Trace, TraceUnreadable
 from gateway.outbox import retention
 from gateway.outbox.damage import checksum, damaged, is_damage
-from gateway.outbox.epochs import begin_epoch
+from gateway.outbox.epochs import IN_ORDER, begin_epoch
 from gateway.outbox.history import History
 from gateway.outbox.lots import LotHistory
 from gateway.outbox.salvage import Salvaged
@@ -56,9 +56,10 @@ class Telemetry:
     body: bytes
 
 
-def _entry(row: tuple[int, str, int, str, str | None, str, str | None, int, bytes, int | None]) -> Entry:
+def _entry(row: tuple[int, str, int, str, str | None, str, str | None, int, bytes, int | None], bases: Mapping[str, int]) -> Entry:
     position, epoch, sequence, id_, work_unit, type_, job_order_id, at, body, crc = row
-    if crc is not None and crc != checksum(*row[:-1]):
+    # Rows of earlier versions have no checksum; that a row is where its key says holds for all of them.
+    if (crc is not None and crc != checksum(*row[:-1])) or bases.get(epoch) != position - sequence:
         raise damaged(f"row {position} is not what was written")
     try:
         return Entry(position, epoch, sequence, id_, work_unit, type_, job_order_id, moment(at), body)
@@ -88,6 +89,7 @@ class Store:
         self.last_position = 0
         """Of the latest committed row."""
         self._epochs: dict[str, int] = {}
+        """Each with the position before its first row, in the order in which they began."""
         self._cursors: dict[str, int] = {}
         self._sent: dict[str, int] = {}
         self._total_bytes = 0
@@ -127,7 +129,7 @@ class Store:
     def _load(self, connection: sqlite3.Connection, clock: Clock) -> None:
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'journal'").fetchone()
         self.last_position = row[0] if row else 0
-        epochs = connection.execute("SELECT epoch, base, origin FROM epochs ORDER BY base, since").fetchall()
+        epochs = connection.execute(f"SELECT epoch, base, origin FROM epochs {IN_ORDER}").fetchall()
         self._epochs = {epoch: base for epoch, base, _ in epochs}
         if epochs and epochs[-1][1:] in [(self.last_position, "restored"), (self.last_position, "salvaged")]:
             # It was begun before the file took its place, and has no event yet.
@@ -201,7 +203,9 @@ class Store:
             return await session.run(work)
         except sqlite3.DatabaseError as error:
             if is_damage(error):
-                self.path.with_name(DAMAGED).touch()
+                # A disk that takes no mark either must not hide what was found.
+                with contextlib.suppress(OSError):
+                    self.path.with_name(DAMAGED).touch()
             raise
 
     # -- reading: the forwarders'
@@ -216,14 +220,21 @@ class Store:
         if None in without:
             condition += " AND work_unit IS NOT NULL"
         sql = f"SELECT {_ENTRY} FROM journal WHERE position > ?{condition} ORDER BY position LIMIT ?"
-        return await self._guarded(self._reader, lambda c: [_entry(row) for row in c.execute(sql, (after_position, *named, limit))])
+
+        def work(connection: sqlite3.Connection) -> list[Entry]:
+            # All of them first: a statement that damage ends in the middle would hold up the folding of the log.
+            found = connection.execute(sql, (after_position, *named, limit)).fetchall()
+            return [_entry(row, self._epochs) for row in found]
+
+        return await self._guarded(self._reader, work)
 
     async def entries_at(self, positions: Sequence[int]) -> list[Entry]:
         """The rows at `positions` that are still kept, in journal order."""
         sql = f"SELECT {_ENTRY} FROM journal WHERE position = ?"
 
         def work(connection: sqlite3.Connection) -> list[Entry]:
-            return [_entry(row) for position in sorted(positions) for row in connection.execute(sql, (position,))]
+            found = [connection.execute(sql, (position,)).fetchone() for position in sorted(positions)]
+            return [_entry(row, self._epochs) for row in found if row is not None]
 
         return await self._guarded(self._reader, work)
 
@@ -236,7 +247,9 @@ class Store:
         base = self._epochs.get(epoch)
         if base is None:
             return None
-        return min([base + sequence, *(following for following in self._epochs.values() if following > base)])
+        names = list(self._epochs)
+        # One that lost all its rows ends where the next begins, which is where it began itself.
+        return min([base + sequence, *(self._epochs[later] for later in names[names.index(epoch) + 1 :])])
 
     def cursor(self, uplink: str) -> int:
         """All rows up to here are done for `uplink`, but for its exceptions."""

@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 
@@ -52,6 +53,15 @@ async def test_durability_settings_of_the_writer(tmp_path: Path) -> None:
     assert pragmas == {"journal_mode": "wal", "synchronous": 2, "mmap_size": 0, "auto_vacuum": 2, "user_version": len(migrations())}
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         await store._reader.run(lambda c: c.execute("DELETE FROM journal"))
+    await store.close()
+
+
+async def test_a_journal_that_nobody_closed_keeps_no_process_from_ending(tmp_path: Path) -> None:
+    before = threading.enumerate()
+    store = await opened(tmp_path, "plant")
+    await store.backlog("plant")
+    workers = [thread for thread in threading.enumerate() if thread not in before and "_connection_worker" in thread.name]
+    assert [thread.daemon for thread in workers] == [True, True]
     await store.close()
 
 

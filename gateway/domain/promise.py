@@ -41,6 +41,8 @@ stop must not come as a surprise only because it has not been seen yet. Tuned on
 _MAX_CLUSTERING = 8.0
 """Bound on how much clustered stops may widen the margin: an estimate from few buckets must not run away."""
 _PERSISTENCE = 60 * SECOND
+_MOVED = 900 * SECOND
+"""A date without a verdict that moved by less is the same date to whoever plans with it."""
 
 
 class PromiseVerdict(StrEnum):
@@ -277,18 +279,22 @@ def verdict_of(eta_likely: datetime, eta_safe: datetime, order: JobOrder) -> Pro
 class PromiseKeeper:
     """Announces a change of verdict only when it has held for a minute, so that a job on the edge does not flood the CRM.
 
-    The first verdict that is known is announced at once: nobody could have been told another.
+    Where there is no verdict (nobody said when the order is due, or how long later operations take) the dates speak: they are announced
+    when they have moved, for a minute, by more than they were uncertain. What is known for the first time is announced at once: nobody
+    could have been told anything else.
     """
 
     def __init__(self) -> None:
         self.announced = PromiseVerdict.UNKNOWN
+        self._told: tuple[Instant, Instant] | None = None
+        """The dates that were announced, likely and safe."""
         self._candidate: PromiseVerdict | None = None
         self._since: Instant = 0
         self._first = True
 
     def update(self, promise: Promise, at: Instant) -> PromiseVerdict | None:
-        """The verdict announced before when a new one is to be announced now, else None."""
-        if promise.verdict is self.announced:
+        """The verdict announced before when a new one, or new dates, are to be announced now, else None."""
+        if promise.verdict is self.announced and not self._moved(promise, at):
             self._candidate = None
             return None
         if promise.verdict is not self._candidate:
@@ -296,7 +302,19 @@ class PromiseKeeper:
         if not self._first and at - self._since < _PERSISTENCE:
             return None
         previous, self.announced, self._candidate, self._first = self.announced, promise.verdict, None, False
+        self._told = _dates(promise)
         return previous
+
+    def _moved(self, promise: Promise, at: Instant) -> bool:
+        """Whether dates without a verdict are others than those announced."""
+        dates, told = _dates(promise), self._told
+        if promise.verdict is not PromiseVerdict.UNKNOWN or dates == told:
+            return False
+        if dates is None or told is None:
+            return True
+        # An order that has its quantity is done "now" until somebody ends it.
+        reached = dates[1] < at + SECOND and told[0] <= at
+        return not reached and abs(dates[0] - told[0]) > max(told[1] - told[0], _MOVED)
 
     def clock_set(self, by: int) -> None:
         self._since += by
@@ -308,7 +326,9 @@ class PromiseKeeper:
 
     def dump(self) -> dict[str, Any]:
         """JSON-able."""
-        return {"announced": self.announced, "candidate": self._candidate, "since": self._since, "first": self._first}
+        return {
+            "announced": self.announced, "candidate": self._candidate, "since": self._since, "first": self._first, "told": self._told,
+        }  # fmt: skip
 
     @classmethod
     def load(cls, state: Mapping[str, Any]) -> PromiseKeeper:
@@ -316,7 +336,15 @@ class PromiseKeeper:
         keeper.announced = PromiseVerdict(state["announced"])
         keeper._candidate = None if state["candidate"] is None else PromiseVerdict(state["candidate"])
         keeper._since, keeper._first = state["since"], state["first"]
+        # A journal that was begun before dates without a verdict were announced knows of none.
+        told = state.get("told")
+        keeper._told = None if told is None else (told[0], told[1])
         return keeper
+
+
+def _dates(promise: Promise) -> tuple[Instant, Instant] | None:
+    likely, safe = promise.eta_likely, promise.eta_safe
+    return None if likely is None or safe is None else (instant(likely), instant(safe))
 
 
 def workload(work: Work) -> tuple[Workload | None, str]:

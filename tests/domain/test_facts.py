@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from gateway.domain.equipment import Counter, Counts, MeasuredCharacteristic, MeasuredMaterial
-from gateway.domain.job_order import JobOrder, MaterialRequirement, QualityRequirement
+from gateway.domain.job_order import Customer, JobOrder, MaterialRequirement, QualityRequirement
 from tests.domain.post import Post, at
 
 D = Decimal
@@ -174,6 +174,27 @@ def test_an_interrupted_job_has_no_date_and_stays_in_sight() -> None:
     assert [(j.order.job_order_id, j.state) for j in view.queue] == [("OF-1", "Interrupted")]
     post.wait(400)
     assert [e.job_order_id for e in post.events if e.type == "promise.changed" and e.data()["verdict"] == "unknown"] == ["OF-1"]
+
+
+def test_an_order_that_is_due_at_no_time_is_promised_its_dates() -> None:
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.order(0, "StoreAndStart", "OF-1", quantity=D(500))
+    post.order(0, "StoreAndStart", "OF-2", quantity=D(100))
+    first = post.data("promise.changed")
+    assert [(d["verdict"], d["previous"]) for d in first] == [("unknown", "unknown")] * 2
+    assert first[1]["eta_likely"] > first[0]["eta_likely"]
+    post.wait(300)
+    assert len(post.data("promise.changed")) == 2, "nothing moved by more than it was uncertain"
+    post.order(310, "StoreAndStart", "OF-3", quantity=D(2000), customer=Customer(priority=9))
+    post.wait(420)
+    told = [(e.job_order_id, e.data()) for e in post.events if e.type == "promise.changed"][2:]
+    assert [job for job, _ in told] == ["OF-3", "OF-2"]
+    assert "overtaken by OF-3" in told[1][1]["basis"]
+    assert told[1][1]["eta_likely"] > first[1]["eta_safe"]
+    post.order(430, "Update", "OF-2", quantity=D(100), end_time=at(400_000))
+    post.wait(600)
+    assert post.data("promise.changed")[-1]["verdict"] == "on_time"
 
 
 def test_a_waiting_order_becomes_late_while_nothing_runs() -> None:

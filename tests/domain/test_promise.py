@@ -230,6 +230,38 @@ def test_keeper_announces_the_first_at_once_and_a_change_that_lasts() -> None:
     assert keeper.announced is late
 
 
+def test_dates_without_a_verdict_are_announced_when_they_leave_what_was_told() -> None:
+    def told(likely_min: int | None, safe_min: int | None, at_s: int) -> bool:
+        dates = [None if minutes is None else moment(NOW + minutes * 60 * SECOND) for minutes in (likely_min, safe_min)]
+        previous = keeper.update(Promise(dates[0], dates[1], PromiseVerdict.UNKNOWN, ""), NOW + at_s * SECOND)
+        assert previous in (None, PromiseVerdict.UNKNOWN)
+        return previous is not None
+
+    keeper = PromiseKeeper()
+    assert not told(None, None, 0), "nothing is known"
+    assert told(120, 150, 1), "known for the first time"
+    assert not told(150, 190, 100)
+    assert not told(150, 190, 200), "within the margin of half an hour that was told"
+    assert not told(151, 190, 300)
+    assert not told(120, 150, 340), "it did not last"
+    assert not told(151, 190, 400)
+    keeper = PromiseKeeper.load(json.loads(json.dumps(keeper.dump())))
+    assert not told(151, 190, 459)
+    assert told(151, 190, 460)
+    assert not told(112, 140, 3000), "39 minutes earlier, it was uncertain by as much"
+    assert not told(111, 140, 3100)
+    assert told(111, 112, 3160)
+    assert not told(97, 98, 4000)
+    assert not told(96, 98, 4100)
+    assert not told(96, 98, 4200), "a quarter of an hour is no other date, however certain it was"
+    assert not told(None, None, 4300)
+    assert told(None, None, 4400), "the order was interrupted"
+    assert not told(80, 90, 4500)
+    assert told(80, 90, 4600)
+    for minutes in (85, 100, 200):
+        assert not told(minutes, minutes, minutes * 60), "its quantity is reached: done now, and now, and now"
+
+
 @pytest.mark.slow
 def test_dates_hold_on_seeded_runs_with_stops_breaks_and_shifts() -> None:
     found = eta.runs(300)

@@ -51,11 +51,16 @@ _reading: Callable[[Iterable[Any]], Reading] = partial(tuple.__new__, Reading)
 
 
 class _Plan:
-    """The requests for one set of tags, with the place of each value among the readings."""
+    """The requests for one set of tags, with the place of each value among the readings.
 
-    def __init__(self, blocks: Iterable[tuple[Block, Places]], tags: Sequence[str]) -> None:
+    `is_whole`: these are all of the device's tags. Only a whole look judges the unit and keeps the clock of what is refused; whoever
+    looks at a few tags, after a write, is answered, and the poll neither waits for it nor is stopped by it.
+    """
+
+    def __init__(self, blocks: Iterable[tuple[Block, Places]], tags: Sequence[str], *, is_whole: bool) -> None:
         self.blocks = list(blocks)
         self.tags = tags
+        self.is_whole = is_whole
 
     @property
     def requests(self) -> int:
@@ -70,6 +75,7 @@ class _Look:
         self.readings: list[Reading | None] = [None] * len(plan.tags)
         self.pending = plan.blocks[::-1]
         self.wanted = len(plan.blocks)
+        self.is_whole = plan.is_whole
         self.kept: list[tuple[Block, Places]] = []
         self.ask_refused = ask_refused
         self.splits = plan.requests - len(plan.blocks)
@@ -136,24 +142,29 @@ class ModbusDriver:
 
     async def read(self, tags: Sequence[str]) -> Sequence[Reading]:
         plan = self._plan(tuple(tags))
-        if self._unreached and self._seat.rest_s > 0:
+        if plan.is_whole and self._unreached and self._seat.rest_s > 0:
             received_at = self._clock.now()
             return [Reading(tag, None, Quality.BAD, None, received_at, self._unreached) for tag in plan.tags]
         now = self._clock.monotonic()
-        look = _Look(plan, ask_refused=now >= self._retry_refused_at)
-        if look.ask_refused:
+        look = _Look(plan, ask_refused=not plan.is_whole or now >= self._retry_refused_at)
+        if plan.is_whole and look.ask_refused:
             self._retry_refused_at = now + REFUSED_RETRY_S
         if self._settings.connections == 1 or len(plan.blocks) == 1:
             await self._ask(look)
         else:
             await self._ask_at_once(look)
         plan.blocks = look.kept + look.missed
+        if plan.is_whole:
+            self._judge(look, now)
+        return [reading for reading in look.readings if reading is not None]
+
+    def _judge(self, look: _Look, now: float) -> None:
+        """What a look at all tags says of the unit."""
         self._unreached = look.unreached
         if look.told or not look.trouble:
             self._mute_since = None
         elif self._mute_since is None:
             self._mute_since, self._trouble = now, look.trouble
-        return [reading for reading in look.readings if reading is not None]
 
     def _plan(self, tags: tuple[str, ...]) -> _Plan:
         found = self._plans.get(tags)
@@ -162,7 +173,8 @@ class ModbusDriver:
                 self._plans.clear()
             place = {tag: position for position, tag in enumerate(tags)}
             blocks = plan((self._points[tag] for tag in place), self._settings.limits)
-            found = self._plans[tags] = _Plan(((block, _side_by_side([place[tag] for tag in block.tags])) for block in blocks), tags)
+            placed = ((block, _side_by_side([place[tag] for tag in block.tags])) for block in blocks)
+            found = self._plans[tags] = _Plan(placed, tags, is_whole=place.keys() == self._points.keys())
         return found
 
     async def _ask_at_once(self, look: _Look) -> None:
@@ -195,7 +207,8 @@ class ModbusDriver:
             if code or known:
                 if code and code not in REFUSALS:
                     look.trouble = _exception_name(code)
-                if code in UNREACHED and len(look.missed) >= min(UNREACHED_AFTER, look.wanted) and not look.answered:
+                is_told = look.is_whole and code in UNREACHED and not look.answered
+                if is_told and len(look.missed) >= min(UNREACHED_AFTER, look.wanted):
                     look.unreached = _exception_name(code)
                     self._seat.unreached()
                 # A block that waits for its split is not refused as a whole.
@@ -259,6 +272,8 @@ class ModbusDriver:
         reply = await self._request(function, point.address, values=values)
         if reply.isError():
             raise TagError(f"tag {tag}: the device answered {_exception_name(_exception_code(reply))}")
+        # What can be written is there: it is asked for again at once.
+        self._refused.pop(tag, None)
 
     async def close(self) -> None:
         self._seat.close()

@@ -163,7 +163,7 @@ async def test_a_unit_that_its_gateway_cannot_reach_is_bad_and_left_alone(code: 
         async with connected(device(url, 1, registers=5), device(url, 2)) as (lost, alive):
             await alive.read(["r0"])
             for _ in range(4):
-                readings = await lost.read([f"r{200 * i}" for i in range(5)])
+                readings = await lost.read([*(f"r{200 * i}" for i in range(5)), "c0"])
                 assert {(reading.value, reading.quality, reading.detail) for reading in readings} == {
                     (None, Quality.BAD, {10: "GatewayPathUnavailable (10)", 11: "GatewayTargetDeviceFailedToRespond (11)"}[code])
                 }
@@ -186,9 +186,13 @@ async def test_a_range_that_its_unit_is_silent_about_costs_the_others_nothing() 
         url = f"tcp://127.0.0.1:{gateway.port}"
         async with connected(device(url, 1, registers=5), device(url, 2)) as (choosy, _):
             tags = [f"r{200 * i}" for i in range(5)]
-            await choosy.read(tags)
+            await choosy.read([*tags, "c0"])
             for _ in range(3):
-                assert [reading.value for reading in await choosy.read(tags)] == [None, None, 1400, 1600, 1800]
+                assert [reading.value for reading in await choosy.read([*tags, "c0"])] == [None, None, 1400, 1600, 1800, None]
+            # Nor does whoever looks at one of them after a write, time and again.
+            for _ in range(5):
+                assert [reading.value for reading in await choosy.read(["r0"])] == [None]
+                assert [reading.value for reading in await choosy.read([*tags, "c0"])] == [None, None, 1400, 1600, 1800, None]
             assert choosy.refused == {}
 
 

@@ -210,13 +210,13 @@ async def test_a_device_that_gives_nothing_but_exceptions_is_told_after_some_sec
     clock = Hurried()
     driver = await connected(port, clock=clock)
     found.answers = [lambda tid, request: frame(tid, bytes([request[0] | 0x80, 6]))]
-    await driver.read(["parts", "jam"])
+    await driver.read(["parts", "state", "jam"])
     assert driver.concerns == {}
     clock.ahead_s = 6.0
-    await driver.read(["parts", "jam"])
+    await driver.read(["parts", "state", "jam"])
     assert driver.concerns["answers"].text_en == "The device is reached but gives no value: ServerDeviceBusy (6)."
     found.answers = [lambda tid, request: frame(tid, bytes([request[0] | 0x80, 6])), right]
-    await driver.read(["parts", "jam"])
+    await driver.read(["parts", "state", "jam"])
     assert driver.concerns == {}
     await driver.close()
 
@@ -271,6 +271,31 @@ async def test_a_register_that_appears_is_found_again() -> None:
     assert (await driver.read(["a"]))[0].value is None
     clock.ahead_s = 31.0
     assert (await driver.read(["a"]))[0].value == 5
+    assert driver.refused == {}
+    await driver.close()
+    listening.close()
+    await listening.wait_closed()
+
+
+async def test_who_looks_after_a_write_is_answered_and_takes_no_turn_of_the_poll() -> None:
+    found, clock = Server(), Hurried()
+    listening = await asyncio.start_server(found.serve, "127.0.0.1", 0)
+    tags = {"parts": {"holding": 5}, "target": {"holding": 7, "writable": True}, "ready": {"holding": 9}}
+    settings = ModbusSettings.model_validate(
+        {"driver": "modbus", "url": f"tcp://127.0.0.1:{listening.sockets[0].getsockname()[1]}", "max_gap": 0, "tags": tags}
+    )
+    driver = ModbusDriver(settings, clock, name="plc", secrets=lambda secret: "")
+    await driver.connect()
+    found.answers = [holes({5, 7})]
+    assert [reading.value for reading in await driver.read(list(tags))] == [None, None, 9]
+    # The program is loaded: a release sees it at once, not half a minute later, ...
+    found.answers = [holes(set())]
+    assert (await driver.read(["target"]))[0].value == 7
+    assert dict(driver.refused) == {"parts": "IllegalDataAddress (2)"}
+    # ... and the poll keeps its own half minute, however often a release looks.
+    clock.ahead_s = 31.0
+    assert (await driver.read(["ready"]))[0].value == 9
+    assert [reading.value for reading in await driver.read(list(tags))] == [5, 7, 9]
     assert driver.refused == {}
     await driver.close()
     listening.close()

@@ -28,6 +28,12 @@ UPLINK_GRACE_S = 10.0
 """A broker that restarts is no alert; a machine out of sight is one at once."""
 CERTIFICATE_DAYS = ((14, "critical"), (60, "warning"))
 """Days before a certificate's end, and how loud: renewing one takes an appointment with whoever programs the PLC."""
+TAGS_NAMED, TAGS_TOLD = 5, 50
+"""Refused tags that an alert names, and those whose reasons stand in its detail; the page of links has all."""
+SEVERAL_REFUSALS = Text(
+    "Corriger chaque tag comme le dit le détail ; « lineside check --connect » dit quoi faire pour chacun.",
+    "Correct each tag as the detail says; `lineside check --connect` says what to do for each.",
+)
 WATERMARKS = ((95, "critical"), (90, "warning"), (80, "info"))
 """Per cent of the journal's cap, and how loud."""
 CLEAR_BELOW = 78
@@ -166,12 +172,14 @@ class Alerts:
         return found
 
     def _refused(self, link: LinkStatus, work_unit: str | None) -> Said:
-        tags = ", ".join(link.refused_tags)
-        detail = "; ".join(f"{tag}: {why}" for tag, why in sorted(link.refusals.items())) or f"refused: {tags}"
+        # A program that is not loaded takes every tag with it.
+        named = ", ".join(link.refused_tags[:TAGS_NAMED])
+        tags = named if len(link.refused_tags) <= TAGS_NAMED else f"{named}… ({len(link.refused_tags)})"
+        told = sorted(link.refusals.items())
+        detail = "; ".join(f"{tag}: {why}" for tag, why in told[:TAGS_TOLD]) or f"refused: {tags}"
         said = say("tag_unknown", self._zone, {"unit": work_unit or link.name, "tag": tags, "detail": detail})
         remedies = {refusal_remedy(why) for why in link.refusals.values()}
-        # Several kinds of refusal at once: the expert's line names each.
-        return replace(said, remedy=Text(*remedies.pop())) if len(remedies) == 1 else said
+        return replace(said, remedy=Text(*remedies.pop()) if len(remedies) == 1 else SEVERAL_REFUSALS) if remedies else said
 
     def _out(self, link: LinkStatus) -> bool:
         """A link that is being opened for the first time is not lost yet."""

@@ -157,6 +157,16 @@ def test_silence_and_refused_tags_have_their_own_words(ledger: Ledger) -> None:
     assert ledger.types() == ["alert.raised", "alert.cleared", "alert.raised"]
 
 
+def test_many_refused_tags_are_counted_and_what_to_do_is_said_for_each(ledger: Ledger) -> None:
+    why = {f"tag{number:03}": "BadTypeMismatch: a bit" if number % 2 else "BadNodeIdUnknown" for number in range(400)}
+    ledger.alerts.watch_links([ledger.link(state=LinkState.DEGRADED, refused_tags=tuple(why), refusals=why)], {})
+    (alert,) = ledger.alerts.active()
+    assert alert.text.en == "press_plc: tag000, tag001, tag002, tag003, tag004… (400) unknown."
+    assert "for each" in alert.remedy.en
+    assert alert.detail.startswith("tag000: BadNodeIdUnknown; tag001: BadTypeMismatch: a bit; ")
+    assert len(alert.detail) < 2000
+
+
 def test_what_a_driver_notices_beside_its_link_is_an_alert_until_it_is_gone(ledger: Ledger) -> None:
     clock = Concern("warning", "L’horloge avance.", "The clock is ahead.", "La régler.", "Set it.", "offset 3600 s")
     ledger.alerts.watch_links([ledger.link(state=LinkState.CONNECTED, concerns={"clock": clock})], {"press_plc": "press-07"})

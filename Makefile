@@ -57,8 +57,9 @@ test: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## every test but the long who
 system: $(DEV_STAMP) $(PEERS_STAMP) $(TRYTON_STAMP) ## the long whole-daemon runs
 	@PYTHON=$(BIN)/python requirements/debian.sh test
 	@PYTHON=$(BIN)/python requirements/debian.sh system
-	$(PYTEST) -m thorough -n $(WORKERS) --dist worksteal --timeout 1800
-	$(PYTEST) -m "system and not thorough and not alone" -n $(WORKERS) --dist loadfile --no-loadscope-reorder --timeout 1800
+	$(BIN)/python -m tests.beside -m thorough -n $(WORKERS) --dist worksteal --timeout 1800 --while \
+	  -m "system and not thorough and not calm and not alone" -n $(WORKERS) --dist loadgroup --no-loadscope-reorder --timeout 1800
+	$(PYTEST) -m calm -n $(WORKERS) --dist loadgroup --timeout 1800
 	$(PYTEST) -m alone --timeout 1800
 
 bench: $(DEV_STAMP) ## CPU time per value, beside a thin script without a journal; per replayed reading, with memory

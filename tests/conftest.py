@@ -13,8 +13,8 @@ settings.register_profile("house", deadline=None, derandomize=True, database=Non
 settings.register_profile("search", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("house")
 
-_LONG = ("erp_tryton", "system", "chaos", "app", "uplink", "domain", "drivers")
-"""Folders whose files take longest. A worker takes whole files (`--dist loadfile`): a long one that is begun last runs alone."""
+_LONG = ("erp_tryton", "system", "chaos", "fuzz", "app", "uplink", "domain", "drivers")
+"""Folders whose tests take longest, first: a long one that is begun last runs alone."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -52,7 +52,8 @@ async def test_every_way_to_die_is_survived(server: str, cycles: int, tmp_path: 
 
 
 @pytest.mark.system
-@pytest.mark.alone
+@pytest.mark.calm
+@pytest.mark.xdist_group("opcua")
 @pytest.mark.parametrize(("server", "cycles"), [("asyncua", 30), ("node-opcua", 10)])
 async def test_a_longer_run_leaves_nothing_behind(server: str, cycles: int, tmp_path: Path) -> None:
     async with chaos(server, tmp_path, seed=5, hold_s=(2.5, 3.5), within_s=7.5) as running:

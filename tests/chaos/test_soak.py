@@ -22,7 +22,7 @@ def test_a_few_seconds_lose_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.system
-@pytest.mark.alone
+@pytest.mark.calm
 def test_five_minutes_at_ten_times_the_usual_rate(tmp_path: Path) -> None:
     """The first two are warm-up."""
     outcome = run(180.0, None, 10.0 * USUAL_RATE, tmp_path, warm_up_s=120.0)

@@ -12,11 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.system.test_demo import still_running
+
 pytestmark = pytest.mark.system
 
 
 async def test_two_minutes_at_five_times_the_speed_end_equal_and_say_who_was_overtaken(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "gateway", "demo", "--speed", "5", "--for", "120", "--state-dir", str(tmp_path)]
+    demo = ["demo", "--speed", "5", "--for", "120", "--broker", "mosquitto", "--state-dir", str(tmp_path)]
+    command = [sys.executable, "-m", "gateway", *demo]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
     assert process.stdout is not None
     lines: list[str] = []
@@ -33,6 +36,8 @@ async def test_two_minutes_at_five_times_the_speed_end_equal_and_say_who_was_ove
     assert process.returncode == 0, output
     assert "Equal: every piece" in output
     assert re.search(r"Orders finished in the ERP: OF-\d+", output)
+    assert re.search(r"stopped: (overload|misfeed|coil change)", output), "no fault was told"
+    assert still_running(tmp_path) == [], "processes were left behind"
     assert shown is not None, output
     assert f"overtaken by {shown['urgent']}" in shown["page"]
     assert [event["data"]["verdict"] for event in shown["erp"]][-1] == "late"

@@ -112,6 +112,7 @@ def running(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         }
 
 
+@pytest.mark.xdist_group("links_away")
 @pytest.mark.parametrize("outage", [outage.__name__ for outage in OUTAGES])
 def test_everything_is_equal_after(outage: str, running: dict[str, Future[None]]) -> None:
     running[outage].result()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from gateway.domain.events import Text
 from gateway.metrics import Metrics
 from gateway.outbox.checking import Finding
+from gateway.outbox.exchange import LATEST, Thinned
 from gateway.outbox.store import Store
 from gateway.status.health import Alerts
 
@@ -27,6 +28,7 @@ def tell_origin(store: Store, alerts: Alerts, metrics: Metrics) -> None:
         rest = Text("", "")
         if saved is not None and not saved.complete:
             rest = Text(" Tout n'a pas pu être lu à temps.", " Not everything could be read in time.")
+        older = _older(store.thinned)
         told = Text(
             f"Le journal était endommagé ; {count} lignes sauvées dans un nouveau, {lost} en attente d'envoi perdues.{rest.fr}",
             f"The journal was damaged; {count} rows were saved into a new one, {lost} that waited to be sent are lost.{rest.en}",
@@ -38,7 +40,7 @@ def tell_origin(store: Store, alerts: Alerts, metrics: Metrics) -> None:
             )
         alerts.raise_(
             "journal.damaged", "critical",
-            told,
+            Text(told.fr + older.fr, told.en + older.en),
             _KEEP, detail=str(store.moved_aside or ""),
         )  # fmt: skip
     elif store.origin == "log_lost":
@@ -67,6 +69,22 @@ def tell_origin(store: Store, alerts: Alerts, metrics: Metrics) -> None:
             ),
             detail=f"epoch {store.epoch}",
         )  # fmt: skip
+
+
+def _older(thinned: Thinned) -> Text:
+    """What became of journals that were damaged before this one."""
+    if not thinned.removed and thinned.kept <= LATEST + 1:
+        return Text("", "")
+    megabytes = round(thinned.bytes / 1e6)
+    kept = Text(
+        f" {thinned.kept} journaux endommagés ({megabytes} Mo) sont gardés : le disque est à remplacer.",
+        f" {thinned.kept} damaged journals ({megabytes} MB) are kept: the disk is to be replaced.",
+    )
+    if not thinned.removed:
+        return kept
+    names = ", ".join(thinned.removed)
+    return Text(f" De plus anciens, lus jusqu'au bout, ont été supprimés ({names}).{kept.fr}",
+                f" Older ones that had been read to their end were removed ({names}).{kept.en}")  # fmt: skip
 
 
 def tell_finding(finding: Finding, said: str, alerts: Alerts, metrics: Metrics) -> None:

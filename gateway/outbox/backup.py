@@ -13,11 +13,11 @@ from pathlib import Path
 
 from gateway.domain.events import Text
 from gateway.domain.instants import instant, moment
-from gateway.outbox.damage import IN_USE
 from gateway.outbox.epochs import begin_epoch
+from gateway.outbox.exchange import RESTORED, finish_restore, sync_folder
 from gateway.outbox.migrate import NewerSchema, migrate, migrations, schema_version
 from gateway.outbox.session import open_reader, open_writer
-from gateway.outbox.statedir import DAMAGED, DATABASE, SALVAGED, StoreError, lock, sync_folder
+from gateway.outbox.statedir import DATABASE, StoreError, lock
 
 _PAGES = 2_000
 """Pages copied at a time; between two of them Ctrl-C is heard."""
@@ -79,12 +79,15 @@ def restore(state_dir: Path, source: Path, now: datetime) -> Restored:
     """Make the backup `source` the journal of `state_dir`, in a new epoch; the one that is there is moved aside.
 
     Raises StoreError with a sentence and a remedy: a gateway uses the directory, the file is no backup, damaged, or of a newer version.
-    Until the last step the old journal stays where it is.
+    Until the copy is complete the old journal stays where it is; from then on whatever cuts this off is ended by the next start.
     """
     handle = lock(state_dir)
     path = state_dir / DATABASE
-    fresh = path.with_name(f"{DATABASE}.restoring")
+    fresh, complete = path.with_name(f"{DATABASE}.restoring"), path.with_name(RESTORED)
+    is_decided = False
     try:
+        # One that was cut off before is ended first: this one then comes after it.
+        finish_restore(path)
         with _removed(fresh):
             contents = _look_into(source)
             with closing(open_reader(source)) as copy:
@@ -96,11 +99,9 @@ def restore(state_dir: Path, source: Path, now: datetime) -> Restored:
                 epoch = begin_epoch(journal, "restored", instant(now))
                 journal.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             _sync(fresh)
-            before = _move_aside(path)
-            fresh.rename(path)
-            for mark in (DAMAGED, SALVAGED, IN_USE):
-                path.with_name(mark).unlink(missing_ok=True)
-            sync_folder(state_dir)
+            _name(fresh, complete)
+        is_decided = True
+        before = finish_restore(path)
     except NewerSchema as newer:
         raise _refused(
             f"{source}: {newer}", f"La sauvegarde {source} vient d'une version plus récente de lineside.",
@@ -108,6 +109,13 @@ def restore(state_dir: Path, source: Path, now: datetime) -> Restored:
             "Installer cette version, puis recommencer.", "Install that version, then begin again.",
         ) from newer  # fmt: skip
     except (sqlite3.Error, OSError) as error:
+        if is_decided or complete.exists():
+            raise _refused(
+                f"{state_dir}: {error}", f"Une restauration a été commencée dans {state_dir} et n'a pas pu être terminée.",
+                f"A restore was begun in {state_dir} and could not be ended.",
+                "Vérifier la place libre, les droits du dossier d'état et le disque ; le prochain démarrage de la passerelle la termine.",
+                "Check free space, the rights of the state directory and the disk; the next start of the gateway ends it.",
+            ) from error  # fmt: skip
         raise _refused(
             f"{source}: {error}", f"La sauvegarde {source} n'a pas pu être remise en place ; rien n'a été changé.",
             f"The backup {source} could not be restored; nothing was changed.",
@@ -142,17 +150,14 @@ def _look_into(path: Path) -> Contents:
     return Contents(rows, None if latest is None else moment(latest))
 
 
-def _move_aside(path: Path) -> Path | None:
-    if not path.exists():
-        return None
-    number = 1
-    while (aside := path.with_name(f"{path.name}.before-restore-{number}")).exists():
-        number += 1
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside
+def _name(fresh: Path, complete: Path) -> None:
+    """Give a complete copy the name by which it counts. Raises OSError, with the name taken back."""
+    fresh.rename(complete)
+    try:
+        sync_folder(complete.parent)
+    except OSError:
+        complete.unlink()
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -16,8 +16,8 @@ from pathlib import Path
 
 from drivers.base import Clock
 from gateway.outbox.damage import is_damage
+from gateway.outbox.exchange import DAMAGED
 from gateway.outbox.session import open_reader
-from gateway.outbox.statedir import DAMAGED
 
 FIRST_S = 3600.0
 """After the start, which has looked for damage itself."""

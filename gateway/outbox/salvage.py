@@ -19,13 +19,12 @@ from drivers.base import Clock
 from gateway.domain.instants import instant
 from gateway.outbox.damage import COVERED, checksum
 from gateway.outbox.epochs import begin_epoch
+from gateway.outbox.exchange import FIRST_PAGE
 from gateway.outbox.migrate import migrate, migrations
 from gateway.outbox.session import open_reader, open_writer
 
 SALVAGE_S = 5.0
 """How long it may take: the gateway must count again within ten seconds. What was not reached is left in the file that is moved aside."""
-FIRST_PAGE = ".page-1"
-"""Of this name is the damaged first page of a database that was given a whole one."""
 
 _PAGE = 4096
 _SLICE = 500
@@ -48,11 +47,12 @@ _BODY = {"journal": "body", "snapshots": "state", "records": "body", "erp_accoun
 @dataclass(frozen=True)
 class Salvaged:
     """`rows` saved by table. `lost`: ledger rows that an uplink was still waiting for, as far as that is known. `complete`: time was
-    enough to look at everything."""
+    enough to look at everything, `read_through`: at least at the whole ledger."""
 
     rows: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     complete: bool = True
+    read_through: bool = False
 
     @property
     def total(self) -> int:
@@ -94,7 +94,7 @@ def salvage(damaged: Path, target: Path, clock: Clock) -> Salvaged:
         os.fsync(handle)
     finally:
         os.close(handle)
-    return Salvaged(taker.saved, lost, not taker.late)
+    return Salvaged(taker.saved, lost, not taker.late, "journal" in taker.read_through)
 
 
 class _Taker:
@@ -102,6 +102,7 @@ class _Taker:
 
     def __init__(self, source: sqlite3.Connection, target: sqlite3.Connection, is_late: Callable[[], bool]) -> None:
         self.saved: dict[str, int] = {}
+        self.read_through: set[str] = set()
         self.late = False
         self._source = source
         self._target = target
@@ -120,6 +121,7 @@ class _Taker:
             if self._is_late():
                 self.late = True
                 return
+        self.read_through.add(table)
 
     def _insert(self, insert: str, rows: Sequence[tuple[object, ...]]) -> int:
         self._target.execute("BEGIN")

@@ -6,23 +6,31 @@ import contextlib
 import fcntl
 import os
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.outbox.ballast import Ballast
 from gateway.outbox.damage import IN_USE, Corrupt, check, is_damage, look_at_log
+from gateway.outbox.exchange import (
+    CORRUPT,
+    DAMAGED,
+    READ_THROUGH,
+    SALVAGED,
+    Thinned,
+    finish_restore,
+    finish_salvage,
+    move_aside,
+    sync_folder,
+    thin,
+)
 from gateway.outbox.migrate import NewerSchema, migrate
-from gateway.outbox.salvage import FIRST_PAGE, Salvaged, salvage
+from gateway.outbox.salvage import Salvaged, salvage
 from gateway.outbox.session import open_writer
 
 DATABASE = "journal.db"
 LOCK = "lock"
-DAMAGED = "damaged"
-"""Left behind by a process that met damage in a running journal, perhaps where the check at start does not come."""
-SALVAGED = "journal.db.salvaged"
-"""What was saved from a damaged journal, complete, until it takes its place."""
 
 
 class StoreError(Exception):
@@ -81,13 +89,14 @@ def lock(state_dir: Path) -> int:
 class Opened:
     """A journal that is ready. `origin`: why a new epoch must begin (`salvaged`, `log_lost`), None: it goes on.
 
-    `aside`: where a damaged one was moved, `salvaged`: what was saved from it.
+    `aside`: where a damaged one was moved, `salvaged`: what was saved from it, `thinned`: what became of earlier ones.
     """
 
     connection: sqlite3.Connection
     origin: str | None = None
     aside: Path | None = None
     salvaged: Salvaged | None = None
+    thinned: Thinned = field(default_factory=Thinned)
 
 
 def prepare(state_dir: Path, clock: Clock) -> Opened:
@@ -97,15 +106,18 @@ def prepare(state_dir: Path, clock: Clock) -> Opened:
     Raises StoreError when it belongs to a newer version, cannot be opened at all, or what was saved is damaged too.
     """
     path = state_dir / DATABASE
+    thinned = Thinned()
     try:
         try:
-            _finish_salvage(path)
+            finish_restore(path)
+            finish_salvage(path)
             if path.with_name(DAMAGED).exists():
                 raise Corrupt("damage was met while the journal was in use")
             return _open(path, clock)
         except Corrupt:
             salvaged, aside = _salvage(path, clock)
-            return Opened(_open(path, clock).connection, "salvaged", aside, salvaged)
+            thinned = thin(path)
+            return Opened(_open(path, clock).connection, "salvaged", aside, salvaged, thinned)
     except NewerSchema as newer:
         raise StoreError(
             f"{path}: {newer}",
@@ -119,15 +131,16 @@ def prepare(state_dir: Path, clock: Clock) -> Opened:
             ),
         ) from newer
     except Corrupt as corrupt:
+        removed = f"; removed to keep room: {', '.join(thinned.removed)}" if thinned.removed else ""
         raise StoreError(
-            f"{path}: {corrupt}",
+            f"{path}: {corrupt}{removed}",
             problem=Text(
                 f"Le journal {path} était endommagé, et ce qui en a été sauvé l'est aussi.",
                 f"The journal {path} was damaged, and so is what was saved from it.",
             ),
             remedy=Text(
-                "Vérifier le disque (journalctl -k, smartctl) et le remplacer ; les fichiers journal.db.corrupt-N gardent tout.",
-                "Check the disk (journalctl -k, smartctl) and replace it; the files journal.db.corrupt-N keep everything.",
+                "Vérifier le disque (journalctl -k, smartctl) et le remplacer ; mettre les fichiers journal.db.corrupt-N à l'abri.",
+                "Check the disk (journalctl -k, smartctl) and replace it; bring the files journal.db.corrupt-N into safety.",
             ),
         ) from corrupt
     except (sqlite3.OperationalError, OSError) as error:
@@ -173,49 +186,18 @@ def _open(path: Path, clock: Clock) -> Opened:
     return Opened(connection, "log_lost" if is_cut else None)
 
 
-def _salvage(path: Path, clock: Clock) -> tuple[Salvaged, Path]:
+def _salvage(path: Path, clock: Clock) -> tuple[Salvaged, Path | None]:
     """At whatever point this is cut off, the next start ends it: the damaged journal is only moved once the new one is complete."""
     path.with_name(DAMAGED).touch()
     fresh, salvaged = path.with_name(SALVAGED), Salvaged(complete=False)
     if not fresh.exists():
-        building = path.with_name(f"{SALVAGED}.building")
+        building, read_through = path.with_name(f"{SALVAGED}.building"), path.with_name(path.name + READ_THROUGH)
+        read_through.unlink(missing_ok=True)
         salvaged = salvage(path, building, clock)
+        if salvaged.read_through:
+            read_through.touch()
         building.rename(fresh)
         sync_folder(path.parent)
-    aside = _move_aside(path)
-    _finish_salvage(path)
+    aside = move_aside(path, CORRUPT)
+    finish_salvage(path)
     return salvaged, aside
-
-
-def _finish_salvage(path: Path) -> None:
-    fresh = path.with_name(SALVAGED)
-    if path.exists() or not fresh.exists():
-        return
-    for leftover in (path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm"), path.with_name(IN_USE)):
-        leftover.unlink(missing_ok=True)
-    fresh.rename(path)
-    path.with_name(DAMAGED).unlink(missing_ok=True)
-    sync_folder(path.parent)
-
-
-def _move_aside(path: Path) -> Path:
-    """Rename database, log and index together: each is needed to salvage the others' rows. -> the database's new name."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.corrupt-{number}")).exists():
-        number += 1
-    # The database goes last: while it is there a start that was cut off here begins anew.
-    for suffix in ("-wal", "-shm", FIRST_PAGE, ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    sync_folder(path.parent)
-    return aside
-
-
-def sync_folder(folder: Path) -> None:
-    """Make new names in `folder` survive a power loss."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

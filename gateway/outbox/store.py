@@ -21,12 +21,13 @@ from gateway.domain.trace import Trace, TraceUnreadable
 from gateway.outbox import retention
 from gateway.outbox.damage import checksum, damaged, is_damage
 from gateway.outbox.epochs import IN_ORDER, begin_epoch
+from gateway.outbox.exchange import DAMAGED, Thinned
 from gateway.outbox.history import History
 from gateway.outbox.lots import LotHistory
 from gateway.outbox.salvage import Salvaged
 from gateway.outbox.session import Session, open_reader, open_writer
 from gateway.outbox.settings import JournalSettings
-from gateway.outbox.statedir import DAMAGED, DATABASE, lock, prepare, release
+from gateway.outbox.statedir import DATABASE, lock, prepare, release
 from gateway.outbox.tail import Tail
 from gateway.outbox.transaction import CLOSED_STATES, Batch, ConsumerMark, RowException, Written, write
 
@@ -86,6 +87,8 @@ class Store:
         """Where a damaged database was moved at the start."""
         self.salvaged: Salvaged | None = None
         """What was saved from it."""
+        self.thinned = Thinned()
+        """What became of those that were moved aside before it."""
         self.last_position = 0
         """Of the latest committed row."""
         self._epochs: dict[str, int] = {}
@@ -119,6 +122,7 @@ class Store:
             opened = await asyncio.to_thread(prepare, state_dir, clock)
             prepared.append(opened.connection)
             store.origin, store.moved_aside, store.salvaged = opened.origin, opened.aside, opened.salvaged
+            store.thinned = opened.thinned
             await writer.run(lambda connection: store._load(connection, clock))
         except BaseException:
             await writer.close()

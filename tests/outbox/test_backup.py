@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+from collections.abc import Callable
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from gateway.outbox.backup import backup, restore
-from gateway.outbox.session import open_writer
-from gateway.outbox.statedir import DATABASE, StoreError
+from gateway.outbox.epochs import IN_ORDER
+from gateway.outbox.exchange import DAMAGED, SALVAGED
+from gateway.outbox.session import open_reader, open_writer
+from gateway.outbox.statedir import DATABASE, StoreError, prepare
+from tests.manual_clock import ManualClock
 from tests.outbox.journal import AT
-from tests.outbox.test_salvage import ROWS, filled
+from tests.outbox.test_salvage import ROWS, copied, filled
 from tests.outbox.test_store import opened, positions, rows
 
 LATER = AT + timedelta(days=1)
@@ -62,6 +67,147 @@ async def test_a_restored_journal_goes_on_from_the_backup_and_uses_no_key_twice(
     # The same backup once more is another epoch.
     assert restore(state, tmp_path / "copy.db", LATER).epoch != restored.epoch
     assert (state / f"{DATABASE}.before-restore-2").exists()
+
+
+STEPS = ((Path, "rename"), (Path, "unlink"), (os, "fsync"))
+"""What a restore changes names and the disk with."""
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> None:
+    """Let `act` come before the step of that number, from 1."""
+    left = [number]
+
+    def before(step: Callable[..., object]) -> Callable[..., object]:
+        def stepped(*args: object, **kwargs: object) -> object:
+            left[0] -= 1
+            if left[0] == 0:
+                act()
+            return step(*args, **kwargs)
+
+        return stepped
+
+    for owner, name in STEPS:
+        monkeypatch.setattr(owner, name, before(getattr(owner, name)))
+
+
+def restored_until(number: int, state: Path, source: Path) -> bool:
+    """Restore in a process that is killed before the step of that number; -> whether it came to its end before."""
+    child = os.fork()
+    if child == 0:
+        # Nothing of the test run goes on in the copy of its process.
+        try:
+            with pytest.MonkeyPatch.context() as patch:
+                at_step(patch, number, lambda: os._exit(9))
+                restore(state, source, LATER)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def is_whole(state: Path, old_epoch: str) -> bool:
+    """Whether the next start has the backup of 10 rows, in its new epoch; else it has the journal of 14 as it was. Neither is lost."""
+    ready = prepare(state, ManualClock())
+    assert (ready.origin, ready.aside) == (None, None)
+    with closing(ready.connection) as journal:
+        (count,) = journal.execute("SELECT count(*) FROM journal").fetchone()
+        *earlier, (epoch, origin) = journal.execute(f"SELECT epoch, origin FROM epochs {IN_ORDER}").fetchall()
+    is_restored = epoch != old_epoch
+    assert (count, origin, len(earlier)) == ((10, "restored", 1) if is_restored else (14, "new", 0))
+    if is_restored:
+        with closing(open_reader(state / f"{DATABASE}.before-restore-1")) as before:
+            assert before.execute("SELECT count(*) FROM journal").fetchone() == (14,)
+    left = {name for name in os.listdir(state) if "before-restore" not in name}
+    assert left <= {DATABASE, "lock", "in-use", f"{DATABASE}.restoring"}
+    return is_restored
+
+
+async def running(folder: Path) -> tuple[Path, Path, str]:
+    """A state directory with a log beside its journal of 14 rows, as a kill leaves it; a backup of the first 10; its epoch."""
+    store = await opened(folder / "running", "plant")
+    await store.commit(rows(store, 10), AT)
+    backup(folder / "running", folder / "copy.db")
+    await store.commit(rows(store, 4), AT)
+    state = copied(folder / "running", folder / "state")
+    await store.close()
+    return state, folder / "copy.db", store.epoch
+
+
+async def test_a_restore_that_is_killed_anywhere_is_ended_by_the_next_start_or_changed_nothing(tmp_path: Path) -> None:
+    state, source, epoch = await running(tmp_path)
+    outcomes = []
+    for number in range(1, 100):
+        cut = copied(state, tmp_path / f"cut-{number}")
+        is_done = restored_until(number, cut, source)
+        outcomes.append(is_whole(cut, epoch))
+        if is_done:
+            break
+    assert is_done
+    # First it is the old journal, from one step on the new one, and at no step none of them.
+    assert outcomes == sorted(outcomes)
+    assert outcomes.count(False) >= 4
+    assert outcomes.count(True) >= 5
+
+
+async def test_what_is_said_of_a_restore_that_the_disk_ended_is_true(tmp_path: Path) -> None:
+    state, source, epoch = await running(tmp_path)
+    said = set()
+
+    def full() -> None:
+        raise OSError(5, "Input/output error")
+
+    for number in range(1, 100):
+        cut = copied(state, tmp_path / f"cut-{number}")
+        with pytest.MonkeyPatch.context() as patch:
+            at_step(patch, number, full)
+            try:
+                restore(cut, source, LATER)
+            except StoreError as error:
+                problem = error.problem.en
+            else:
+                break
+        is_restored = is_whole(cut, epoch)
+        assert ("nothing was changed" in problem) != is_restored
+        said.add(is_restored)
+    assert said == {True, False}
+
+
+async def test_names_are_on_the_disk_before_others_depend_on_them(tmp_path: Path) -> None:
+    state, source, _ = await running(tmp_path)
+    steps = []
+
+    def noted(owner: object, name: str) -> Callable[..., object]:
+        step = getattr(owner, name)
+
+        def act(first: object, *rest: object, **options: object) -> object:
+            if isinstance(first, Path) and (name == "rename" or first.exists()):
+                steps.append((name, first.name))
+            elif name == "fsync" and os.path.isdir(f"/proc/self/fd/{first}"):
+                steps.append(("sync", ""))
+            return step(first, *rest, **options)
+
+        return act
+
+    with pytest.MonkeyPatch.context() as patch:
+        for owner, name in STEPS:
+            patch.setattr(owner, name, noted(owner, name))
+        restore(state, source, LATER)
+    begin = steps.index(("rename", f"{DATABASE}.restoring"))
+    assert steps[begin:] == [
+        ("rename", f"{DATABASE}.restoring"), ("sync", ""),
+        ("rename", f"{DATABASE}-wal"), ("rename", f"{DATABASE}-shm"), ("rename", DATABASE), ("sync", ""),
+        ("unlink", "in-use"), ("sync", ""),
+        ("rename", f"{DATABASE}.restored"), ("sync", ""),
+    ]  # fmt: skip
+
+
+async def test_a_restore_is_not_undone_by_what_was_saved_before_it(tmp_path: Path) -> None:
+    state, source, epoch = await running(tmp_path)
+    # A start that saves a damaged journal was cut off; then somebody restores a backup.
+    (state / DAMAGED).touch()
+    (state / SALVAGED).write_bytes(b"what was saved")
+    restore(state, source, LATER)
+    assert is_whole(state, epoch)
 
 
 async def test_nothing_is_restored_below_a_gateway_that_runs(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from gateway.outbox import checking
 from gateway.outbox.checking import Finding, JournalCheck
-from gateway.outbox.statedir import DAMAGED, DATABASE
+from gateway.outbox.exchange import DAMAGED
+from gateway.outbox.statedir import DATABASE
 from tests.manual_clock import ManualClock
 from tests.outbox.test_salvage import PAGE, filled
 from tests.outbox.test_store import opened

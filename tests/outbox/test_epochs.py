@@ -11,7 +11,8 @@ import pytest
 
 from gateway.domain.instants import instant
 from gateway.outbox.epochs import begin_epoch
-from gateway.outbox.statedir import DAMAGED, DATABASE
+from gateway.outbox.exchange import DAMAGED
+from gateway.outbox.statedir import DATABASE
 from tests.outbox.journal import AT
 from tests.outbox.test_salvage import ROWS, filled
 from tests.outbox.test_store import opened, positions, rows

@@ -17,8 +17,9 @@ from gateway.domain.snapshot import Record, Snapshot
 from gateway.outbox import salvage as salvage_module
 from gateway.outbox import statedir
 from gateway.outbox.damage import IN_USE, Corrupt, look_at_log
-from gateway.outbox.salvage import FIRST_PAGE, salvage
-from gateway.outbox.statedir import DAMAGED, DATABASE, SALVAGED, StoreError
+from gateway.outbox.exchange import DAMAGED, FIRST_PAGE, SALVAGED
+from gateway.outbox.salvage import salvage
+from gateway.outbox.statedir import DATABASE, StoreError
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import QUARANTINED, Batch, ConsumerMark, RowException
 from tests.manual_clock import ManualClock

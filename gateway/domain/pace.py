@@ -6,8 +6,9 @@ are joined until 20 cycles, so that slow time does not depend on the poll.
 
 from __future__ import annotations
 
+from array import array
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, MutableSequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,7 @@ class CycleTimes:
 
     start: Instant
     count: int = 0
-    values: list[float] = field(default_factory=list)
+    values: MutableSequence[float] = field(default_factory=lambda: array("d"))
     stride: int = 1
 
     def add(self, value: float, pieces: int) -> None:
@@ -58,9 +59,11 @@ class CycleTimes:
 
     def close(self) -> None:
         """No more come: the tenths are kept, of which the percentiles are the same. A day of a fast machine is hundreds of bins."""
-        if len(self.values) > TENTHS:
-            ranked = sorted(self.values)
-            self.values = [ranked[round(tenth / 10 * (len(ranked) - 1))] for tenth in range(TENTHS)]
+        values = list(self.values)
+        if len(values) > TENTHS:
+            ranked = sorted(values)
+            values = [ranked[round(tenth / 10 * (len(ranked) - 1))] for tenth in range(TENTHS)]
+        self.values = values
 
     def percentiles(self) -> tuple[float | None, float, float | None]:
         """p10, p50, p90; p10 and p90 None under 20 cycles."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +29,7 @@ KIND_OF_CATEGORY = {
 """The timeline's words; micro-stops are inside `run`."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Part:
     """A stretch of the standstill with one running job (None: no order)."""
 
@@ -37,7 +38,7 @@ class Part:
     job: str | None
 
 
-@dataclass
+@dataclass(slots=True)
 class Standstill:
     """`end` None: still standing. `booked_until`: its time before that is in the windows, in the category it has now."""
 
@@ -54,7 +55,7 @@ class Standstill:
     transition: bool = False
     """So far only a transition between states was seen: the first real state decides whether it is induced."""
     counted: dict[str, str] = field(default_factory=dict)
-    """Window key -> tally (stop or micro) in which this standstill was counted."""
+    """Window key -> tally (stop or micro) in which this standstill was counted. The stops of two days share their few keys and tallies."""
 
     def extend(self, at: Instant, job: str | None) -> None:
         """The machine still stands at `at`, with `job` running since the last call."""
@@ -149,8 +150,8 @@ class StandstillBook:
                 self._cut(window, stop, overlap, category, job)
                 window.reasons.setdefault(self._row(stop, category), [0, 0])[0] += overlap
                 if window.key not in stop.counted:
-                    stop.counted[window.key] = self._row(stop, category)
-                    window.count(stop.counted[window.key], 1)
+                    row = stop.counted[sys.intern(window.key)] = sys.intern(self._row(stop, category))
+                    window.count(row, 1)
 
     def _untally(
         self, stop: Standstill, windows: Iterable[Window], start: Instant, end: Instant, category: Category, job: str | None

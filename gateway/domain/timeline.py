@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from gateway.domain.instants import Instant
@@ -13,7 +13,7 @@ from gateway.domain.windows import KEEP
 _PRUNE_EVERY = 64
 
 
-@dataclass
+@dataclass(slots=True)
 class Stretch:
     """`kind`: run, stop, setup, planned, no_order, unknown; the others concern stops."""
 
@@ -23,6 +23,9 @@ class Stretch:
     reason: str | None = None
     fault: FaultCode | None = None
     induced: bool = False
+
+
+_FIELDS = tuple(f.name for f in fields(Stretch))
 
 
 class Timeline:
@@ -75,3 +78,8 @@ class Timeline:
 
     def load(self, rows: Iterable[dict[str, Any]]) -> None:
         self.stretches = sorted((Stretch(**row) for row in rows), key=lambda s: s.start)
+
+
+def dump_stretch(stretch: Stretch) -> dict[str, Any]:
+    """`Stretch(**row)` gives an equal one."""
+    return {name: getattr(stretch, name) for name in _FIELDS}

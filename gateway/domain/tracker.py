@@ -33,6 +33,7 @@ from gateway.domain.signals import Signals
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.standstill import dump_stop
 from gateway.domain.state import Condition, StateReader
+from gateway.domain.timeline import dump_stretch
 from gateway.domain.view import UnitView
 from gateway.domain.windows import KEEP
 
@@ -309,7 +310,7 @@ class Tracker:
         for stop in machine.changed_stops.values():
             add("stop", str(stop.start), stop.start, dump_stop(stop))
         for stretch in machine.timeline.take_changed():
-            add("interval", str(stretch.start), stretch.start, vars(stretch))
+            add("interval", str(stretch.start), stretch.start, dump_stretch(stretch))
         for cycle_bin in machine.pace.finished:
             add("bin", str(cycle_bin.start), cycle_bin.start, vars(cycle_bin))
         for orphan in production.take_changed_orphans():

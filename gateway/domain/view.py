@@ -11,7 +11,7 @@ from typing import Any
 from gateway.domain.job_order import JobOrder, QualityRequirement
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A stretch of the timeline. kind: run, stop, setup, planned, no_order, unknown (micro-stops are listed apart).
 
@@ -26,7 +26,7 @@ class Interval:
     induced: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MicroStop:
     from_: datetime
     duration_s: float

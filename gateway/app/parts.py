@@ -32,6 +32,7 @@ from gateway.uplink.base import BatchHandler, CommandHandler
 from gateway.uplink.erp.booking import BookingUplink, Wiring
 from gateway.uplink.erp.http import HttpUplink
 from gateway.uplink.erp.ports import Surroundings, make_port
+from gateway.uplink.erp.posting_memory import PostingMemory
 from gateway.uplink.erp.settings import BookingSettings
 from gateway.uplink.mqtt import MqttUplink
 from gateway.uplink.mqtt_lanes import TelemetrySource
@@ -204,7 +205,7 @@ def make_forwarders(
         elif isinstance(settings, HttpSettings):
             uplink = HttpUplink(
                 name, settings, gateway_id=config.gateway.id, clock=clock, metrics=metrics, secrets=uplink_secret, alerts=alerts,
-                on_orders=on_orders, order_cursor=store.order_cursor,
+                on_orders=on_orders, order_cursor=store.order_cursor, postings=PostingMemory(name, recorder, store.order_cursor, clock),
             )  # fmt: skip
         elif isinstance(settings, BookingSettings):
             uplink = erps[name] = BookingUplink(name, settings, make_port(name, settings, around), wiring)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from drivers.settings import Secret
 from gateway.clock import SystemClock
 from gateway.metrics import Metrics
 from gateway.uplink.erp.http import HttpUplink
+from gateway.uplink.erp.posting_memory import PostingMemory
 from gateway.uplink.mqtt import MqttUplink
 from gateway.uplink.settings import HttpSettings, MqttSettings
 from gateway.uplink.topics import Topics
@@ -71,30 +73,48 @@ async def stubs() -> AsyncIterator[Callable[..., Any]]:
         await broker.stop()
 
 
+class Cursors:
+    """What the journal keeps for an uplink by the contract of `PostingJournal`; outlives a process that is killed."""
+
+    def __init__(self, **kept: str) -> None:
+        self.kept = kept
+        self._recorded: dict[str, str] = {}
+        self.is_full = False
+
+    def record_order_cursor(self, uplink: str, cursor: str) -> None:
+        self._recorded[uplink] = cursor
+
+    async def committed(self) -> None:
+        if self.is_full:
+            await asyncio.Event().wait()
+        self.kept |= self._recorded
+
+    async def order_cursor(self, uplink: str) -> str | None:
+        return self.kept.get(uplink)
+
+
 def http_uplink(
     url: str,
     *,
     ledger: Ledger | None = None,
     alerts: Alerts | None = None,
-    cursor: str | None = None,
+    cursors: Cursors | None = None,
     clock: Clock | None = None,
     **changes: Any,
 ) -> HttpUplink:
-    """An uplink to this ERP; `cursor`: the one that the journal holds, `changes` go to its settings."""
-
-    async def order_cursor(uplink: str) -> str | None:
-        return cursor
-
+    """An uplink to this ERP; `cursors`: what the journal holds, `changes` go to its settings."""
+    cursors, clock = cursors or Cursors(), clock or SystemClock()
     return HttpUplink(
         "erp",
         HttpSettings(type="http", url=url, **{"token": Secret(credential="erp"), "interval": 0.05, **changes}),
         gateway_id=GATEWAY,
-        clock=clock or SystemClock(),
+        clock=clock,
         metrics=Metrics(),
         secrets=lambda secret: "secret",
         alerts=alerts or Alerts(),
         on_orders=(ledger or Ledger()).handle_batch,
-        order_cursor=order_cursor,
+        order_cursor=cursors.order_cursor,
+        postings=PostingMemory("erp", cursors, cursors.order_cursor, clock),
     )
 
 

@@ -17,8 +17,9 @@ from gateway.seams import Receipt, UplinkError
 from gateway.uplink.erp.http import HttpUplink
 from gateway.uplink.erp.http_request import retry_after_s
 from tests.uplink.brokers import until
-from tests.uplink.conftest import LeapingClock, http_uplink
+from tests.uplink.conftest import Cursors, LeapingClock, http_uplink
 from tests.uplink.doubles import EPOCH, GATEWAY, Alerts, Ledger, entry
+from tests.uplink.erp.http_link import FastClock
 from tests.uplink.erp_server import Erp
 
 pytestmark = pytest.mark.slow
@@ -81,7 +82,7 @@ async def test_orders_come_with_their_cursor_and_at_once_while_it_moves(erp: Erp
 
 
 async def test_polling_goes_on_behind_the_stored_cursor(erp: Erp) -> None:
-    async with connected(http_uplink(erp.url, cursor="42")):
+    async with connected(http_uplink(erp.url, cursors=Cursors(erp="42"))):
         assert erp.polls == [{"gateway": GATEWAY, "after": "42"}]
 
 
@@ -149,6 +150,46 @@ async def test_an_unanswered_post_goes_first_after_the_link_is_back_even_when_th
         receipt = await uplink.deliver(rows(1, 50))
         assert receipt.accepted == set(range(1, 11))
     assert len(set(erp.posts)) == 1
+
+
+async def test_a_gateway_killed_before_the_answer_repeats_the_post_byte_for_byte(erp: Erp) -> None:
+    erp.fault = lambda method, count: "drop" if method == "POST" else None
+    cursors = Cursors()
+    async with connected(http_uplink(erp.url, cursors=cursors)) as uplink:
+        with pytest.raises(UplinkError):
+            await uplink.deliver(rows(1, 10))
+    erp.fault = lambda method, count: None
+    async with connected(http_uplink(erp.url, cursors=cursors)) as uplink:
+        assert (await uplink.deliver(rows(1, 50))).accepted == set(range(1, 11))
+        assert (await uplink.deliver(rows(11, 50))).accepted == set(range(11, 51))
+    assert len(set(erp.posts)) == 2
+    assert erp.sequences == list(range(1, 51))
+
+
+async def test_what_a_killed_gateway_was_partly_acknowledged_is_a_new_batch_after_its_start(erp: Erp) -> None:
+    erp.most = 7
+    cursors = Cursors()
+    async with connected(http_uplink(erp.url, cursors=cursors)) as uplink:
+        assert len((await uplink.deliver(rows(1, 20))).accepted) == 7
+    async with connected(http_uplink(erp.url, cursors=cursors)) as uplink:
+        assert (await uplink.deliver(rows(8, 20))).accepted == set(range(8, 15))
+    assert [key for key, _ in erp.posts] == [id_(20), f"{id_(20)};1"]
+
+
+async def test_a_start_behind_everything_that_was_posted_begins_anew(erp: Erp) -> None:
+    cursors = Cursors()
+    async with connected(http_uplink(erp.url, cursors=cursors)) as uplink:
+        await uplink.deliver(rows(1, 5))
+    async with connected(http_uplink(erp.url, cursors=cursors)) as uplink:
+        await uplink.deliver(rows(6, 9))
+    assert [key for key, _ in erp.posts] == [id_(5), id_(9)]
+
+
+async def test_a_full_disk_holds_no_report_up(erp: Erp) -> None:
+    cursors = Cursors()
+    cursors.is_full = True
+    async with connected(http_uplink(erp.url, cursors=cursors, clock=FastClock())) as uplink:
+        assert (await uplink.deliver(rows(1, 5))).accepted == set(range(1, 6))
 
 
 async def test_every_second_reply_dropped_books_everything_once(erp: Erp) -> None:

@@ -20,6 +20,7 @@ from gateway.uplink.erp.http_client import HttpClient
 from gateway.uplink.erp.http_request import Reply
 from gateway.uplink.erp.http_schedule import Schedule, read_schedule
 from gateway.uplink.erp.posting import Posting, PostingPlan, Untrusted
+from gateway.uplink.erp.posting_memory import PostingMemory
 from gateway.uplink.messages import NotAMessage
 from gateway.uplink.settings import HttpSettings
 
@@ -61,6 +62,7 @@ class HttpUplink:
         alerts: AlertBoard,
         on_orders: BatchHandler,
         order_cursor: Callable[[str], Awaitable[str | None]],
+        postings: PostingMemory,
     ) -> None:
         self.name = name
         self._settings = settings
@@ -73,6 +75,7 @@ class HttpUplink:
         self._order_cursor = order_cursor
         self._cursor: str | None = None
         self._plan = PostingPlan()
+        self._postings = postings
         self._early: Reply | None = None
         """To the unanswered batch, when `connect` had to ask with it."""
         self._serves: dict[str, bool] = {}
@@ -130,6 +133,7 @@ class HttpUplink:
         """POST rows in sequence order until the ERP has said something about some of them. Raises UplinkError."""
         if self._settings.dry_run:
             return self._withhold(batch)
+        await self._postings.recall(self._plan, batch)
         while True:
             posting = self._plan.next(batch)
             early, self._early = self._early, None
@@ -143,6 +147,7 @@ class HttpUplink:
                 return receipt
 
     async def _post(self, posting: Posting) -> Reply:
+        await self._postings.note(posting)
         headers = {"Idempotency-Key": posting.key, "Content-Type": "application/json"}
         return await self._client.ask("POST", _PERFORMANCE, data=posting.body, headers=headers)
 

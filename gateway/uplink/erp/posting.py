@@ -66,9 +66,22 @@ class PostingPlan:
                 break
             taken.append(entry)
         key = f"{taken[-1].id};{self._rest}" if self._rest else taken[-1].id
-        body = b'{"events":[' + b",".join(entry.body for entry in taken) + b"]}"
-        self.unanswered = Posting(key, body, tuple(taken))
+        self.unanswered = _posting(key, taken)
         return self.unanswered
+
+    def resume(self, key: str, positions: Sequence[int], owed: Sequence[Entry]) -> None:
+        """Take up the last POST of an earlier process: as it was while all its rows are owed, else what is left of it is a new batch."""
+        last, _, rest = key.partition(";")
+        by_position = {entry.position: entry for entry in owed}
+        left = [by_position[position] for position in positions if position in by_position]
+        if not left or left[-1].id != last:
+            # All of it was acknowledged, or the journal was salvaged or restored and its positions are others.
+            return
+        self._rest = int(rest or 0)
+        if len(left) == len(positions):
+            self.unanswered = _posting(key, left)
+        else:
+            self._rest += 1
 
     def acknowledged(self, posting: Posting, payload: bytes) -> Verdict:
         """A 2xx answer. Raises Untrusted when it speaks of rows that were not in the batch; the batch then counts as unanswered."""
@@ -118,6 +131,10 @@ class PostingPlan:
     def _clear(self) -> None:
         self._suspect_until = None
         self._limit = MOST_EVENTS
+
+
+def _posting(key: str, entries: Sequence[Entry]) -> Posting:
+    return Posting(key, b'{"events":[' + b",".join(entry.body for entry in entries) + b"]}", tuple(entries))
 
 
 def _rejected(posting: Posting, payload: bytes) -> list[tuple[int, str]]:

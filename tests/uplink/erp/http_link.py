@@ -20,9 +20,11 @@ from gateway.domain.job_order import JobOrder
 from gateway.seams import Uplink
 from gateway.uplink.erp.booking import Wiring
 from gateway.uplink.erp.http import HttpUplink
+from gateway.uplink.erp.posting_memory import PostingMemory
 from gateway.uplink.settings import HttpSettings
 from tests.uplink.doubles import GATEWAY
 from tests.uplink.erp.conformance import Booked, ErpUnderTest, Fault
+from tests.uplink.erp.line import Journal
 
 _FASTER = 4.0
 
@@ -54,15 +56,18 @@ class HttpLink:
         self._commands: list[dict[str, Any]] = []
         self._events: dict[str, dict[str, Any]] = {}
         self._violations: list[str] = []
+        self._bodies: dict[str, bytes] = {}
         self._port = 0
 
     # -- what the suite does with it
 
     def uplink(self, wiring: Wiring) -> Uplink:
+        assert isinstance(wiring.journal, Journal)
         return HttpUplink(
             "erp", HttpSettings(type="http", url=f"http://127.0.0.1:{self._port}", token=Secret(credential="erp"), interval=0.1),
             gateway_id=GATEWAY, clock=wiring.clock, metrics=wiring.metrics, secrets=lambda secret: "secret", alerts=wiring.alerts,
             on_orders=wiring.on_orders, order_cursor=wiring.order_cursor,
+            postings=PostingMemory("erp", wiring.journal, wiring.order_cursor, wiring.clock),
         )  # fmt: skip
 
     async def release(self, order: JobOrder, work_unit: str) -> None:
@@ -133,10 +138,13 @@ class HttpLink:
         return web.json_response({"commands": self._commands[after:], "cursor": str(len(self._commands))})
 
     async def _performance(self, request: web.Request) -> web.StreamResponse:
-        events = json.loads(await request.read(), parse_float=Decimal, parse_int=Decimal)["events"]
+        body = await request.read()
+        events = json.loads(body, parse_float=Decimal, parse_int=Decimal)["events"]
         key, sequences = request.headers["Idempotency-Key"], [int(event["sequence"]) for event in events]
         if key.split(";")[0] != events[-1]["id"] or sequences != sorted(set(sequences)):
             self._violations.append(f"{key}: {sequences}")
+        if self._bodies.setdefault(key, body) != body:
+            self._violations.append(f"{key}: other bytes than before")
         fault = self._fault if self._dice.random() < 0.5 else None
         if fault is Fault.ERROR:
             return web.Response(status=500, text="<html>")

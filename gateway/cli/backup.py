@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.errors import CommandError
-from gateway.cli.run import default_state_dir
+from gateway.cli.run import add_state_dir, default_state_dir
 from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.outbox.backup import backup
@@ -27,7 +27,7 @@ def add_parser(subparsers: Any) -> None:
         "target", type=Path, metavar="TARGET", help="a new file, or a folder: the file is then named after gateway and time"
     )
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="CONFIG")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+    add_state_dir(parser)
     parser.set_defaults(run=run)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.cli.connect import erp_port
 from gateway.cli.errors import CommandError
 from gateway.cli.exploring import printable
-from gateway.cli.run import default_state_dir
+from gateway.cli.run import add_state_dir, default_state_dir
 from gateway.clock import SystemClock
 from gateway.config import Config, SecretError, load, read_secret
 from gateway.config.problems import nearest
@@ -70,7 +70,7 @@ def add_parser(subparsers: Any) -> None:
     orders.add_argument("name", metavar="NAME", help="the ERP's name below `uplinks:`")
     orders.add_argument("--all", action="store_true", help="also those that the gateway has taken already")
     orders.add_argument("--json", action="store_true", help="one JSON object a line")
-    orders.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+    add_state_dir(orders)
     orders.set_defaults(run=run)
 
 

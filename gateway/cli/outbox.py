@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.errors import CommandError
-from gateway.cli.run import default_state_dir
+from gateway.cli.run import add_state_dir, default_state_dir
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 from gateway.domain.cloud_event import encode
@@ -67,7 +67,7 @@ def _command(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = does.add_parser(name, help=text, description=text.capitalize() + ".", epilog=f"example: {example}")
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="CONFIG")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+    add_state_dir(parser)
     if name != "show":
         parser.add_argument("--uplink", metavar="NAME", help="of this uplink alone")
     if many:

@@ -18,7 +18,7 @@ from drivers.opcua_certificates import UNREADABLE, application_uris, common_name
 from drivers.opcua_pki import CRL, LEAST_DIGITS, OWN, REJECTED, TRUSTED, Pki, application_uri
 from drivers.opcua_settings import OpcUaSettings
 from gateway.cli.errors import CommandError
-from gateway.cli.run import default_state_dir
+from gateway.cli.run import add_state_dir, default_state_dir
 from gateway.clock import SystemClock
 from gateway.config import Config, load
 
@@ -52,7 +52,7 @@ def add_parser(subparsers: Any) -> None:
                 "--save", type=Path, metavar="FILE", help=f"write it for the PLC: DER, or PEM where FILE ends in {_PEM_SUFFIX}"
             )
         action.add_argument("-c", "--config", type=Path, metavar="CONFIG", help="says what this gateway is called and which files it names")
-        action.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+        add_state_dir(action)
     parser.set_defaults(run=run)
 
 

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from gateway.cli.errors import CommandError
 from gateway.cli.report_text import lines_of, total_lines
-from gateway.cli.run import default_state_dir
+from gateway.cli.run import add_state_dir, default_state_dir
 from gateway.config import Config, load
 from gateway.domain.cloud_event import encode
 from gateway.domain.events import Text
@@ -49,7 +49,7 @@ def add_parser(subparsers: Any) -> None:
         epilog="example: lineside report -c /etc/lineside/lineside.yaml --state-dir /var/lib/lineside --shift 2026-11-24-morning",
     )
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="CONFIG")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+    add_state_dir(parser)
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument(
         "--shift", metavar="[DATE-]NAME", help="a shift: `current`, `last`, its name (the latest), or 2026-11-24-NAME (begun that day)"

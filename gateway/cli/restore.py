@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.errors import CommandError
-from gateway.cli.run import default_state_dir
+from gateway.cli.run import add_state_dir, default_state_dir
 from gateway.clock import SystemClock
 from gateway.config import load
 from gateway.outbox.backup import restore
@@ -25,7 +25,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("backup", type=Path, metavar="BACKUP", help="a file made by `lineside backup`")
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="CONFIG")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+    add_state_dir(parser)
     parser.set_defaults(run=run)
 
 

@@ -48,6 +48,11 @@ def run(args: argparse.Namespace) -> int:
         raise CommandError(str(error), error.detail, status=1) from error
 
 
+def add_state_dir(parser: argparse.ArgumentParser) -> None:
+    """`--state-dir` of a command that looks into a gateway's state; `default_state_dir` is what is meant without it."""
+    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+
+
 def default_state_dir() -> Path:
     """`$STATE_DIRECTORY` (systemd gives several separated by colons: the first), else `state` beside the caller."""
     return Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or "state")

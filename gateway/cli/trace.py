@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.cli.errors import CommandError
-from gateway.cli.run import default_state_dir
+from gateway.cli.run import add_state_dir, default_state_dir
 from gateway.config import Config, load
 from gateway.domain.cloud_event import encode
 from gateway.domain.events import Text
@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("lot", metavar="LOT", help="a produced lot, a material lot, a serial number, a job order or an order")
     parser.add_argument("-c", "--config", type=Path, required=True, metavar="CONFIG")
-    parser.add_argument("--state-dir", type=Path, metavar="DIR", help="default: $STATE_DIRECTORY of systemd, else ./state")
+    add_state_dir(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object with everything")
     parser.set_defaults(run=run)
 

@@ -20,30 +20,21 @@ class BrokerAlerts:
 
     def subscriptions(self, refused: Mapping[str, str]) -> None:
         """Topics that may not be read, each with the broker's reason."""
-        key = f"uplink.subscription:{self._uplink}"
-        if not refused:
-            self._board.clear(key)
-            return
-        self._board.raise_(
-            key,
-            "warning",
+        self._tell(
+            "subscription",
+            _listed(refused),
             Text(
                 f"Le courtier de {self._uplink} refuse de transmettre les ordres.",
                 f"The broker of {self._uplink} refuses to pass orders on.",
             ),
             Text("Donner à la passerelle le droit de lire ces sujets.", "Grant the gateway the right to read these topics."),
-            detail=_listed(refused),
         )
 
     def version(self, peer: str, *, tells_refusals: bool) -> None:
         """Whether the broker at `peer` speaks a version in which it can say that it refuses a message (MQTT 5)."""
-        key = f"uplink.version:{self._uplink}"
-        if tells_refusals:
-            self._board.clear(key)
-            return
-        self._board.raise_(
-            key,
-            "info",
+        self._tell(
+            "version",
+            None if tells_refusals else peer,
             Text(
                 f"{self._uplink} ne parle que MQTT 3.1.1 : un message refusé y passe pour reçu.",
                 f"{self._uplink} speaks MQTT 3.1.1 only: a refused message looks like one that was taken.",
@@ -52,18 +43,14 @@ class BrokerAlerts:
                 "Mettre le courtier à jour vers MQTT 5, ou déclarer des `consumers`.",
                 "Update the broker to MQTT 5, or declare `consumers`.",
             ),
-            detail=peer,
+            severity="info",
         )
 
     def live(self, refused: Mapping[str, str]) -> None:
         """Live topics that the broker does not take now, each with its reason."""
-        key = f"uplink.live_refused:{self._uplink}"
-        if not refused:
-            self._board.clear(key)
-            return
-        self._board.raise_(
-            key,
-            "warning",
+        self._tell(
+            "live_refused",
+            _listed(refused),
             Text(
                 f"Le courtier de {self._uplink} refuse des valeurs en direct ; comptes et OF passent.",
                 f"The broker of {self._uplink} refuses live values; counts and orders go on.",
@@ -72,18 +59,13 @@ class BrokerAlerts:
                 "Donner à la passerelle le droit d'écrire ces sujets ; elle réessaie à la prochaine connexion.",
                 "Grant the gateway the right to write these topics; it tries again with the next connection.",
             ),
-            detail=_listed(refused),
         )
 
     def hangs_up(self, topic: str | None) -> None:
         """The broker closes one connection after the other at a message of `topic`; None: it does no more."""
-        key = f"uplink.hangs_up:{self._uplink}"
-        if topic is None:
-            self._board.clear(key)
-            return
-        self._board.raise_(
-            key,
-            "warning",
+        self._tell(
+            "hangs_up",
+            topic,
             Text(
                 f"Le courtier de {self._uplink} coupe la connexion, toujours au même message.",
                 f"The broker of {self._uplink} closes the connection, always at the same message.",
@@ -92,10 +74,19 @@ class BrokerAlerts:
                 "Donner à la passerelle le droit d'écrire ce sujet ; le message est mis de côté.",
                 "Grant the gateway the right to write this topic; the message is set apart.",
             ),
-            detail=topic,
         )
 
+    def _tell(self, kind: str, detail: str | None, text: Text, remedy: Text, *, severity: str = "warning") -> None:
+        """Up with this detail; without one it is over."""
+        key = f"uplink.{kind}:{self._uplink}"
+        if detail is None:
+            self._board.clear(key)
+        else:
+            self._board.raise_(key, severity, text, remedy, detail=detail)
 
-def _listed(refused: Mapping[str, str]) -> str:
+
+def _listed(refused: Mapping[str, str]) -> str | None:
+    if not refused:
+        return None
     shown = [f"{topic} ({reason})" for topic, reason in list(refused.items())[:_SHOWN]]
     return ", ".join(shown) + (f", and {len(refused) - _SHOWN} more" if len(refused) > _SHOWN else "")

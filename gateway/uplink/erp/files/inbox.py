@@ -309,23 +309,21 @@ _NO_FILE = {
 
 
 def _again(mark: Mapping[str, str]) -> Fault:
-    return Fault(
-        Text(
-            f"ce fichier a déjà été pris le {mark['at']} ; rien n'a changé, il n'y a rien à faire.",
-            f"this file was taken already on {mark['at']}; nothing has changed, there is nothing to do.",
-        ),
-        is_harmless=True,
+    return _harmless(
+        f"ce fichier a déjà été pris le {mark['at']} ; rien n'a changé, il n'y a rien à faire.",
+        f"this file was taken already on {mark['at']}; nothing has changed, there is nothing to do.",
     )
 
 
 def _renamed(mark: Mapping[str, str]) -> Fault:
-    return Fault(
-        Text(
-            f"le même contenu a été pris le {mark['at']} sous le nom {shown(mark['name'])} ; rien n'a changé, n'envoyer que du nouveau.",
-            f"the same content was taken on {mark['at']} as {shown(mark['name'])}; nothing has changed, send only what is new.",
-        ),
-        is_harmless=True,
+    return _harmless(
+        f"le même contenu a été pris le {mark['at']} sous le nom {shown(mark['name'])} ; rien n'a changé, n'envoyer que du nouveau.",
+        f"the same content was taken on {mark['at']} as {shown(mark['name'])}; nothing has changed, send only what is new.",
     )
+
+
+def _harmless(fr: str, en: str) -> Fault:
+    return Fault(Text(fr, en), is_harmless=True)
 
 
 def _name_used(mark: Mapping[str, str]) -> Fault:

@@ -24,7 +24,10 @@ def tag_references(unit: WorkUnitSettings) -> Iterator[tuple[Path, str]]:
     if isinstance(state, CodesState):
         yield ("state", "tag"), state.tag
     if isinstance(state, BitsState | CodesState) and state.fault is not None:
-        yield ("state", "fault"), state.fault
+        if state.fault.tag is not None:
+            yield ("state", "fault"), state.fault.tag
+        for index, bit in enumerate(state.fault.bits):
+            yield ("state", "fault", "bits", index), bit.tag
     if isinstance(state, PackMLState | MachineryState):
         yield ("state", "state"), state.state
         if state.mode is not None:

@@ -76,12 +76,30 @@ def _signal(value: Any) -> Any:
 SignalRef = Annotated[SignalSettings, BeforeValidator(_signal, json_schema_input_type=TagRef | SignalSettings)]
 
 
+class FaultSettings(Section):
+    """Where a fault comes from: a tag with its number or text, or bits; `fault: tag` is short for `fault: {tag: tag}`."""
+
+    tag: TagRef | None = Field(default=None, description="Fault number or text; 0 or empty is no fault.")
+    bits: tuple[SignalRef, ...] = Field(
+        default=(), description="By rank: the first that is up is the fault, and its tag's name the code that `reasons:` knows."
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.tag is None) == (not self.bits):
+            raise FieldError("a fault is one tag or a list of bits; write `fault: TAG` or `fault: {bits: [TAG, TAG]}`")
+        return self
+
+
+FaultRef = Annotated[FaultSettings, BeforeValidator(_signal, json_schema_input_type=TagRef | FaultSettings)]
+
+
 class BitsState(Section):
-    """One bit for running, and optionally a fault word and bits for other states."""
+    """One bit for running, and optionally a fault word or fault bits, and bits for other states."""
 
     from_: Literal["bits"] = Field(alias="from")
     running: SignalRef
-    fault: TagRef | None = Field(default=None, description="Fault number or text; 0 or empty is no fault.")
+    fault: FaultRef | None = None
     setup: SignalRef | None = None
     starved: SignalRef | None = None
     blocked: SignalRef | None = None
@@ -96,7 +114,7 @@ class CodesState(Section):
     codes: dict[Annotated[str, Field(max_length=128)], str] = Field(
         min_length=1, description=f"Value of the tag -> {', '.join(STATE_NAMES)}, or a stop reason."
     )
-    fault: TagRef | None = Field(default=None, description="Fault number or text while stopped; 0 or empty is no fault.")
+    fault: FaultRef | None = Field(default=None, description="What the machine says while stopped.")
 
 
 class CountsState(Section):

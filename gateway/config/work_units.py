@@ -14,6 +14,7 @@ from gateway.config.settings import (
     CodesState,
     CostSettings,
     CountsState,
+    FaultSettings,
     GatewaySettings,
     LimitSettings,
     OrderState,
@@ -28,6 +29,7 @@ from gateway.domain.equipment import (
     Counts,
     CycleRules,
     Dispatch,
+    FaultSource,
     IdealTag,
     MaterialPrice,
     MeasuredCharacteristic,
@@ -96,10 +98,10 @@ def _state(unit: WorkUnitSettings) -> StateSource:
     state = unit.state
     if isinstance(state, BitsState):
         optional = {name: _signal(getattr(state, name)) for name in ("setup", "starved", "blocked", "planned")}
-        return StateFromBits(Signal(state.running.tag, state.running.invert), state.fault, **optional)
+        return StateFromBits(Signal(state.running.tag, state.running.invert), _fault(state.fault), **optional)
     if isinstance(state, CodesState):
         codes = {_code(code): word for code, word in state.codes.items()}
-        return StateFromCodes(state.tag, codes, state.fault)
+        return StateFromCodes(state.tag, codes, _fault(state.fault))
     if isinstance(state, CountsState):
         return StateFromCounts()
     if isinstance(state, OrderState):
@@ -107,6 +109,12 @@ def _state(unit: WorkUnitSettings) -> StateSource:
     if isinstance(state, PackMLState):
         return StateFromPackML(state.state, state.mode, state.machine_state, state.execute_state)
     return StateFromMachinery(state.state, state.mode)
+
+
+def _fault(fault: FaultSettings | None) -> FaultSource | None:
+    if fault is None:
+        return None
+    return fault.tag or tuple(Signal(bit.tag, bit.invert) for bit in fault.bits)
 
 
 def _code(written: int | str) -> int | str:

@@ -25,10 +25,14 @@ class Signal:
     invert: bool = False
 
 
+FaultSource = str | tuple[Signal, ...]
+"""A tag with a fault number or text, or bits by rank: the first of them that is up is the fault, its tag's name the code."""
+
+
 @dataclass(frozen=True)
 class StateFromBits:
     running: Signal
-    fault: str | None = None
+    fault: FaultSource | None = None
     setup: Signal | None = None
     starved: Signal | None = None
     blocked: Signal | None = None
@@ -41,7 +45,7 @@ class StateFromCodes:
 
     tag: str
     codes: Mapping[int | str, str]
-    fault: str | None = None
+    fault: FaultSource | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.domain.equipment import (
     STATE_NAMES,
+    FaultSource,
     Reason,
     Signal,
     StateFromBits,
@@ -190,8 +191,10 @@ class StateReader:
                 return condition("stopped", reason=self.explain(fault), fault=fault)
         return condition(word)
 
-    def _fault(self, tag: str | None, inputs: Mapping[str, Input]) -> FaultCode | None:
-        code = code_of(_value(tag, inputs)) if tag else None
+    def _fault(self, source: FaultSource | None, inputs: Mapping[str, Input]) -> FaultCode | None:
+        if isinstance(source, tuple):
+            return next((signal.tag for signal in source if _bit(signal, inputs)), None)
+        code = code_of(_value(source, inputs)) if source else None
         return None if code in (None, 0, "") else code
 
 
@@ -200,13 +203,19 @@ def _tags(source: StateSource) -> list[str]:
         return []
     if isinstance(source, StateFromBits):
         signals = (source.running, source.setup, source.starved, source.blocked, source.planned)
-        return [s.tag for s in signals if s] + ([source.fault] if source.fault else [])
+        return [s.tag for s in signals if s] + _fault_tags(source.fault)
     if isinstance(source, StateFromCodes):
-        return [source.tag] + ([source.fault] if source.fault else [])
+        return [source.tag, *_fault_tags(source.fault)]
     tags = [source.state, source.mode]
     if isinstance(source, StateFromPackML):
         tags += [source.machine_state, source.execute_state]
     return [tag for tag in tags if tag]
+
+
+def _fault_tags(source: FaultSource | None) -> list[str]:
+    if isinstance(source, tuple):
+        return [signal.tag for signal in source]
+    return [source] if source else []
 
 
 def _value(tag: str, inputs: Mapping[str, Input]) -> SampleValue:

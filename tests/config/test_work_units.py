@@ -69,6 +69,10 @@ def test_counters_roll_over_where_their_register_does(tmp_path: Path) -> None:
                 Signal("running", invert=True), "state", Signal("running"), Signal("running"), Signal("other/parts"), Signal("running")
             ),
         ),
+        (
+            "{from: bits, running: running, fault: {bits: [other/parts, {tag: state, invert: true}]}}",
+            StateFromBits(Signal("running"), (Signal("other/parts"), Signal("state", invert=True))),
+        ),
         ("{from: counts}", StateFromCounts()),
         (
             "{from: codes, tag: state, fault: parts, codes: {0: running, -1: stopped, A7: setup, '8': break}}",

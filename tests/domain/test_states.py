@@ -9,7 +9,7 @@ import pytest
 
 from gateway.domain.equipment import Cost, Counts, CycleRules, OeeRules, Signal, StateFromBits, StateFromMachinery, StateFromPackML
 from gateway.domain.signals import MOST_TOLD
-from tests.domain.post import CODES, Post, parts
+from tests.domain.post import CODES, REASONS, Post, parts, reason
 
 AVAILABILITY = OeeRules(micro_stop_bucket="availability")
 
@@ -134,6 +134,17 @@ def test_an_unmapped_fault_explains_as_its_number() -> None:
     post.read(20, running=1)
     assert post.stop_list() == [("stop", 10, 10, "fault:77")]
     assert post.stops()[0]["reason_class"] == "own"
+
+
+def test_of_fault_bits_the_first_of_the_list_that_is_up_is_the_fault() -> None:
+    state = StateFromBits(Signal("running"), (Signal("guard"), Signal("air_ok", invert=True), Signal("jam")))
+    post = Post(state=state, reasons=REASONS | {"film": reason("film", "own", "jam")})
+    post.read(0, running=1, guard=0, air_ok=1, jam=0)
+    post.read(10, running=0, jam=1)
+    post.read(20, running=1, jam=0)
+    post.read(30, running=0, guard=None, air_ok=0, jam=1)
+    post.read(40, running=1, air_ok=1)
+    assert [(d["fault"], d["reason"]) for d in post.stops()] == [("jam", "film"), ("air_ok", "fault:air_ok")]
 
 
 def test_a_fault_while_running_does_not_stop_the_machine() -> None:

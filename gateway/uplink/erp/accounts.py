@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -96,7 +97,7 @@ class Accounts:
 
     def revised(self, account: Account, work_unit: str, note: str) -> None:
         """The order has changed in the ERP: whatever waited there is asked again at once."""
-        account.work_unit, account.note = work_unit, note
+        account.work_unit, account.note = work_unit, _merged(account.note, note)
         account.ask_again()
         self._paces.pop(account.job_order_id, None)
         self.save(account)
@@ -224,3 +225,7 @@ def _is_old(account: Account, now: datetime) -> bool:
     if account.changed_at is None or not account.is_over:
         return False
     return now - account.changed_at >= (KEPT if account.is_settled else GIVEN_UP)
+
+
+def _merged(before: str, now: str) -> str:
+    return json.dumps(json.loads(before) | json.loads(now), ensure_ascii=False) if before and now else now or before

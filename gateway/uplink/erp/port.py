@@ -39,7 +39,8 @@ class Plan:
     work_unit: str
     job_order: JobOrder
     note: str = ""
-    """The adapter's own words about the order (under 4 kB), kept with it and given back as `ErpOrder.note`."""
+    """The adapter's own words about the order, a JSON object (under 4 kB) or empty: kept with it and given back as `ErpOrder.note`. What a
+    later plan leaves out stays as it was, as the fields of the order do."""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -244,6 +245,14 @@ def test_what_nobody_settles_for_a_month_is_given_up_once_the_erp_has_it_no_more
     assert accounts.prune(line.at + GIVEN_UP - timedelta(days=1), []) == []
     assert accounts.prune(line.at + GIVEN_UP, ["OF-1"]) == []
     assert accounts.prune(line.at + GIVEN_UP, []) == [account]
+
+
+def test_what_a_later_plan_does_not_speak_of_stays_in_the_note() -> None:
+    accounts = Accounts("erp", Journal(Disk()), ManualClock(), report_every_s=60.0)
+    account = accounts.open("1", "OF-1", "press-07", '{"product_id": "PF-1", "properties": {"zone": "1"}}')
+    accounts.revised(account, "press-07", '{"properties": {"zone": "2"}}')
+    accounts.revised(account, "press-08", "")
+    assert (account.work_unit, json.loads(account.note)) == ("press-08", {"product_id": "PF-1", "properties": {"zone": "2"}})
 
 
 def test_what_waits_is_over_when_there_is_nothing_left_to_book() -> None:

@@ -94,6 +94,13 @@ def test_what_the_erp_wants_back_is_kept_as_it_is() -> None:
     assert json.loads(plan.note)["properties"] == {"site": "LYO"}
 
 
+def test_columns_that_nobody_named_are_called_as_the_fields_properties_too() -> None:
+    header = "job_order_id;properties.site;work_unit;remark\n"
+    (plan,), faults = read(f"{header}OF-1;LYO;packer-02;-\n", {}, CsvDialect())
+    assert faults == []
+    assert plan.job_order.properties == {"site": "LYO"}
+
+
 def test_a_file_without_header_has_numbered_columns() -> None:
     dialect = CsvDialect(header=False, delimiter=",")
     plans, faults = read("OF-1,x,packer-02,12\n", {"job_order_id": "1", "work_unit": "3", "quantity": "4"}, dialect)

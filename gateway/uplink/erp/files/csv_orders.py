@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 
 from gateway.domain.events import Text
 from gateway.uplink.erp.files.faults import Fault, Unreadable
-from gateway.uplink.erp.files.fields import INTEGERS, MOMENTS, NUMBERS, ORDER_FIELDS
+from gateway.uplink.erp.files.fields import INTEGERS, MOMENTS, NUMBERS, ORDER_FIELDS, is_order_field
 from gateway.uplink.erp.files.orders import Draft, Orders, moment
 from gateway.uplink.erp.files.settings import CsvDialect
 from gateway.uplink.erp.port import PlanState
@@ -108,7 +108,7 @@ class CsvOrders:
         if first is None:
             raise Unreadable(Fault(Text("il n'y a aucune ligne ; l'écrire.", "there is no line in it; write it.")), may_grow=True)
         line, header = first
-        wanted = self._columns or {name: name for name in header if name in ORDER_FIELDS}
+        wanted = self._columns or {name: name for name in header if is_order_field(name)}
         missing = [column for column in wanted.values() if column not in header]
         doubled = sorted({column for column in header if column in wanted.values() and header.count(column) > 1})
         names = "job_order_id" in wanted or {"order_id", "operation_id"} <= set(wanted)

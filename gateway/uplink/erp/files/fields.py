@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -13,6 +14,12 @@ ORDER_FIELDS = (
     "characteristic", "quality_unit", "lower", "target", "upper", "required_by",
 )  # fmt: skip
 """Names as in the JobOrder of the published schema; those of a customer, a material and a quality requirement stand beside them."""
+
+
+def is_order_field(name: str) -> bool:
+    """One of them, or `properties.NAME`: what the ERP wants back as it is."""
+    return name in ORDER_FIELDS or re.fullmatch(r"properties\.[A-Za-z0-9_-]{1,64}", name) is not None
+
 
 NUMBERS = frozenset({"quantity", "ideal_cycle_time_s", "lead_after_s", "quantity_per", "lower", "target", "upper"})
 INTEGERS = frozenset({"priority", "pieces_per_cycle", "customer_priority"})

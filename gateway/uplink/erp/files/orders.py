@@ -83,9 +83,10 @@ class PlanMaker:
         except ValidationError as error:
             return _fault(error, draft)
         order = replace(message.noun(), lowest_first=self._lowest_first)
-        note = {"product_id": order.product_id, "order_id": order.order_id, "operation_id": order.operation_id}
+        said = {"product_id": order.product_id, "order_id": order.order_id, "operation_id": order.operation_id}
+        note: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
         if order.properties:
-            note["properties"] = {name: str(value) for name, value in order.properties.items()}  # type: ignore[assignment]
+            note["properties"] = {name: str(value) for name, value in order.properties.items()}
         kept = json.dumps(note, ensure_ascii=False)
         if len(kept.encode()) > _LONGEST_NOTE:
             return Fault(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
 from drivers.settings import Duration, FieldError, FolderPath, Name, Settings
-from gateway.uplink.erp.files.fields import CONFIRMATION_FIELDS, ORDER_FIELDS
+from gateway.uplink.erp.files.fields import CONFIRMATION_FIELDS, ORDER_FIELDS, is_order_field
 from gateway.uplink.erp.settings import BookingSettings
 
 FORMATS: dict[str, str] = {"csv": ".csv", "b2mml-xml": ".xml", "b2mml-json": ".json"}
@@ -50,7 +49,7 @@ class CsvColumns(Settings):
     @model_validator(mode="after")
     def _known_fields(self) -> Self:
         for field in self.orders:
-            if field not in ORDER_FIELDS and not re.fullmatch(r"properties\.[A-Za-z0-9_-]{1,64}", field):
+            if not is_order_field(field):
                 raise FieldError(
                     f"there is no field `{field}` of an order; use one of {', '.join(ORDER_FIELDS)}, properties.NAME", "orders", field
                 )

@@ -63,7 +63,8 @@ ua_binary.Primitives1.Null = _NoArray  # type: ignore[attr-defined]
 ua_binary._reshape = _as_it_came
 
 _NO_SESSION_LEFT = frozenset({StatusCodes.BadTooManySessions, StatusCodes.BadTcpNotEnoughResources})
-_NOT_ADMITTED = ("BadUser", "BadIdentity", "BadCertificate", "BadSecurity", "BadNonce", "BadApplicationSignature")
+_USER_REFUSED = ("BadUser", "BadIdentity")
+_NOT_ADMITTED = ("BadCertificate", "BadSecurity", "BadNonce", "BadApplicationSignature")
 
 
 class Session:
@@ -152,6 +153,8 @@ class Session:
             name = get_name_and_doc(error.code)[0]
             if error.code in _NO_SESSION_LEFT:
                 return remedies.too_many_sessions(self._peer, name)
+            if name.startswith(_USER_REFUSED):
+                return remedies.user_refused(self._peer, name)
             if name.startswith(_NOT_ADMITTED):
                 return remedies.not_admitted(self._peer, name)
             return remedies.dropped(self._peer, name)

@@ -86,6 +86,15 @@ def not_admitted(peer: str, detail: str) -> LinkError:
     )
 
 
+def user_refused(peer: str, detail: str) -> LinkError:
+    """The channel stands, both certificates are believed: it is the user that the server does not let in."""
+    return LinkError(
+        f"{peer} refuses the session: {detail}",
+        remedy_fr="L'automate refuse l'utilisateur : vérifier `user` (nom, mot de passe ou certificat) et ses droits dans l'automate.",
+        remedy_en="The PLC refuses the user: check `user` (name, password or certificate) and its rights in the PLC.",
+    )
+
+
 def too_many_sessions(peer: str, detail: str) -> LinkError:
     """The server has no session left."""
     return LinkError(

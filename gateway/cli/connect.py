@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from drivers import make_driver, prepare
-from drivers.base import DriverError, LinkError, Quality, Reading
+from drivers.base import Certified, DriverError, LinkError, Quality, Reading
 from drivers.recording import RecordingError, read_recording
 from drivers.remedies import refusal
 from drivers.replay import ReplaySettings
@@ -20,6 +20,7 @@ from gateway.clock import SystemClock
 from gateway.config import Config, SecretError, read_secret
 from gateway.config.schema import AnyDeviceSettings, AnyUplinkSettings
 from gateway.seams import UplinkError
+from gateway.status.health import certificate_ends
 from gateway.uplink.erp.http_trial import HttpProbe
 from gateway.uplink.erp.port import ErpPort, Right
 from gateway.uplink.erp.ports import Surroundings, make_port
@@ -65,7 +66,9 @@ async def try_links(config: Config, state_dir: Path | None = None) -> list[Trial
         for device, tag in (config.resolve(unit, reference) for reference in references):
             used.setdefault(device, set()).add(tag)
     devices = [
-        _recording(name, settings, used.get(name, set())) if isinstance(settings, ReplaySettings) else _device(name, settings, state_dir)
+        _recording(name, settings, used.get(name, set()))
+        if isinstance(settings, ReplaySettings)
+        else _device(name, settings, config.gateway.time_zone, state_dir)
         for name, settings in config.devices.items()
     ]
     uplinks = [trial for name, settings in config.uplinks.items() for trial in _uplink(name, settings, config)]
@@ -90,7 +93,7 @@ async def _recording(name: str, settings: ReplaySettings, used: set[str]) -> Tri
     return Trial(name, settings.peer, not missing, f"{readings.total()} reading{'s' if readings.total() != 1 else ''}", details)
 
 
-async def _device(name: str, settings: AnyDeviceSettings, state_dir: Path | None) -> Trial:
+async def _device(name: str, settings: AnyDeviceSettings, zone: str, state_dir: Path | None) -> Trial:
     clock = SystemClock()
     try:
         driver = make_driver(settings, clock, name=name, secrets=read_secret, state_dir=state_dir)
@@ -107,14 +110,16 @@ async def _device(name: str, settings: AnyDeviceSettings, state_dir: Path | None
     except TimeoutError:
         told = f"no full answer within {_DEVICE_TIMEOUT_S:g} s; check the PLC's load and the network"
         return Trial(name, settings.peer, False, told, ("expert: connect and first read timed out",))
-    return judged(name, settings.peer, readings)
+    ends = driver.certificates if isinstance(driver, Certified) else {}
+    soon = (certificate_ends(which, end, clock.now(), name, zone) for which, end in ends.items())
+    return judged(name, settings.peer, readings, tuple(f"{one[1].text.en} {one[1].remedy.en}" for one in soon if one is not None))
 
 
-def judged(name: str, peer: str, readings: Sequence[Reading]) -> Trial:
-    """What the first look at a device's tags says of it."""
+def judged(name: str, peer: str, readings: Sequence[Reading], remarks: tuple[str, ...] = ()) -> Trial:
+    """What the first look at a device's tags says of it; `remarks` are of a link that works."""
     bad = tuple(f"tag {r.tag}: {r.detail or 'bad'}. {refusal(r.detail)[1]}" for r in readings if r.quality is Quality.BAD)
     told = f"{len(readings) - len(bad)} of {len(readings)} tags read"
-    return Trial(name, peer, not bad, told, bad)
+    return Trial(name, peer, not bad, told, (*bad, *remarks))
 
 
 def _uplink(name: str, settings: AnyUplinkSettings, config: Config) -> list[Coroutine[Any, Any, Trial]]:

@@ -50,6 +50,15 @@ class _Found:
     since: datetime | None = None
 
 
+def certificate_ends(which: str, end: datetime, now: datetime, unit: str, zone: str) -> tuple[str, Said] | None:
+    """How loud, and what is said of a certificate (`own`, `server`, `user`) that ends at `end`; None while that is far."""
+    left = (end - now).total_seconds() / 86400
+    severity = next((loud for days, loud in CERTIFICATE_DAYS if left <= days), None)
+    if severity is None:
+        return None
+    return severity, say(f"certificate_{which}", zone, {"unit": unit, "end": f"{end:%Y-%m-%d}", "days": f"{left:.0f}"})
+
+
 class Alerts:
     """The active alerts. `emit` takes the ledger event of each transition; `zone` is the site's, for times in sentences.
 
@@ -162,13 +171,10 @@ class Alerts:
         """Those that end soon. The gateway's own is one for all links, so it has one alert."""
         found = {}
         for which, end in link.certificates.items():
-            left = (end - self._clock.now()).total_seconds() / 86400
-            severity = next((loud for days, loud in CERTIFICATE_DAYS if left <= days), None)
-            if severity is not None:
+            told = certificate_ends(which, end, self._clock.now(), work_unit or link.name, self._zone)
+            if told is not None:
                 own = which == "own"
-                values = {"unit": work_unit or link.name, "end": f"{end:%Y-%m-%d}", "days": f"{left:.0f}"}
-                said = say(f"certificate_{which}", self._zone, values)
-                found["certificate.own" if own else f"certificate.{which}:{link.name}"] = _Found(severity, said, None if own else work_unit)
+                found["certificate.own" if own else f"certificate.{which}:{link.name}"] = _Found(*told, None if own else work_unit)
         return found
 
     def _refused(self, link: LinkStatus, work_unit: str | None) -> Said:

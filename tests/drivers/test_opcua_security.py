@@ -20,8 +20,11 @@ from drivers.opcua_certificates import thumbprint
 from drivers.opcua_pki import prepare
 from drivers.opcua_security import POLICIES
 from drivers.settings import Secret
+from gateway.cli.connect import try_links
 from gateway.clock import SystemClock
+from tests.config.plant import loaded
 from tests.drivers import opcua_certificates as make
+from tests.drivers.devices import NAMESPACE
 from tests.drivers.opcua_certificates import Authority, der, put
 from tests.drivers.opcua_wire import GET_ENDPOINTS, Wire
 from tests.drivers.secured_plc import OFFERED, WANTED, SecuredDevice, Type
@@ -218,7 +221,7 @@ async def test_every_policy_and_mode_of_a_server_of_a_trusted_authority(policy: 
         await connected(plc, wire.port, security=security, user=by_certificate(plc))
         with pytest.raises(LinkError, match="BadUserAccessDenied") as caught:
             await connected(plc, wire.port, security=security, user=by_certificate(plc, "stranger"))
-        assert "check user" in caught.value.remedy_en
+        assert "refuses the user: check `user`" in caught.value.remedy_en
 
 
 def by_certificate(plc: SecuredDevice, name: str = "user") -> dict[str, Any]:
@@ -237,6 +240,32 @@ async def test_a_user_of_a_certificate_is_told_apart_from_its_files(plc: Secured
     with pytest.raises(LinkError, match="do not belong together") as caught:
         await connected(plc, user=user)
     assert "check its name, its rights and its content" in caught.value.remedy_en
+
+
+async def test_a_certificate_that_ends_soon_is_told_when_the_links_are_tried(plc: SecuredDevice) -> None:
+    await plc.install(make.make(days=30.5))
+    plc.trust(plc.certificate)
+    (plc.folder / "password").write_text("secret", encoding="ascii")
+    config = loaded(
+        plc.folder,
+        f"""
+        gateway: {{id: gw, enterprise: acme, site: lyon}}
+        devices:
+          plc:
+            driver: opcua
+            url: "opc.tcp://127.0.0.1:{plc.port}"
+            security: {{policy: Basic256Sha256, mode: SignAndEncrypt}}
+            user: {{name: gateway, password: {{file: password}}}}
+            tags: {{parts: {{node: "nsu={NAMESPACE};s=parts"}}}}
+        work_units:
+          m-1: {{area: hall, work_center: line-1, device: plc, state: {{from: counts}}, counts: {{total: parts}}}}
+        """,
+    )
+    (trial,) = await try_links(config, plc.folder)
+    assert trial.works
+    (remark,) = trial.details
+    assert remark.startswith("The certificate of plc's PLC ends on ")
+    assert remark.endswith("Renew it in the PLC, then lineside pki trust.")
 
 
 INSECURE = {"security": {"insecure": True}}

@@ -8,15 +8,13 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.domain.report import NoSuchWindow, PastUnreadable
-from gateway.metrics import Metrics
 from gateway.status.answers import html, json
-from gateway.status.board import Board, UnitStatus
-from gateway.status.page import Pages
+from gateway.status.board import UnitStatus
 from gateway.status.payloads import Payload
 from gateway.status.report import Archive, stop_payload
+from gateway.status.surroundings import Surroundings
 
 T = TypeVar("T")
 
@@ -41,18 +39,9 @@ class _Refused(Exception):
 
 
 class PastRoutes:
-    """`present` raises 503 while the gateway starts; `language` is that of a request."""
-
-    def __init__(
-        self, archive: Archive, pages: Pages, present: Callable[[], Board], language: Callable[[web.Request], str], clock: Clock,
-        metrics: Metrics,
-    ) -> None:  # fmt: skip
+    def __init__(self, archive: Archive, around: Surroundings) -> None:
         self._archive = archive
-        self._pages = pages
-        self._present = present
-        self._language = language
-        self._clock = clock
-        self._metrics = metrics
+        self._around = around
         self._asking = 0
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -62,19 +51,18 @@ class PastRoutes:
         router.add_get("/api/stops/{work_unit}", self._stops)
 
     async def _report(self, request: web.Request) -> web.StreamResponse:
-        language = self._language(request)
-        unit = self._present().unit(request.match_info["work_unit"])
+        unit = self._around.present().unit(request.match_info["work_unit"])
         if unit is None:
             raise web.HTTPNotFound
         try:
             found = await self._ask(lambda: self._archive.shift(unit.view.work_unit, request.match_info["shift"]))
         except NoSuchWindow as none:
-            return self._sentence(none.text, language, 404)
+            return self._around.sentence(request, none.text, 404)
         except PastUnreadable:
-            return self._sentence(_UNREADABLE, language, 503)
+            return self._around.sentence(request, _UNREADABLE, 503)
         if found is None:
-            return self._sentence(_BUSY, language, 503)
-        return html(self._pages.report(unit, found, language))
+            return self._around.sentence(request, _BUSY, 503)
+        return html(self._around.pages.report(unit, found, self._around.language(request)))
 
     async def _windows(self, request: web.Request) -> web.StreamResponse:
         def ask(unit: UnitStatus) -> Callable[[], Awaitable[Payload]]:
@@ -91,7 +79,7 @@ class PastRoutes:
 
     async def _line_windows(self, request: web.Request) -> web.StreamResponse:
         name = request.match_info["work_center"]
-        board = self._present()
+        board = self._around.present()
 
         async def found() -> Payload:
             lines = await self._archive.line_windows(name, kind, start, end, limit + 1)
@@ -124,7 +112,7 @@ class PastRoutes:
         return await self._data(request, ask)
 
     async def _data(self, request: web.Request, ask: Callable[[UnitStatus], Callable[[], Awaitable[Payload]]]) -> web.StreamResponse:
-        board = self._present()
+        board = self._around.present()
         unit = board.unit(request.match_info["work_unit"])
         if unit is None:
             return json({"error": "no such work unit", "work_units": [known.view.work_unit for known in board.units]}, 404)
@@ -142,13 +130,13 @@ class PastRoutes:
             return None
         self._asking += 1
         try:
-            async with self._clock.timeout(TIMEOUT_S):
+            async with self._around.clock.timeout(TIMEOUT_S):
                 return await question()
         except TimeoutError as error:
-            self._metrics.past_unreadable.inc()
+            self._around.metrics.past_unreadable.inc()
             raise PastUnreadable("no answer in time") from error
         except PastUnreadable:
-            self._metrics.past_unreadable.inc()
+            self._around.metrics.past_unreadable.inc()
             raise
         finally:
             self._asking -= 1
@@ -164,7 +152,7 @@ class PastRoutes:
         unknown = set(request.query) - {"from", "to", "limit"} - others
         if unknown:
             raise _Refused(f"{sorted(unknown)[0]!r} is no parameter here; there are {', '.join(sorted({'from', 'to', 'limit'} | others))}")
-        end = _moment(request, "to") or self._clock.now()
+        end = _moment(request, "to") or self._around.clock.now()
         start = _moment(request, "from") or end - WEEK
         if start >= end:
             raise _Refused("`from` is not before `to`; exchange them")
@@ -174,9 +162,6 @@ class PastRoutes:
         if not (text.isascii() and text.isdecimal() and len(text) < 6 and 1 <= int(text) <= MOST):
             raise _Refused(f"limit {text!r} is no whole number from 1 to {MOST}")
         return start, end, int(text)
-
-    def _sentence(self, text: Text, language: str, status: int) -> web.Response:
-        return html(self._pages.sentence(text.fr if language == "fr" else text.en, language), status)
 
 
 def _cut(name: str, lines: Sequence[Any], limit: int) -> Payload:

@@ -26,6 +26,7 @@ from gateway.status.readings import Recordings
 from gateway.status.report import Archive
 from gateway.status.settings import Address
 from gateway.status.stream import Stream
+from gateway.status.surroundings import Surroundings
 from gateway.status.trace_routes import Find, TraceRoutes
 from gateway.status.whatif import Planner
 from gateway.status.whatif_routes import WhatIfRoutes
@@ -85,8 +86,9 @@ class StatusServer:
         self._pages = Pages(self._present, clock, revisions)
         self._stream = Stream(board, clock, revisions)
         self._recordings = recordings or Recordings(dict, frozenset(), clock, metrics)
-        self._past = None if archive is None else PastRoutes(archive, self._pages, self._present, self._language, clock, metrics)
-        self._whatif = None if planner is None else WhatIfRoutes(planner, self._pages, self._present, self._language, clock, metrics)
+        around = Surroundings(self._pages, self._present, self._language, clock, metrics)
+        self._past = None if archive is None else PastRoutes(archive, around)
+        self._whatif = None if planner is None else WhatIfRoutes(planner, around)
         self._trace = None if trace is None else TraceRoutes(trace, self._pages, self._language, clock)
         self._runner: web.AppRunner | None = None
         self._port = listen.port

@@ -10,14 +10,12 @@ from typing import TypeVar
 
 from aiohttp import web
 
-from drivers.base import Clock
 from gateway.domain.events import Text
 from gateway.domain.whatif import Answer, Question, Queue
-from gateway.metrics import Metrics
 from gateway.status import api
 from gateway.status.answers import html, json
 from gateway.status.board import Board
-from gateway.status.page import Pages
+from gateway.status.surroundings import Surroundings
 from gateway.status.whatif import Offer, Planner, offers_payload, units_with, whatif_payload
 
 T = TypeVar("T")
@@ -47,18 +45,9 @@ class _Busy(Exception):
 
 
 class WhatIfRoutes:
-    """`present` raises 503 while the gateway starts; `language` is that of a request."""
-
-    def __init__(
-        self, planner: Planner, pages: Pages, present: Callable[[], Board], language: Callable[[web.Request], str], clock: Clock,
-        metrics: Metrics,
-    ) -> None:  # fmt: skip
+    def __init__(self, planner: Planner, around: Surroundings) -> None:
         self._planner = planner
-        self._pages = pages
-        self._present = present
-        self._language = language
-        self._clock = clock
-        self._metrics = metrics
+        self._around = around
         self._asking = 0
 
     def add_to(self, router: web.UrlDispatcher) -> None:
@@ -67,21 +56,20 @@ class WhatIfRoutes:
         router.add_get("/api/availability", self._availability)
 
     async def _page(self, request: web.Request) -> web.StreamResponse:
-        board, language = self._present(), self._language(request)
-        unit = board.unit(request.match_info["work_unit"])
+        unit = self._around.present().unit(request.match_info["work_unit"])
         if unit is None:
             raise web.HTTPNotFound
         try:
             question = self._question(request, {"lang"})
             queue, answer = await self._ask(unit.view.work_unit, question)
         except _Refused as refused:
-            return html(self._pages.sentence(refused.french if language == "fr" else str(refused), language), refused.status)
+            return self._around.sentence(request, Text(refused.french, str(refused)), refused.status)
         except _Busy:
-            return html(self._pages.sentence(_BUSY.fr if language == "fr" else _BUSY.en, language), 503)
-        return html(self._pages.whatif(unit, queue, question, answer, language))
+            return self._around.sentence(request, _BUSY, 503)
+        return html(self._around.pages.whatif(unit, queue, question, answer, self._around.language(request)))
 
     async def _whatif(self, request: web.Request) -> web.StreamResponse:
-        board = self._present()
+        board = self._around.present()
         try:
             question = self._question(request, {"work_unit"})
             name = self._unit(board, request.query.get("work_unit"), question)
@@ -93,7 +81,7 @@ class WhatIfRoutes:
         return json(whatif_payload(name, queue, question, answer))
 
     async def _availability(self, request: web.Request) -> web.StreamResponse:
-        board = self._present()
+        board = self._around.present()
         if not request.query:
             return json(api.availability_body(board))
         try:
@@ -167,16 +155,16 @@ class WhatIfRoutes:
     async def _beside(self, question: Callable[[], T]) -> T:
         """Raises _Busy; a search that takes too long ends by itself a little later."""
         if self._asking >= ASKING:
-            self._metrics.questions_unanswered.inc()
+            self._around.metrics.questions_unanswered.inc()
             raise _Busy
         self._asking += 1
         searching = asyncio.get_running_loop().run_in_executor(None, question)
         searching.add_done_callback(self._answered)
         try:
-            async with self._clock.timeout(TIMEOUT_S):
+            async with self._around.clock.timeout(TIMEOUT_S):
                 return await asyncio.shield(searching)
         except TimeoutError as error:
-            self._metrics.questions_unanswered.inc()
+            self._around.metrics.questions_unanswered.inc()
             raise _Busy from error
 
     def _answered(self, _: object) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, WithJsonSchema, model_validator
 
 from drivers.modbus_address import Address, parse_address, parse_range
 from drivers.modbus_codec import BIT_TABLES, MAX_BITS, MAX_GAP, MAX_REGISTERS, MAX_WRITTEN_REGISTERS, Limits, Point
@@ -17,6 +18,17 @@ Register = Field(default=None, ge=0, le=65535)
 
 FUNCTIONS = {"coil": 1, "discrete": 2, "holding": 3, "input": 4}
 """Table -> function code of its read request."""
+
+
+_BITS = r"^(\d|1[0-5])-(\d|1[0-5])$"
+
+
+def _check_bits(bits: str) -> str:
+    if re.fullmatch(_BITS, bits) is None:
+        raise ValueError(
+            f"{bits!r} is no range of bits 0 to 15; write the lowest and the highest, for example 4-7, or bit: 4 for a single one"
+        )
+    return bits
 
 
 class ModbusTag(TagSettings):
@@ -36,7 +48,7 @@ class ModbusTag(TagSettings):
     length: int | None = Field(default=None, ge=1, le=2 * MAX_REGISTERS)
     order: Literal["ABCD", "CDAB", "BADC", "DCBA"] = "ABCD"
     bit: int | None = Field(default=None, ge=0, le=15)
-    bits: str | None = Field(default=None, pattern=r"^(\d|1[0-5])-(\d|1[0-5])$")
+    bits: Annotated[str, AfterValidator(_check_bits), WithJsonSchema({"pattern": _BITS, "type": "string"})] | None = None
     scale: Decimal = Field(default=Decimal(1), allow_inf_nan=False)
     offset: Decimal = Field(default=Decimal(0), allow_inf_nan=False)
 

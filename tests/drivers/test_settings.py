@@ -122,7 +122,7 @@ def test_only_a_recording_is_recorded() -> None:
         ({"a": {"holding": -1}}, "greater than or equal to 0", ("tags", "a", "holding")),
         ({"a": {"holding": 1, "bit": 16}}, "less than or equal to 15", ("tags", "a", "bit")),
         ({"a": {"holding": 1, "bit": 1, "type": "uint32"}}, "16-bit register, not from uint32", ("tags", "a", "bit")),
-        ({"a": {"holding": 1, "bits": "4-16"}}, "pattern", ("tags", "a", "bits")),
+        ({"a": {"holding": 1, "bits": "4-16"}}, "is no range of bits 0 to 15", ("tags", "a", "bits")),
         ({"a": {"holding": 1, "bit": 1, "bits": "4-7"}}, "exclude each other", ("tags", "a", "bits")),
         ({"a": {"coil": 1, "bit": 1}}, "has no bit", ("tags", "a", "bit")),
         ({"a": {"coil": 1, "type": "uint16"}}, "cannot be uint16", ("tags", "a", "type")),

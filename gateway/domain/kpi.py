@@ -273,6 +273,7 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
             **{element.key: _seconds(element.of(f)) for element in TIMES},
             "stop_count": window.stop_count, "micro_stop_count": window.micro_count, "failure_count": f.failures()[1],
             "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
+            "without_order": window.without_order,
             "cycle": window.cycles.line(), "losses": losses(f), "loss_cost": loss_cost(f),
             **scrap_costs(unit.cost, window.scrap, _material_cost(f)),
         }
@@ -283,9 +284,16 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
 
 
 def changes(before: Line, after: Line) -> dict[str, list[Any]]:
-    """Field -> [old, new] of every number that a revision of a window changed."""
-    numbers = (name for name, value in after.items() if name != "revision" and (value is None or isinstance(value, int | float | Decimal)))
-    return {name: [before[name], after[name]] for name in numbers if before[name] != after[name]}
+    """Field -> [old, new] of every number that a revision of a window changed; `losses.own` is one of its losses."""
+    old, new = _numbers(before), _numbers(after)
+    return {name: [old.get(name), new.get(name)] for name in {**new, **old} if name != "revision" and old.get(name) != new.get(name)}
+
+
+def _numbers(line: Line) -> dict[str, Any]:
+    found = {name: value for name, value in line.items() if value is None or isinstance(value, int | float | Decimal)}
+    for group in ("losses", "cycle"):
+        found |= {f"{group}.{name}": value for name, value in (line[group] or {}).items()}
+    return found
 
 
 def _with_ratios(line: dict[str, Any]) -> dict[str, Any]:
@@ -296,7 +304,7 @@ def _with_ratios(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-QUANTITIES = ("produced", "good", "scrap", "rework", "late")
+QUANTITIES = ("produced", "good", "scrap", "rework", "late", "without_order")
 COUNTS = ("stop_count", "micro_stop_count", "failure_count")
 COSTS = ("loss_cost", "scrap_cost", "scrap_piece_cost", "scrap_material_cost")
 SUMMED = (*(element.key for element in TIMES), *COUNTS, *QUANTITIES, *COSTS)
@@ -336,7 +344,7 @@ def combine(
     total = dict(head) | {name: time[name] for name in (*SUMMED, "cycle", "losses")}
     total |= {"net_s": net, "useful_s": useful, "produced": produced, "scrap": scrapped, "loss_cost": None}
     total |= scrap_costs(cost, scrapped, _sum(line["scrap_material_cost"] for line in scrap))
-    total |= {name: good[name] for name in ("good", "rework", "late")}
+    total |= {name: good[name] for name in ("good", "rework", "late", "without_order")}
     known = time["losses"]
     if known is not None and net is not None and useful is not None and rework is not None:
         lost = {name: known[name] for name, kind, _ in LOSSES if kind != "quality" and name != "residual"}

@@ -157,6 +157,6 @@ class WorkCenter:
 
 
 def _members(body: Mapping[str, Any]) -> dict[str, Line]:
-    # Rows of before scrap had a price in two parts do not have these.
-    told = {unit: dict.fromkeys(COSTS) | line for unit, line in body["members"].items()}
+    # Rows of earlier versions do not have all of these.
+    told = {unit: dict.fromkeys(COSTS) | dict.fromkeys(QUANTITIES, 0) | line for unit, line in body["members"].items()}
     return {unit: line | {name: Decimal(str(line[name])) for name in QUANTITIES} for unit, line in told.items()}

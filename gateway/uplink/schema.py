@@ -14,7 +14,7 @@ from pydantic.json_schema import models_json_schema
 
 from gateway.domain.events import EVENT_TYPES, Event, Text, WindowClosed
 from gateway.domain.job_order import JobState
-from gateway.domain.kpi import COSTS, KPIS, LOSSES, TIMES
+from gateway.domain.kpi import COSTS, KPIS, LOSSES, QUANTITIES, TIMES
 from gateway.domain.problems import PROBLEMS
 from gateway.uplink.messages import FACTS, MAX_PAYLOAD_BYTES, AckMessage, JobCommandMessage, ReplayMessage
 from gateway.uplink.schema_live import live_schemas
@@ -36,7 +36,7 @@ _SCALARS: dict[Any, dict[str, Any]] = {
 }
 
 KPI_NUMBERS = (
-    *(element.key for element in TIMES), "stop_count", "micro_stop_count", "failure_count", "produced", "good", "scrap", "rework",
+    *(element.key for element in TIMES), "stop_count", "micro_stop_count", "failure_count", *QUANTITIES,
     *(kpi.key for kpi in KPIS), *COSTS,
 )  # fmt: skip
 """Numbers of a KPI window, null where unknown."""
@@ -46,6 +46,8 @@ _KPI_TEXTS = {
     **dict.fromkeys(KPI_NUMBERS, ""),
     **{element.key: ", ".join(part for part in (element.iso, element.nf, element.meaning) if part) for element in TIMES},
     **{kpi.key: f"{kpi.name}: {kpi.formula} ({kpi.unit})" for kpi in KPIS},
+    "late": "of the produced: counted when the machine was seen again",
+    "without_order": "of the produced: counted against no order, until a Reassign",
 }
 
 
@@ -104,14 +106,16 @@ def _kpi_window() -> dict[str, Any]:
                 ],
             },
             "degraded": {"type": "boolean"},
+            "over_ideal": {"type": "boolean", "description": "effectiveness is above 1"},
+            "closed": {"type": "boolean"},
             "revision": {"type": "integer", "minimum": 0},
             "changed": {
-                "description": "of a revision: each number that changed, [old, new]",
+                "description": "of a revision: each number that changed, [old, new]; a dot leads into losses and cycle",
                 "type": "object",
                 "additionalProperties": {"type": "array", "items": {"type": ["number", "boolean", "null"]}},
             },
         },
-        "required": ["work_unit", "window", *KPI_NUMBERS, "degraded", "revision"],
+        "required": ["work_unit", "window", *KPI_NUMBERS, "degraded", "over_ideal", "closed", "revision"],
     }
 
 

@@ -159,6 +159,21 @@ def test_quality_by_tag_and_by_hand() -> None:
     assert [q.value for q in again.tracker.view().quality] == [q.value for q in post.tracker.view().quality]
 
 
+def test_what_late_truth_changed_in_a_closed_window_is_told() -> None:
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.read(600, running=1, parts=60)
+    post.order(700, "StoreAndStart", "OF-1")
+    post.read(1000, running=0)
+    post.read(1300, running=1)
+    post.read(3700, running=1)
+    assert (post.hour(0)["revision"], post.hour(0)["without_order"]) == (1, 60)
+    assert post.fact(3800, "Reassign", job_order_id="OF-1", from_=at(0), to=at(700)).accepted
+    assert (post.hour(0)["revision"], post.hour(0)["changed"]) == (2, {"without_order": [60, 0]})
+    assert post.fact(3900, "ExplainStop", 1100, reason="no_parts").accepted
+    assert (post.hour(0)["revision"], post.hour(0)["changed"]) == (3, {"losses.own": [300, 0], "losses.induced": [0, 300]})
+
+
 def test_an_interrupted_job_has_no_date_and_stays_in_sight() -> None:
     post = Post()
     post.read(0, running=1, parts=0)

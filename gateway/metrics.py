@@ -16,7 +16,13 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        r = self.registry
+        self._of_devices(self.registry)
+        self._of_process(self.registry)
+        self._of_journal(self.registry)
+        self._of_uplinks(self.registry)
+
+    def _of_devices(self, r: CollectorRegistry) -> None:
+        """What comes from the machines."""
         self.readings = Counter("lineside_readings_total", "Readings taken from devices.", ["device", "quality"], registry=r)
         self.polls = Counter("lineside_polls_total", "Polls or publishes handled.", ["device"], registry=r)
         self.reconnects = Counter("lineside_link_reconnects_total", "Connections made after the first.", ["link"], registry=r)
@@ -28,19 +34,34 @@ class Metrics:
             ["device", "kind"],
             registry=r,
         )
-        ProcessCollector(registry=r)
-        self.threads = Gauge("lineside_threads", "Threads of the process.", registry=r)
-        self.loop_lag = Histogram(
-            "lineside_loop_lag_seconds", "How late the event loop ran what was due, looked at ten times a second.",
-            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0), registry=r,
-        )  # fmt: skip
-        self.tasks = Gauge("lineside_tasks", "Tasks of the event loop; a number that only grows is a leak.", registry=r)
         self.refused_peers = Counter(
             "lineside_refused_peers_total", "Servers that this gateway refused, by reason.", ["device", "reason"], registry=r
         )
         self.samples_late = Counter(
             "lineside_samples_late_total", "Samples older than the one before, set to its time.", ["work_unit"], registry=r
         )
+        self.recording_gaps = Counter(
+            "lineside_recording_gaps_total", "Gaps in recordings whose reader was too slow (`lineside record`).", registry=r
+        )
+        self.orders_written = Counter(
+            "lineside_orders_written_total", "Orders written to the machine.", ["work_unit", "outcome"], registry=r
+        )
+        self.pieces = Counter(
+            "lineside_pieces_total",
+            "Pieces counted; what a correction takes away later is not subtracted.",
+            ["work_unit", "kind"],
+            registry=r,
+        )
+
+    def _of_process(self, r: CollectorRegistry) -> None:
+        """The process, its clock, and who asks it."""
+        ProcessCollector(registry=r)
+        self.threads = Gauge("lineside_threads", "Threads of the process.", registry=r)
+        self.tasks = Gauge("lineside_tasks", "Tasks of the event loop; a number that only grows is a leak.", registry=r)
+        self.loop_lag = Histogram(
+            "lineside_loop_lag_seconds", "How late the event loop ran what was due, looked at ten times a second.",
+            buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0), registry=r,
+        )  # fmt: skip
         self.clock_steps = Counter("lineside_clock_steps_total", "How often the wall clock was set by a second or more.", registry=r)
         self.unseen = Counter(
             "lineside_unseen_seconds_total", "Time in which this process did not run: the machine slept, or it was stopped.", registry=r
@@ -51,18 +72,14 @@ class Metrics:
         self.questions_unanswered = Counter(
             "lineside_questions_unanswered_total", "Questions to the plan that came too many at once or took too long.", registry=r
         )
-        self.recording_gaps = Counter(
-            "lineside_recording_gaps_total", "Gaps in recordings whose reader was too slow (`lineside record`).", registry=r
-        )
+
+    def _of_journal(self, r: CollectorRegistry) -> None:
+        """The journal."""
         self.events = Counter("lineside_events_total", "Ledger events recorded.", ["type"], registry=r)
         self.commits = Counter("lineside_commits_total", "Journal transactions.", registry=r)
         self.commit_failures = Counter(
             "lineside_commit_failures_total", "Journal transactions that failed and are tried again.", registry=r
         )
-        self.delivered = Counter("lineside_rows_delivered_total", "Rows the peer took.", ["uplink"], registry=r)
-        self.resent = Counter("lineside_rows_resent_total", "Rows sent again.", ["uplink"], registry=r)
-        self.parked = Counter("lineside_rows_parked_total", "Rows the peer refused for good.", ["uplink"], registry=r)
-        self.backlog = Gauge("lineside_backlog_rows", "Ledger rows waiting.", ["uplink"], registry=r)
         self.salvaged = Gauge("lineside_journal_salvaged_rows", "Rows saved from a damaged journal at this start.", ["table"], registry=r)
         self.salvage_lost = Gauge(
             "lineside_journal_lost_rows", "Ledger rows that a damaged journal lost before they were delivered, at this start.", registry=r
@@ -71,6 +88,13 @@ class Metrics:
             "lineside_journal_checks_total", "Checks of the journal's pages while it is in use: sound, damaged, unfinished.",
             ["finding"], registry=r,
         )  # fmt: skip
+
+    def _of_uplinks(self, r: CollectorRegistry) -> None:
+        """What goes to peers and comes from them."""
+        self.delivered = Counter("lineside_rows_delivered_total", "Rows the peer took.", ["uplink"], registry=r)
+        self.resent = Counter("lineside_rows_resent_total", "Rows sent again.", ["uplink"], registry=r)
+        self.parked = Counter("lineside_rows_parked_total", "Rows the peer refused for good.", ["uplink"], registry=r)
+        self.backlog = Gauge("lineside_backlog_rows", "Ledger rows waiting.", ["uplink"], registry=r)
         self.telemetry_dropped = Counter("lineside_telemetry_dropped_total", "Telemetry dropped, oldest first.", ["uplink"], registry=r)
         self.commands = Counter("lineside_commands_total", "Commands by outcome.", ["uplink", "outcome"], registry=r)
         self.uplink_incidents = Counter(
@@ -85,12 +109,3 @@ class Metrics:
             "Postings to an ERP by how they ended: booked, retry, blocked, refused; dropped: quality results given up.",
             ["uplink", "standing"], registry=r,
         )  # fmt: skip
-        self.orders_written = Counter(
-            "lineside_orders_written_total", "Orders written to the machine.", ["work_unit", "outcome"], registry=r
-        )
-        self.pieces = Counter(
-            "lineside_pieces_total",
-            "Pieces counted; what a correction takes away later is not subtracted.",
-            ["work_unit", "kind"],
-            registry=r,
-        )

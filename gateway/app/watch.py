@@ -10,7 +10,7 @@ import asyncio
 import importlib.metadata
 import shutil
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -18,9 +18,10 @@ from typing import Any
 
 import orjson
 
-from drivers.base import Clock, Quality, Reading
+from drivers.base import Clock, Reading
 from gateway.app.line import Line
 from gateway.app.live import LivePublisher
+from gateway.app.rates import Rates
 from gateway.config import Config
 from gateway.domain.entry import Entry
 from gateway.domain.events import Event, JobProgress, MaterialConsumed, PromiseChanged, QualityResult, QuantityCounted
@@ -49,12 +50,6 @@ SIZE_S = 10.0
 EVENTS = 200
 PIECES = (QuantityCounted, JobProgress, MaterialConsumed, QualityResult, PromiseChanged)
 """Events that come with pieces, many times a minute."""
-_RATE_S = 600.0
-"""Time constant of the journal's rate of growth."""
-_RATED_S = 30.0
-"""Before that the rate says nothing and hours of autonomy are unknown."""
-_ROW_OVERHEAD = 160
-"""Bytes of a row beside its body, indexes included."""
 
 
 @dataclass(frozen=True)
@@ -110,27 +105,15 @@ class Watch:
         self._uplinks_at = -RENEW_S
         self._looked_at = -WATCHED_S
         self._last_commit: datetime | None = None
-        self._rows_bytes = 0
-        self._rate = 0.0
-        self._rated_s = 0.0
-        self._rate_at = clock.monotonic()
         self._size = 0
         self._disk_free: int | None = None
         self._delivered: dict[str, tuple[float, datetime | None]] = {}
         """Uplink -> rows the peer took so far, and when it took the latest."""
         self._size_at = -SIZE_S
         self._health_at = -HEALTH_S
-        self._counted = [metrics.readings.labels(device, quality.value) for device in config.devices for quality in Quality]
-        self._readings = 0.0
-        self._readings_at = clock.monotonic()
-        self._readings_per_s: float | None = None
+        self._rates = Rates(clock, metrics, config.devices)
         self._unit_of_device = {device: unit for unit, device in reversed(list(config.device_of_unit.items())) if device}
-        for name in links:
-            # A counter that is missing until it first counts looks like one that nobody has.
-            metrics.reconnects.labels(name)
-        for name in config.uplinks:
-            for counter in (metrics.delivered, metrics.resent, metrics.parked):
-                counter.labels(name)
+        _show_counters(metrics, links, config.uplinks)
         self._info = GatewayInfo(
             config.gateway.id, config.gateway.enterprise, config.gateway.site, config.gateway.language, config.gateway.time_zone,
             importlib.metadata.version("lineside"), str(config.path), config.digest[:12],
@@ -156,7 +139,7 @@ class Watch:
     def committed(self, entries: Sequence[Entry]) -> None:
         """Called after each commit, in the loop."""
         self._last_commit = self._clock.now()
-        self._rows_bytes += sum(len(entry.body) for entry in entries) + _ROW_OVERHEAD * len(entries)
+        self._rates.committed(entries)
         self._committed.extend(entries)
 
     # --- whoever looks ------------------------------------------------------------------------------------------------
@@ -211,7 +194,7 @@ class Watch:
             self._size_at = now
             self._size = await self._store.size()
             self._disk_free = await asyncio.to_thread(_free_bytes, self._store.path)
-        self._follow_rates()
+        self._rates.follow()
         journal = self._journal()
         links = {name: status() for name, status in self._links.items()}
         self._alerts.watch_links(links.values(), self._unit_of_device, saved=journal.committing)
@@ -277,19 +260,6 @@ class Watch:
         self._delivered[name] = taken, at
         return at
 
-    def _follow_rates(self) -> None:
-        """How fast the journal grows and readings come."""
-        now = self._clock.monotonic()
-        elapsed, self._rate_at = max(now - self._rate_at, 1e-3), now
-        rate, self._rows_bytes = self._rows_bytes / elapsed, 0
-        # At first the mean since the start, later one that forgets; a burst at the start alone says nothing.
-        self._rated_s += elapsed
-        self._rate += (rate - self._rate) * elapsed / min(self._rated_s, _RATE_S)
-        if now - self._readings_at >= REFRESH_S:
-            total = sum(counter._value.get() for counter in self._counted)
-            self._readings_per_s = (total - self._readings) / (now - self._readings_at)
-            self._readings, self._readings_at = total, now
-
     def _journal(self) -> JournalStatus:
         cap = self._config.journal.max_size
         free = max(cap - self._size, 0)
@@ -298,8 +268,7 @@ class Watch:
         return JournalStatus(
             self._size, cap, self._recorder.disk.value, self._recorder.failing_since is None, self._last_commit,
             int(self._metrics.telemetry_dropped.labels("journal")._value.get()),
-            free / self._rate / 3600 if self._rate > 0 and self._rated_s >= _RATED_S else None,
-            self._store.epoch, self._store.next_sequence - 1, self._recorder.disk_error,
+            self._rates.hours_until(free), self._store.epoch, self._store.next_sequence - 1, self._recorder.disk_error,
             self._disk_free,
         )  # fmt: skip
 
@@ -315,7 +284,7 @@ class Watch:
             at=self._clock.now(), started_at=self._started_at, gateway=self._info, units=units,
             links=tuple(status() for status in self._links.values()), uplinks=tuple(self._uplinks), journal=self._journal(),
             alerts=self._alerts.active(), events=events, lines={c.name: self._open_lines(c) for c in self._line.centers},
-            tasks=self._task_states(), readings_per_s=self._readings_per_s, process=self._process(),
+            tasks=self._task_states(), readings_per_s=self._rates.readings_per_s, process=self._process(),
         )  # fmt: skip
 
     def _unit(self, name: str) -> UnitStatus:
@@ -349,6 +318,15 @@ class Watch:
 def tags_of(config: Config, device: str) -> tuple[str, ...]:
     """Names of a device's configured tags."""
     return tuple(getattr(config.devices[device], "tags", {}))
+
+
+def _show_counters(metrics: Metrics, links: Iterable[str], uplinks: Iterable[str]) -> None:
+    """A counter that is missing until it first counts looks like one that nobody has."""
+    for name in links:
+        metrics.reconnects.labels(name)
+    for name in uplinks:
+        for counter in (metrics.delivered, metrics.resent, metrics.parked):
+            counter.labels(name)
 
 
 def _free_bytes(path: Path) -> int | None:

@@ -29,6 +29,11 @@ from tests.system.line import Line, journal_events, of_type
 
 UNITS = [f"press-{7 + index:02}" for index in range(len(PRESSES))]
 _LOOK_S = 0.1
+_LOT = 20
+_AHEAD = 60
+"""So many orders at most are planned and not done."""
+_LOT_S = 300.0
+"""No longer is a lot waited for."""
 _ROUNDED_S = 0.002
 _EDGE_S = 0.5
 """How far a press's own hours of one order and those that were read from outside may be apart: readings come every 100 ms."""
@@ -49,9 +54,13 @@ class Shift:
     kills: int = 0
 
     async def release(self, quantities: list[int]) -> None:
-        """The planner's work, spread over the presses, in small lots as it gets done."""
-        for first in range(0, len(quantities), 20):
-            lot = quantities[first : first + 20]
+        """The planner's work, spread over the presses, in small lots as the ones before get done: each look at what is open costs time."""
+        for first in range(0, len(quantities), _LOT):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOT_S):
+                    while first + _LOT - await self._count_done() > _AHEAD:
+                        await asyncio.sleep(1.0)
+            lot = quantities[first : first + _LOT]
             plans = [(float(quantity), PRESSES[(first + index) % len(PRESSES)]) for index, quantity in enumerate(lot)]
             ids = await asyncio.to_thread(self.planner.release_many, plans)
             for production, quantity in zip(ids, lot, strict=True):
@@ -84,9 +93,12 @@ class Shift:
     async def done(self, count: int, seconds: float) -> None:
         """Until so many productions are done in Tryton. Raises TimeoutError."""
         async with asyncio.timeout(seconds):
-            while await asyncio.to_thread(self.planner.are_done, list(self.productions.values())) < count:
+            while await self._count_done() < count:
                 self.line.alive()
                 await asyncio.sleep(0.5)
+
+    async def _count_done(self) -> int:
+        return await asyncio.to_thread(self.planner.are_done, list(self.productions.values()))
 
     # --- what must be true in the end --------------------------------------------------------------------------------------
 

@@ -73,36 +73,26 @@ STEPS = ((Path, "rename"), (Path, "unlink"), (os, "fsync"))
 """What a restore changes names and the disk with."""
 
 
-def at_step(monkeypatch: pytest.MonkeyPatch, number: int, act: Callable[[], None]) -> None:
-    """Let `act` come before the step of that number, from 1."""
-    left = [number]
+class Killed(BaseException):
+    """Nothing of the program catches this; what it still tries on its way out is `Killed` too, as if it were not tried at all."""
 
-    def before(step: Callable[..., object]) -> Callable[..., object]:
+
+def from_step(monkeypatch: pytest.MonkeyPatch, number: int, error: BaseException, *, once: bool = False) -> None:
+    """Raise `error` instead of the step of that number, from 1, and unless `once` instead of all that follow."""
+    done = 0
+
+    def counted(step: Callable[..., object]) -> Callable[..., object]:
         def stepped(*args: object, **kwargs: object) -> object:
-            left[0] -= 1
-            if left[0] == 0:
-                act()
+            nonlocal done
+            done += 1
+            if done == number or (done > number and not once):
+                raise error
             return step(*args, **kwargs)
 
         return stepped
 
     for owner, name in STEPS:
-        monkeypatch.setattr(owner, name, before(getattr(owner, name)))
-
-
-def restored_until(number: int, state: Path, source: Path) -> bool:
-    """Restore in a process that is killed before the step of that number; -> whether it came to its end before."""
-    child = os.fork()
-    if child == 0:
-        # Nothing of the test run goes on in the copy of its process.
-        try:
-            with pytest.MonkeyPatch.context() as patch:
-                at_step(patch, number, lambda: os._exit(9))
-                restore(state, source, LATER)
-            os._exit(0)
-        finally:
-            os._exit(1)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        monkeypatch.setattr(owner, name, counted(getattr(owner, name)))
 
 
 def is_whole(state: Path, old_epoch: str) -> bool:
@@ -138,7 +128,14 @@ async def test_a_restore_that_is_killed_anywhere_is_ended_by_the_next_start_or_c
     outcomes = []
     for number in range(1, 100):
         cut = copied(state, tmp_path / f"cut-{number}")
-        is_done = restored_until(number, cut, source)
+        with pytest.MonkeyPatch.context() as patch:
+            from_step(patch, number, Killed())
+            try:
+                restore(cut, source, LATER)
+            except Killed:
+                is_done = False
+            else:
+                is_done = True
         outcomes.append(is_whole(cut, epoch))
         if is_done:
             break
@@ -149,17 +146,14 @@ async def test_a_restore_that_is_killed_anywhere_is_ended_by_the_next_start_or_c
     assert outcomes.count(True) >= 5
 
 
-async def test_what_is_said_of_a_restore_that_the_disk_ended_is_true(tmp_path: Path) -> None:
+@pytest.mark.parametrize("once", [True, False])
+async def test_what_is_said_of_a_restore_that_the_disk_ended_is_true(tmp_path: Path, once: bool) -> None:
     state, source, epoch = await running(tmp_path)
     said = set()
-
-    def full() -> None:
-        raise OSError(5, "Input/output error")
-
     for number in range(1, 100):
         cut = copied(state, tmp_path / f"cut-{number}")
         with pytest.MonkeyPatch.context() as patch:
-            at_step(patch, number, full)
+            from_step(patch, number, OSError(5, "Input/output error"), once=once)
             try:
                 restore(cut, source, LATER)
             except StoreError as error:

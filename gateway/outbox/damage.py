@@ -28,6 +28,9 @@ COVERED = {
     "journal": ("position", "epoch", "sequence", "id", "work_unit", "type", "job_order_id", "at", "body"),
     "records": ("work_unit", "kind", "key", "at", "body"),
     "snapshots": ("work_unit", "version", "state"),
+    "erp_accounts": ("uplink", "job_order_id", "body"),
+    "cursors": ("uplink", "position"),
+    "consumer_marks": ("uplink", "consumer", "epoch", "sequence", "at"),
 }
 """What the checksum of a row covers: whatever is believed without a second look."""
 
@@ -35,7 +38,9 @@ _SUMS = {table: f"checksum({', '.join(columns)}) <> crc" for table, columns in C
 _LAST = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal')"
 _WRONG_ROWS = (
     f"SELECT 'snapshot of ' || work_unit FROM snapshots WHERE {_SUMS['snapshots']}",
-    f"SELECT 'cursor of ' || uplink FROM cursors WHERE position > {_LAST}",
+    f"SELECT 'account of ' || job_order_id FROM erp_accounts WHERE {_SUMS['erp_accounts']}",
+    f"SELECT 'cursor of ' || uplink FROM cursors WHERE position > {_LAST} OR {_SUMS['cursors']}",
+    f"SELECT 'mark of ' || consumer FROM consumer_marks WHERE {_SUMS['consumer_marks']}",
     f"SELECT 'epoch ' || epoch FROM epochs WHERE base NOT BETWEEN 0 AND {_LAST}",
     # What the trackers take up at the start lies at the end.
     "SELECT kind || ' of ' || work_unit FROM records WHERE at >= (SELECT max(at) - 172800000000 FROM records"
@@ -67,9 +72,9 @@ def damaged(message: str) -> sqlite3.DatabaseError:
 
 
 def checksum(*fields: object) -> int:
-    """As the column `crc` has it, of the fields that `COVERED` names, the body last; also a function of SQL after `add_functions`."""
-    *head, body = fields
-    return zlib.crc32(body if isinstance(body, bytes) else b"", zlib.crc32("|".join(map(str, head)).encode()))
+    """As the column `crc` has it, of the fields that `COVERED` names, a body last; also a function of SQL after `add_functions`."""
+    *head, last = fields
+    return zlib.crc32(last if isinstance(last, bytes) else str(last).encode(), zlib.crc32("|".join(map(str, head)).encode()))
 
 
 def add_functions(connection: sqlite3.Connection) -> None:

@@ -289,14 +289,14 @@ def _next_readable(source: sqlite3.Connection, table: str, last: int) -> int | N
 
 
 def _is_whole(table: str, row: dict[str, object]) -> bool:
+    if row.get("crc") is not None:
+        return row["crc"] == checksum(*(row.get(name) for name in COVERED[table]))
     column = _BODY.get(table)
     if column is None:
         return True
     body = row[column]
     if not isinstance(body, bytes):
         return False
-    if row.get("crc") is not None:
-        return row["crc"] == checksum(*(row.get(name) for name in COVERED[table]))
     if not 0 <= _number(row.get("at", 0)) < _NO_TIME:
         return False
     try:

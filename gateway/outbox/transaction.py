@@ -169,14 +169,18 @@ def _write_snapshots(connection: sqlite3.Connection, snapshots: dict[str, Snapsh
 def _write_accounts(connection: sqlite3.Connection, accounts: dict[tuple[str, str], bytes | None]) -> None:
     connection.executemany("DELETE FROM erp_accounts WHERE uplink = ? AND job_order_id = ?", [k for k, b in accounts.items() if b is None])
     connection.executemany(
-        "INSERT INTO erp_accounts VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET body = excluded.body",
-        [(*key, body) for key, body in accounts.items() if body is not None],
+        "INSERT INTO erp_accounts (uplink, job_order_id, body, crc) VALUES (?, ?, ?, ?)"
+        " ON CONFLICT DO UPDATE SET body = excluded.body, crc = excluded.crc",
+        [(*key, body, checksum(*key, body)) for key, body in accounts.items() if body is not None],
     )
 
 
 def _write_deliveries(connection: sqlite3.Connection, batch: Batch) -> None:
     if batch.cursors:
-        connection.executemany("INSERT OR REPLACE INTO cursors VALUES (?, ?)", list(batch.cursors.items()))
+        connection.executemany(
+            "INSERT OR REPLACE INTO cursors (uplink, position, crc) VALUES (?, ?, ?)",
+            [(*cursor, checksum(*cursor)) for cursor in batch.cursors.items()],
+        )
     if batch.sent:
         connection.executemany("INSERT OR REPLACE INTO sent VALUES (?, ?)", list(batch.sent.items()))
     if batch.exceptions:
@@ -190,9 +194,10 @@ def _write_deliveries(connection: sqlite3.Connection, batch: Batch) -> None:
             "DELETE FROM exceptions WHERE uplink = ? AND position <= ? AND state = 'delivered'", list(batch.cursors.items())
         )
     if batch.marks:
+        marks = [(m.uplink, m.consumer, m.epoch, m.sequence, instant(m.at)) for m in batch.marks.values()]
         connection.executemany(
-            "INSERT OR REPLACE INTO consumer_marks VALUES (?, ?, ?, ?, ?)",
-            [(m.uplink, m.consumer, m.epoch, m.sequence, instant(m.at)) for m in batch.marks.values()],
+            "INSERT OR REPLACE INTO consumer_marks (uplink, consumer, epoch, sequence, at, crc) VALUES (?, ?, ?, ?, ?, ?)",
+            [(*mark, checksum(*mark)) for mark in marks],
         )
 
 

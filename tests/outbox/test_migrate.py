@@ -42,7 +42,8 @@ async def test_a_journal_of_an_earlier_schema_goes_on(tmp_path: Path, old: Path,
     assert store.origin == ("salvaged" if damaged else None)
     assert await positions(store) == list(range(1, 31))
     assert (store.cursor("plant"), store.cursor("erp")) == (20, 10)
-    assert store.sent_up_to("plant") == 30, "an earlier version did not say how far it was: any row may have gone out"
+    # Versions before the fifth did not say how far they were: any row may have gone out.
+    assert store.sent_up_to("plant") == (30 if old.stem < "schema-0005" else 20)
     assert [row.position for row in await store.exceptions("plant")] == [5]
     assert [mark.sequence for mark in await store.marks("plant")] == [20]
     assert await store.order_cursor("erp") == "c7"

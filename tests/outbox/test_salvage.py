@@ -169,6 +169,27 @@ async def test_a_turned_bit_in_a_row_that_is_read_later_makes_the_next_start_sav
     await store.close()
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["cursors SET position = position + 64", "consumer_marks SET sequence = sequence + 256", "erp_accounts SET body = CAST('{}' AS BLOB)"],
+)
+async def test_a_turned_bit_cannot_retire_rows_or_change_what_was_booked(tmp_path: Path, change: str) -> None:
+    store = await filled(tmp_path)
+    await store.commit(Batch(accounts={("erp", "OF-1"): b'{"good":"30"}'}), AT)
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        assert connection.execute(f"UPDATE {change}").rowcount == 1
+        connection.commit()
+    store = await opened(tmp_path, "plant")
+    assert store.origin == "salvaged"
+    # Without them, what is kept is sent again under its keys.
+    assert store.cursor("plant") == (0 if "cursors" in change else 100)
+    assert len(await store.marks("plant")) == ("marks" not in change)
+    assert await store.erp_accounts("erp") == ({} if "accounts" in change else {"OF-1": b'{"good":"30"}'})
+    assert len(await positions(store)) == ROWS
+    await store.close()
+
+
 async def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
     await (await filled(tmp_path)).close()
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:

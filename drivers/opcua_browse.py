@@ -340,7 +340,10 @@ def _status(data: ua.DataValue) -> str:
 
 def _raw(data: ua.DataValue) -> str:
     variant = data.Value
-    shown = "no value" if variant is None or variant.Value is None else f"{variant.VariantType.name} {variant.Value!r}"
+    shown = "no value"
+    if variant is not None and variant.Value is not None:
+        sizes = ",".join(str(size) for size in (variant.Dimensions or ())[:6])
+        shown = f"{variant.VariantType.name}{f'[{sizes}]' if sizes else ''} {variant.Value!r}"
     server = f", server {data.ServerTimestamp.isoformat()}" if data.ServerTimestamp is not None else ""
     code = 0 if data.StatusCode is None else int(data.StatusCode.value)
     return f"{shown if len(shown) <= 2 * _LONGEST_VALUE else shown[: 2 * _LONGEST_VALUE] + '...'}, {_status(data)} 0x{code:08X}{server}"

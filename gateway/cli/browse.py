@@ -82,7 +82,7 @@ async def _print_list(batches: AsyncIterator[Sequence[Found]], progress: Progres
         progress.clear()
         for one in batch:
             shown = one.value if not one.remark else f"{one.value} ({one.remark})".lstrip()
-            line = f"{one.path:<40}  {one.data_type:<8} {one.access:<2}  {shown:<24}  {one.tag.get('node', '')}"
+            line = f"{one.path:<40}  {one.data_type:<11} {one.access:<2}  {shown:<24}  {one.tag.get('node', '')}"
             print(printable(line).rstrip())
         sys.stdout.flush()
         listed += batch

@@ -93,10 +93,7 @@ async def make_centers(config: Config, store: Store, trackers: Mapping[str, Trac
     Like the machines' own, these count from what the journal knows: the clock may not be set yet.
     """
     centers = []
-    for name in dict.fromkeys(unit.work_center for unit in config.work_units.values()):
-        units = {unit.name: unit for unit in config.work_units.values() if unit.work_center == name}
-        if len(units) == 1 and name not in config.work_centers:
-            continue
+    for name, units in config.lines().items():
         center = WorkCenter(name, units, config.line_rule(name))
         known = max((trackers[unit].now for unit in units if trackers[unit].begun), default=None)
         if known is not None:

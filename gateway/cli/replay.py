@@ -27,6 +27,7 @@ from gateway.domain.instants import Instant, instant, moment
 from gateway.domain.job_order import Answer, Fact, JobCommand
 from gateway.domain.sample import Input
 from gateway.domain.tracker import Tracker
+from gateway.domain.work_center import WorkCenter
 from gateway.metrics import Metrics
 from gateway.uplink.messages import parse_command, read_object
 
@@ -112,7 +113,7 @@ def _applied_at(inbound: Inbound, line: str) -> datetime | None:
     if isinstance(inbound, JobCommand):
         return inbound.issued_at
     if isinstance(inbound, Fact):
-        return inbound.at
+        return inbound.issued_at or inbound.at
     if inbound.command_id is None:
         # Nobody could be answered.
         return None
@@ -182,6 +183,8 @@ class Replay:
         self._kept = Windows(out)
         self._trackers = {name: Tracker(unit) for name, unit in config.work_units.items()}
         self._all = tuple(self._trackers.values())
+        centers = [WorkCenter(name, units, config.line_rule(name)) for name, units in config.lines().items()]
+        self._center_of = {unit: center for center in centers for unit in center.units}
         self._order = {name: index for index, name in enumerate(config.work_units)}
         self._uses: dict[tuple[str, str], list[tuple[str, str]]] = {}
         for unit, references in config.unit_tags.items():
@@ -190,6 +193,7 @@ class Replay:
         self._configured = {(device, tag) for device, settings in config.devices.items() for tag in getattr(settings, "tags", ())}
         self._sequence = 0
         self._sources: dict[str | None, str] = {name: unit.path for name, unit in config.work_units.items()}
+        self._sources |= {center.key: center.path for center in centers}
         self._sources[None] = f"/{config.gateway.enterprise}/{config.gateway.site}/_gateway/replay"
         self.unknown_tags: set[str] = set()
 
@@ -268,9 +272,11 @@ class Replay:
             unit = event.work_unit
             body = cloud_event(event, gateway_id="replay", epoch="replay", sequence=self._sequence, source=self._sources[unit])
             self._write(encode_line(body))
-            if event.type == WindowClosed.type and unit is not None:
+            if isinstance(event, WindowClosed) and unit in self._trackers:
                 self._kept.keep(self._order[unit], body["data"])
                 self._trackers[unit].forget_records()
+                if unit in self._center_of:
+                    self.record(self._center_of[unit].closed(event))
 
     def record_answer(self, answer: Answer, at: datetime) -> None:
         """The intake itself remembers the answers of one replay."""

@@ -44,6 +44,13 @@ class Config:
     tree: MappingNode = field(repr=False, compare=False)
     """What the files say, with their lines: later checks (secrets) blame the right one."""
 
+    def lines(self) -> dict[str, dict[str, WorkUnit]]:
+        """Work centre -> its machines, for each of several machines and each that the configuration speaks of."""
+        found: dict[str, dict[str, WorkUnit]] = {}
+        for unit in self.work_units.values():
+            found.setdefault(unit.work_center, {})[unit.name] = unit
+        return {name: units for name, units in found.items() if len(units) > 1 or name in self.work_centers}
+
     def line_rule(self, work_center: str) -> LineRule:
         """Whose figures are those of the line `work_center`."""
         found = self.work_centers.get(work_center, WorkCenterSettings())

@@ -167,6 +167,8 @@ class Fact:
     queued: bool | None = None
     use: str | None = None
     serial: str | None = None
+    issued_at: datetime | None = None
+    """When it was said; a replay takes it then."""
 
 
 @dataclass(frozen=True)

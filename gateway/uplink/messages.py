@@ -58,10 +58,12 @@ class JobCommandMessage(Wire):
 
 
 class FactMessage(Wire):
-    """What every facts command has; `at` is when it was so, `by` who says it, `corrects` the command_id of a fact that it corrects."""
+    """What every facts command has; `at` is when it was so, `issued_at` when it was said (a replay takes it then), `by` who says it,
+    `corrects` the command_id of a fact that it corrects."""
 
     command_id: Id
     at: Moment
+    issued_at: Moment | None = None
     work_unit: UnitName | None = None
     by: Line | None = None
     corrects: Id | None = None

@@ -123,6 +123,18 @@ def test_expiry_is_judged_by_the_recordings_time_and_repeats_get_the_stored_answ
     assert [(a["return_status"], a["problem"] and a["problem"]["code"]) for a in answers] == [(1 << 32, "expired"), (1, None)]
 
 
+def test_a_fact_is_taken_when_it_was_said(site: Site) -> None:
+    fact = {"command": "DeclareScrap", "command_id": "f-1", "at": "2026-11-24T06:20:00Z", "quantity": 5}
+    site.commands(order("StoreAndStart", "06:00:00"), fact)
+    (hour,) = (line for line in site.replay() if line["type"] == "kpi" and line["window"]["name"] == "2026-11-24T06:00:00Z")
+    assert (hour["good"], hour["revision"]) == (55, 1)
+    site.commands(order("StoreAndStart", "06:00:00"), fact | {"issued_at": "2026-11-24T07:05:00Z"})
+    lines = site.replay()
+    assert [line["time"] for line in of_type(lines, "command.answered")] == ["2026-11-24T06:00:00Z", "2026-11-24T07:05:00Z"]
+    (hour,) = (line for line in lines if line["type"] == "kpi" and line["window"]["name"] == "2026-11-24T06:00:00Z")
+    assert (hour["good"], hour["revision"]) == (55, 2)
+
+
 def test_a_wrong_command_is_answered_at_its_time_and_changes_nothing(site: Site) -> None:
     site.commands(
         order("Zap", "06:05:00"),
@@ -169,6 +181,12 @@ def test_tags_without_a_use_are_named(site: Site) -> None:
     site.replay()
     assert "plc/speed" in site.error
     assert "spare" not in site.error
+
+
+def test_the_windows_of_a_line_are_told_as_live(site: Site) -> None:
+    site.units("press", "packer")
+    closed = of_type(site.replay(), "window.closed")
+    assert [(line["source"].rsplit("/", 1)[1], line["data"]["good"]) for line in closed] == [("press", 60), ("packer", 60), ("_line", 120)]
 
 
 def test_a_command_after_the_last_reading_changes_no_time(site: Site) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -45,10 +46,10 @@ class LoadedLot:
 
 
 class LotBook:
-    """The lots of each material. `revision` rises whenever another lot may be in use."""
+    """The lots of each material. `revisions` rise whenever another lot of a material may be in use."""
 
     def __init__(self) -> None:
-        self.revision = 0
+        self.revisions: Counter[str] = Counter()
         self._loads: dict[str, list[LoadedLot]] = {}
 
     def load_lot(self, material_id: str, lot: LoadedLot) -> Problem | None:
@@ -63,8 +64,13 @@ class LotBook:
         needed = self._in_line(material_id, loads[-1].at)
         first = next((place for place, load in enumerate(loads) if any(load is one for one in needed)), len(loads))
         del loads[: max(min(first, len(loads) - _LOADS_KEPT), 0)]
-        self.revision += 1
+        self.revisions[material_id] += 1
         return None
+
+    @property
+    def revision(self) -> int:
+        """Rises with each of `revisions`."""
+        return self.revisions.total()
 
     def none_later(self, at: Instant) -> None:
         """The clock was set back to `at`: what was loaded or taken off is so, also where it seemed to be later than now."""
@@ -77,10 +83,10 @@ class LotBook:
         """That lot, where it is on the machine at `at`, in use or waiting."""
         return next((lot for lot in self._present(material_id, at) if lot.lot_id == lot_id), None)
 
-    def unload(self, lot: LoadedLot, at: Instant) -> None:
+    def unload(self, material_id: str, lot: LoadedLot, at: Instant) -> None:
         """Take a lot off; the next one that waits is in use."""
         lot.off = at
-        self.revision += 1
+        self.revisions[material_id] += 1
 
     def lot_at(self, material_id: str, at: Instant) -> str | None:
         """The lot in use at that time."""
@@ -99,7 +105,7 @@ class LotBook:
             quantity -= part
             if quantity <= 0:
                 return
-            self.revision += 1
+            self.revisions[material_id] += 1
         if lots:
             self._use(lots[-1], quantity, unit)
         if quantity:

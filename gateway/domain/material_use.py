@@ -104,7 +104,7 @@ class MaterialUse:
             elif lot.quantity is not None:
                 self._settle_lot(material_id, lot, lot.quantity - left, unit, fact.by)
         if problem is None:
-            self.lots.unload(lot, at)
+            self.lots.unload(material_id, lot, at)
         return problem
 
     def _settle_lot(self, material_id: str, lot: LoadedLot, used: Decimal, unit: str, by: str | None) -> None:

@@ -30,7 +30,7 @@ class Shortage:
         self._material = material
         self._signals = signals
         self._told: dict[str, tuple[Instant, int]] = {}
-        """Material -> when it runs out, as told, and the revision of the loads it was told for."""
+        """Material -> when it runs out, as told, and the revision of its loads it was told for."""
 
     def look(self, job: Job | None) -> None:
         """Raise, renew and clear the alerts; `job`: the running one."""
@@ -44,9 +44,9 @@ class Shortage:
             self._signals.clear(f"material.short:{material_id}", now)
         for material_id, (runs_out, left, need, unit) in short.items():
             told = self._told.get(material_id)
-            if told is not None and told[1] == self._material.lots.revision and not _has_moved(told[0], runs_out, now):
+            if told is not None and told[1] == self._material.lots.revisions[material_id] and not _has_moved(told[0], runs_out, now):
                 continue
-            self._told[material_id] = runs_out, self._material.lots.revision
+            self._told[material_id] = runs_out, self._material.lots.revisions[material_id]
             self._signals.clear(f"material.short:{material_id}", now)
             self._raise(material_id, runs_out, f"{_shown(left)} {unit}", f"{_shown(need)} {unit}", job)
 
@@ -93,7 +93,7 @@ class Shortage:
 
     def load(self, state: Mapping[str, Any]) -> None:
         # Revisions begin anew with each process; loads that were made before are those that were told of.
-        self._told = {material_id: (at, self._material.lots.revision) for material_id, (at, _) in state.items()}
+        self._told = {material_id: (at, self._material.lots.revisions[material_id]) for material_id, (at, _) in state.items()}
 
 
 def _has_moved(told: Instant, runs_out: Instant, now: Instant) -> bool:

@@ -219,6 +219,14 @@ def test_material_that_runs_out_before_the_order_is_told_with_its_time_and_clear
     assert len(shortages(post)) == 2
 
 
+def test_a_load_of_another_material_tells_no_shortage_anew() -> None:
+    post = running(BOLTS, MaterialRequirement("nut", D(1), "C62"), quantity=D(1000))
+    post.fact(1, "LoadLot", material_id="bolt", lot_id="B1", quantity=D(2000))
+    post.fact(2, "LoadLot", material_id="nut", lot_id="N1")
+    make(post, 20, 2)
+    assert shortages(post) == ["material.short:bolt@press"]
+
+
 def test_material_that_lasts_or_of_which_nobody_knows_how_much_there_is_raises_nothing() -> None:
     for quantity in (None, D(4000)):
         post = running(BOLTS, quantity=D(1000))

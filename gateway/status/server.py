@@ -137,6 +137,7 @@ class StatusServer:
 
     def _application(self) -> web.Application:
         application = web.Application(middlewares=[self._guard], client_max_size=1)
+        application.on_response_prepare.append(_secured)
         add = application.router.add_get
         for name in SCREENS:
             if name != "machines":
@@ -165,7 +166,7 @@ class StatusServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Method and Host before anything else; the same headers on every answer."""
+        """Method and Host before anything else."""
         refused = self._refusal(request)
         if refused is not None:
             answer: web.StreamResponse = refused
@@ -174,11 +175,6 @@ class StatusServer:
                 answer = await handler(request)
             except web.HTTPNotFound:
                 answer = html(self._pages.error("not_found", self._language(request)), 404)
-            except web.HTTPException as known:
-                known.headers.update(SECURITY_HEADERS)
-                raise
-        if not answer.prepared:
-            answer.headers.update(SECURITY_HEADERS)
         return answer
 
     def _refusal(self, request: web.Request) -> web.Response | None:
@@ -255,6 +251,11 @@ class StatusServer:
         ready = board is not None and board.journal.committing
         why = "ready\n" if ready else "starting\n" if board is None else f"nothing can be committed, disk {board.journal.disk}\n"
         return web.Response(status=200 if ready else 503, text=why, headers={"Cache-Control": "no-store"})
+
+
+async def _secured(request: web.Request, answer: web.StreamResponse) -> None:
+    """The same headers on every answer, a stream's too."""
+    answer.headers.update(SECURITY_HEADERS)
 
 
 def _expecting(answer: _Answer) -> _Answer:

@@ -63,11 +63,13 @@ class Served:
         return Answer(int(first.split()[1]), {k.lower(): v for k, _, v in (line.partition(": ") for line in rest)}, body)
 
     async def stream(self) -> asyncio.StreamReader:
-        """An open event stream, behind its head."""
+        """An open event stream, behind its head, which is as guarded as that of a page."""
         reader, writer = await asyncio.open_connection("127.0.0.1", self.server.address.port)
         self.streams.append(writer)
         writer.write(f"GET /api/stream HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode())
-        await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        assert b"Content-Security-Policy: default-src 'none'" in head
+        assert b"X-Content-Type-Options: nosniff" in head
         return reader
 
 

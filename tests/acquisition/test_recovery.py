@@ -17,7 +17,7 @@ from gateway.metrics import Metrics
 from gateway.supervise import LinkState, LinkStatus
 from simulators.faults import Fault, FaultProxy, Kind
 from simulators.loopback import HOST
-from tests.drivers.devices import TAGS, Device, ModbusDevice, OpcUaDevice, SubscribedDevice, within
+from tests.drivers.devices import SLACK, TAGS, Device, ModbusDevice, OpcUaDevice, SubscribedDevice, within
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
@@ -134,8 +134,8 @@ async def test_a_device_that_hangs_delays_no_other(tmp_path: Path) -> None:
     await asyncio.sleep(2.0)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
     assert len(times) >= 15
-    assert max(gaps) < 0.5
-    assert clock.monotonic() - stuck.poller.last_progress < 3
+    assert max(gaps) < 1.0
+    assert clock.monotonic() - stuck.poller.last_progress < 3 * SLACK
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

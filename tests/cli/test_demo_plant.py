@@ -105,7 +105,7 @@ async def children(tmp_path: Path) -> AsyncIterator[Children]:
 
 
 async def _until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         while not true():
             await asyncio.sleep(0.02)
 

@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from drivers.base import Driver, LinkError, Quality, Refusing, Subscribing, TagError
 from gateway.clock import SystemClock
-from tests.drivers.devices import TAGS, Device, ModbusDevice, MTConnectDevice, OpcUaDevice, RecordedDevice, SubscribedDevice, by_tag
+from tests.drivers.devices import SLACK, TAGS, Device, ModbusDevice, MTConnectDevice, OpcUaDevice, RecordedDevice, SubscribedDevice, by_tag
 
 # One server for all tests of a device: asyncua's takes a second to start.
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
@@ -96,7 +96,7 @@ async def test_a_change_is_seen(device: Device) -> None:
         await device.show("parts", 70_001)
     await driver.connect()
     try:
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(20):
             if isinstance(driver, Subscribing):
                 seen = []
                 async for batch in driver.subscribe(TAGS):
@@ -153,7 +153,7 @@ async def test_a_server_that_goes_away_is_a_link_error_at_once_and_a_fresh_drive
     started = asyncio.get_running_loop().time()
     with pytest.raises(LinkError):
         await read_on(driver)
-    assert asyncio.get_running_loop().time() - started < 1.5
+    assert asyncio.get_running_loop().time() - started < 1.5 * SLACK
     await driver.close()
     await device.start()
     again = device.driver()
@@ -195,6 +195,6 @@ async def test_a_black_hole_ends_in_a_link_error_in_time(device: Device) -> None
     with pytest.raises(LinkError):
         await connect_and_read(driver)
     await driver.close()
-    assert SystemClock().monotonic() - started < 1.5
+    assert SystemClock().monotonic() - started < 1.5 * SLACK
     hole.close()
     await hole.wait_closed()

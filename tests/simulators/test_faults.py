@@ -100,7 +100,7 @@ async def test_drip_passes_everything_byte_by_byte(proxy: FaultProxy, peer: Peer
     loop = asyncio.get_running_loop()
     start = loop.time()
     peer.writer.write(b"12345678")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(10):
         assert await peer.reader.readexactly(8) == b"12345678"
     assert loop.time() - start >= 0.07
 
@@ -109,7 +109,7 @@ async def test_truncate_cuts_the_answer_and_the_connection(proxy: FaultProxy, pe
     await proxy.set(Fault(kind=Kind.TRUNCATE, after_bytes=3))
     fresh = Peer(*await asyncio.open_connection("127.0.0.1", proxy.port))
     fresh.writer.write(b"0123456789")
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         assert await fresh.reader.read() == b"012"
     fresh.writer.close()
 
@@ -121,7 +121,7 @@ async def test_half_open_keeps_our_side_open_and_silent(proxy: FaultProxy, peer:
     with pytest.raises(TimeoutError):
         await peer.ask(b"y", timeout=0.15)
     await proxy.set(Fault())
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(10):
         assert await peer.reader.read() == b"", "what was sent to a dead peer must be lost"
 
 

@@ -57,7 +57,7 @@ class Gateway:
 
 
 async def eventually(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not true():
             await asyncio.sleep(0.02)
 

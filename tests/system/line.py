@@ -77,7 +77,7 @@ class Line:
         config = self.folder / "mosquitto.conf"
         config.write_text(f"listener {self.broker_port} {HOST}\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n")
         self._broker = await self._spawn("broker", program, "-c", str(config))
-        await eventually(self._broker_listens, 10)
+        await eventually(self._broker_listens, 30)
 
     async def kill_broker(self) -> None:
         """SIGKILL: sessions, queues and retained messages are lost with it."""

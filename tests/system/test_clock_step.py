@@ -36,7 +36,7 @@ async def test_the_clock_steps_by_an_hour(step_s: float, tmp_path: Path) -> None
     async with whole_line(tmp_path, environment=faketime(offset)) as line:
         await line.made("press-07", 20)
         set_offset(offset, step_s)
-        await eventually(lambda: stepped(line, 1), 30)
+        await eventually(lambda: stepped(line, 1), 60)
         made = (await line.get("/state"))["machines"]
         for unit in UNITS:
             await line.made(unit, made[unit]["made"]["produced"] + 20)
@@ -91,16 +91,16 @@ async def test_a_machine_without_a_clock_battery_starts_in_1970(tmp_path: Path) 
         await line.made("press-07", 20)
         assert await alerts(line) >= {"clock.unset"}
         set_offset(offset, 0)
-        await eventually(lambda: stepped(line, 1), 30)
-        await eventually(lambda: cleared(line, "clock.unset"), 30)
+        await eventually(lambda: stepped(line, 1), 60)
+        await eventually(lambda: cleared(line, "clock.unset"), 60)
         await line.made("press-07", 60)
         await line.kill_daemon()
         set_offset(offset, boot_s)
         await line.start_daemon()
         await line.ready()
-        await eventually(lambda: raised(line, "clock.unset", 2), 30)
+        await eventually(lambda: raised(line, "clock.unset", 2), 60)
         set_offset(offset, 0)
-        await eventually(lambda: stepped(line, 2), 30)
+        await eventually(lambda: stepped(line, 2), 60)
         made = (await line.get("/state"))["machines"]["press-07"]["made"]["produced"]
         await line.made("press-07", made + 20)
         ledger = await assert_equal_everywhere(line, at_least=60)
@@ -173,7 +173,7 @@ async def assert_goes_on(line: Line) -> None:
             for unit in UNITS
         )
 
-    await eventually(counted, 20)
+    await eventually(counted, 60)
     for unit in UNITS:
         _, machine = await line.ask_page(f"/api/machines/{unit}")
         assert negative_figures(machine) == []

@@ -71,7 +71,7 @@ async def ask(mes: Listener, topic: str, message: object, answer_topic: str, **o
     await mes.ready()
     before = len(mes.on(answer_topic))
     mes.publish(topic, message, **options)
-    await until(lambda: len(mes.on(answer_topic)) > before, 10)
+    await until(lambda: len(mes.on(answer_topic)) > before, 30)
     answer: Message = mes.on(answer_topic)[before]
     assert set(answer) == {"command_id", "return_status", "accepted", "state", "problem"}
     return answer
@@ -87,7 +87,7 @@ async def test_an_order_in_force_before_and_after_it_all(line: Line, mes: Listen
     answer = await ask(mes, COMMAND, order("first", command="StoreAndStart"), ANSWER)
     assert answer == {"command_id": "first", "return_status": 1, "accepted": True, "state": "Running", "problem": None}
     # The order goes on to the machine, which is an event of its own.
-    await eventually(lambda: is_written(line), 20)
+    await eventually(lambda: is_written(line), 60)
 
 
 async def is_written(line: Line) -> bool:
@@ -194,14 +194,14 @@ async def test_a_retained_command_is_refused_also_after_a_restart(line: Line, me
     answers = len(mes.on(ANSWER))
     await line.start_daemon()
     await line.ready()
-    await until(lambda: len(mes.on(ANSWER)) > answers, 20)
+    await until(lambda: len(mes.on(ANSWER)) > answers, 60)
     assert mes.on(ANSWER)[answers]["problem"]["code"] == "retained"
     known = [event for event in other_events(line) if event not in before]
     assert [event for event in known if event["type"].startswith("lineside.job.")] == []
     mes.publish(COMMAND, b"", retain=True)
     # The refusal of a retained message says nothing of the command itself; the broker may repeat the retained one once more meanwhile.
     mes.publish(COMMAND, order("kept"))
-    await until(lambda: any(answer["command_id"] == "kept" and answer["accepted"] for answer in mes.on(ANSWER)), 10)
+    await until(lambda: any(answer["command_id"] == "kept" and answer["accepted"] for answer in mes.on(ANSWER)), 60)
 
 
 async def test_the_first_order_has_not_noticed_any_of_it(line: Line, mes: Listener) -> None:

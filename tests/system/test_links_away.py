@@ -65,11 +65,11 @@ async def plcs_away(folder: Path, away_s: float) -> None:
         await both_make_pieces_unseen(line, min(away_s, 8.0))
         for plc in ("press_plc", "packer_plc"):
             await line.post(f"/servers/{plc}", {"do": "start"})
-        await eventually(lambda: all_counted(line), 30)
+        await eventually(lambda: all_counted(line), 60)
         await line.spoil("blackhole", "press_plc", "packer_plc")
         await both_make_pieces_unseen(line, min(away_s, 8.0))
         await line.spoil("pass", "press_plc", "packer_plc")
-        await eventually(lambda: all_counted(line), 30)
+        await eventually(lambda: all_counted(line), 60)
         ledger = await assert_equal_everywhere(line, at_least=60)
         assert units_with_late_pieces(ledger) == set(UNITS), "what was made while nobody looked must be flagged"
         for unit in UNITS:

@@ -29,7 +29,7 @@ async def test_an_order_is_written_once_though_daemon_and_plc_are_killed(tmp_pat
         async def told() -> bool:
             return len(written(line)) >= 2
 
-        await eventually(told, 30)
+        await eventually(told, 60)
         before, after = written(line)
         assert [event["data"]["phase"] for event in (before, after)] == ["before", "after"]
         assert after["data"]["problem"] is None
@@ -38,7 +38,7 @@ async def test_an_order_is_written_once_though_daemon_and_plc_are_killed(tmp_pat
             await line.kill_daemon()
             await line.start_daemon()
             await line.ready()
-            await eventually(line.counters_are_read, 20)
+            await eventually(line.counters_are_read, 60)
         await line.post("/servers/press_plc", {"do": "restart"})
 
         async def back() -> bool:
@@ -46,7 +46,7 @@ async def test_an_order_is_written_once_though_daemon_and_plc_are_killed(tmp_pat
             link = next(link for link in status["links"] if link["name"] == "press_plc")
             return bool(link["outages"] == 1 and link["state"] == "connected")
 
-        await eventually(back, 20)
+        await eventually(back, 60)
         assert written(line) == [before, after]
         _, status = await line.ask_page("/api/status")
         assert [alert["alert"] for alert in status["alerts"]] == []

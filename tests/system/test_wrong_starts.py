@@ -76,7 +76,7 @@ async def running(config: Path, state_dir: Path) -> AsyncIterator[asyncio.subpro
                 assert process.returncode is None
         yield process
         process.terminate()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(30):
             await process.communicate()
         assert process.returncode == 0
     finally:

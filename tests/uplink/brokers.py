@@ -124,7 +124,7 @@ class Listener:
         self._client.loop_stop()
 
 
-async def until(condition: Callable[[], bool], timeout_s: float = 10.0) -> None:
+async def until(condition: Callable[[], bool], timeout_s: float = 30.0) -> None:
     """Wait until `condition` holds; fails the test when it does not in time."""
     async with asyncio.timeout(timeout_s):
         while not condition():

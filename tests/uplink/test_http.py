@@ -104,7 +104,16 @@ async def test_an_erp_that_counts_the_other_way_says_so_and_keeps_its_numbers(er
 
 
 @pytest.mark.parametrize(
-    "body", [b"<html>", b"[]", b'{"commands": 3}', b'{"commands": [], "cursor": 7}', b'{"commands": [], "cursor": NaN}']
+    "body",
+    [
+        b"<html>",
+        b"[]",
+        b'{"commands": 3}',
+        b'{"commands": [], "cursor": 7}',
+        b'{"commands": [], "cursor": NaN}',
+        b'{"commands": [], "cursor": "%s"}' % (b"x" * 2001),
+    ],
+    ids=["html", "list", "no commands", "number", "not a number", "long"],
 )
 async def test_a_schedule_that_cannot_be_read_is_told_and_polling_goes_on(erp: Erp, body: bytes) -> None:
     alerts, ledger = Alerts(), Ledger()
@@ -323,5 +332,5 @@ async def test_an_absent_erp_is_an_error_within_a_few_seconds(erp: Erp) -> None:
     uplink = http_uplink(erp.url)
     with pytest.raises(UplinkError):
         await uplink.connect()
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < 15.0
     await uplink.close()

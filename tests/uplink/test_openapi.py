@@ -63,6 +63,7 @@ def test_what_the_gateway_takes_the_document_lets_an_erp_say(message: dict[str, 
         {"commands": [{**FULL, "work_unit": "press-07", "command": "Explode"}]},
         {"commands": [{**FULL, "work_unit": "press-07", "colour": "red"}]},
         {"commands": [], "cursor": 7},
+        {"commands": [], "cursor": "x" * 2001},
         {"cursor": "7"},
     ],
 )

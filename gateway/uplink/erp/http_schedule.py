@@ -12,6 +12,8 @@ from gateway.uplink.erp.posting import Untrusted
 from gateway.uplink.messages import MAX_PAYLOAD_BYTES, command_from, read_object
 
 _LARGEST_ANSWER = 16 * 1024 * 1024
+LONGEST_CURSOR = 2000
+"""It goes into the address of every later question: one that the ERP's own server refuses would end the orders for good."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,8 @@ def read_schedule(payload: bytes, *, lowest_first: bool) -> Schedule:
     commands, cursor = found.get("commands"), found.get("cursor")
     if not isinstance(commands, list) or not (cursor is None or isinstance(cursor, str)):
         raise Untrusted("needs `commands` (a list) and `cursor` (text)")
+    if cursor is not None and len(cursor) > LONGEST_CURSOR:
+        raise Untrusted(f"`cursor` has {len(cursor)} characters, more than {LONGEST_CURSOR} fit in no address")
     # Only a long answer can hold a command that is too large; each is measured as it would stand alone.
     is_long = len(payload) > MAX_PAYLOAD_BYTES
     return Schedule(tuple(_read(command, is_long=is_long, lowest_first=lowest_first) for command in commands), cursor)

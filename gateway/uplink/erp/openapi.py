@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from drivers.settings import NAME_PATTERN
+from gateway.uplink.erp.http_schedule import LONGEST_CURSOR
 from gateway.uplink.erp.posting import MOST_EVENTS
 from gateway.uplink.schema import component_schemas
 
@@ -91,6 +92,7 @@ def _own_schemas() -> Document:
                 },
                 "cursor": {
                     "type": ["string", "null"],
+                    "maxLength": LONGEST_CURSOR,
                     "description": "Opaque. Kept by the gateway together with the commands it came with, and sent back as `after`; when "
                     "it has moved the gateway asks again at once.",
                 },

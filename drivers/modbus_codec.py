@@ -7,6 +7,7 @@ This is the hot path of a Modbus device. A block is compiled once: a gather that
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -14,7 +15,7 @@ from operator import itemgetter
 from typing import Any
 
 from drivers.base import Value
-from drivers.values import outside
+from drivers.values import carried, outside
 
 REGISTER_TABLES = ("holding", "input")
 BIT_TABLES = ("coil", "discrete")
@@ -81,6 +82,28 @@ def _fraction(point: Point) -> tuple[int, int, int]:
     """
     denominator = 10 ** max(0, *(-int(d.normalize().as_tuple().exponent) for d in (point.scale, point.offset)))
     return int(point.scale * denominator), int(point.offset * denominator), denominator
+
+
+_MOST = {"float32": 2**128, "float64": int(sys.float_info.max), "bcd16": 9999, "bcd32": 99_999_999}
+"""Type -> the largest magnitude it holds; of the others by their bits."""
+
+
+def _may_overflow(point: Point, numerator: int, offset: int, denominator: int) -> bool:
+    """Whether some raw value of this type, scaled, is more than a message carries: 64 bits of an integer, or a finite float."""
+    is_real = point.type in ("float32", "float64")
+    most = _MOST.get(point.type) or 1 << 16 * point.width
+    reached = most * abs(numerator) + abs(offset)
+    if denominator == 1 and not is_real:
+        return reached >= 1 << 63
+    return max(reached, denominator) > sys.float_info.max
+
+
+def _scaled(raw: float, numerator: int, offset: int, denominator: int) -> int | float | None:
+    try:
+        whole = raw * numerator + offset
+        return carried(whole if denominator == 1 else whole / denominator)
+    except OverflowError:
+        return None
 
 
 Gather = Callable[[Sequence[int]], Sequence[int]]
@@ -151,7 +174,9 @@ class Block:
         self._texts = tuple((i, p.length) for i, p in places if p.type == "string")
         self._decimals = tuple(i for i, p in places if p.type in ("bcd16", "bcd32"))
         self._floats = tuple(i for i, p in places if not self._is_bits and p.type in ("float32", "float64"))
-        self._scaled = tuple((i, *_fraction(p)) for i, p in places if p.scale != 1 or p.offset != 0)
+        scaled = [(i, *_fraction(p)) for i, p in places if p.scale != 1 or p.offset != 0]
+        self._wide = tuple(one for one in scaled if _may_overflow(self.points[one[0]], *one[1:]))
+        self._scaled = tuple(one for one in scaled if one not in self._wide)
         self._booleans = tuple((i, p.invert) for i, p in places if p.type == "bool" or p.invert)
         self._valid = tuple((i, p.valid) for i, p in places if p.valid is not None)
 
@@ -197,6 +222,11 @@ class Block:
             if values[i] is not None:
                 scaled = values[i] * numerator + offset
                 values[i] = scaled if denominator == 1 else scaled / denominator
+        for i, numerator, offset, denominator in self._wide:
+            if values[i] is not None:
+                values[i] = _scaled(values[i], numerator, offset, denominator)
+                if values[i] is None:
+                    faults[i] = "too large for a number"
         for i, invert in self._booleans:
             if values[i] is not None:
                 values[i] = (not values[i]) if invert else bool(values[i])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from drivers.base import Concern, Value
@@ -19,6 +20,18 @@ def outside(value: Value, valid: tuple[float, float]) -> str:
     if value is None or isinstance(value, bool | str) or valid[0] <= value <= valid[1]:
         return ""
     return f"{value} is outside {valid[0]:g} to {valid[1]:g}"
+
+
+def carried(number: int | float) -> int | float | None:
+    """As a message carries it: an integer of 64 bits, beyond them the float nearest to it; None: beyond any float."""
+    if isinstance(number, int):
+        if -(1 << 63) <= number < 1 << 64:
+            return number
+        try:
+            number = float(number)
+        except OverflowError:
+            return None
+    return number if math.isfinite(number) else None
 
 
 def fits(number: int, kind: str) -> bool:
@@ -47,7 +60,7 @@ def _of_kind(text: str, kind: str | None) -> Value:
         return text if kind in (None, "string") else None
     if number[2] or number[3] or kind in ("float32", "float64"):
         return None if kind in COUNTER_TYPES else float(text)
-    return int(text) if kind is None or fits(int(text), kind) else None
+    return carried(int(text)) if kind is None or fits(int(text), kind) else None
 
 
 class InvalidValues:

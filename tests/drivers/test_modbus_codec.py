@@ -60,6 +60,12 @@ def one(registers: list[int], **how: object) -> Value:
         ([0xE900, 0x0000], {"type": "string", "length": 4}, "é"),
         ([0x0000, 0x0000], {"type": "string", "length": 4}, ""),
         ([50], {"valid": (0, 50)}, 50),
+        ([0xFFFF] * 4, {"type": "uint64"}, 2**64 - 1),
+        ([0xFFFF] * 4, {"type": "uint64", "scale": Decimal(10)}, 1.8446744073709552e20),
+        ([0x8000, 0, 0, 0], {"type": "int64", "scale": Decimal(10)}, -9.223372036854776e19),
+        ([0, 0, 0, 7], {"type": "uint64", "scale": Decimal(10)}, 70),
+        ([0, 0, 0, 7], {"type": "uint64", "scale": Decimal("0.1")}, 0.7),
+        ([7], {"scale": Decimal("1e300")}, 7e300),
         ([0x00F0], {"bits": (4, 4), "valid": (0, 15)}, 15),
     ],
 )
@@ -84,6 +90,9 @@ def test_a_float_that_is_no_number_is_bad_and_never_zero(number: float, detail: 
         ([0x12A4], {"type": "bcd16"}, "no BCD: 0x12A4"),
         ([0x4107], {"type": "string", "length": 2}, "no text: it has control characters"),
         ([51], {"valid": (0, 50)}, "51 is outside 0 to 50"),
+        ([0x7FEF, 0xFFFF, 0xFFFF, 0xFFFF], {"type": "float64", "scale": Decimal(10)}, "too large for a number"),
+        ([7], {"scale": Decimal("1e308")}, "too large for a number"),
+        ([7], {"scale": Decimal("1e4000")}, "too large for a number"),
         ([0xFFFF], {"type": "int16", "scale": Decimal("0.1"), "valid": (0, 0.5)}, "-0.1 is outside 0 to 0.5"),
     ],
 )

@@ -124,6 +124,7 @@ def test_what_is_no_answer_is_refused_whole(body: bytes) -> None:
         ("17", "uint32", 17), ("17.5", "uint32", None), ("many", "uint32", None), ("17", "float64", 17.0), ("on", "bool", True),
         ("OFF", "bool", False), ("AJAR", "bool", None), ("", None, ""), ("9" * 25, None, "9" * 25), ("9" * 25, "uint64", None),
         ("nan", "float64", None), ("65535", "uint16", 65535), ("65536", "uint16", None), ("-1", "uint32", None), ("-1", "int16", -1),
+        ("9999999999999999999", None, 9999999999999999999), ("-9999999999999999999", None, -1e19),
     ],
 )  # fmt: skip
 def test_text_becomes_the_value_that_the_tag_says(text: str, kind: str | None, value: object) -> None:

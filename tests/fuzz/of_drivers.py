@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 from xml.etree.ElementTree import ParseError
 
+import orjson
 from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
@@ -42,6 +43,7 @@ def assert_finite(readings: Iterable[Reading]) -> None:
     for reading in readings:
         assert reading.value is None or isinstance(reading.value, str) or math.isfinite(reading.value), reading
         str(reading.value).encode()
+        orjson.dumps(reading.value)
 
 
 # --- Modbus ---------------------------------------------------------------------------------------------------------------
@@ -52,7 +54,7 @@ POINTS = (
     Point("long", "holding", 5, "uint64", "DCBA"), Point("bcd", "holding", 9, "bcd32"), Point("bits", "holding", 11, "uint16", bits=(3,
     4)),
     Point("text", "holding", 12, "string", length=7), Point("scaled", "holding", 16, "int16", scale=Decimal("0.1"), offset=Decimal(-40)),
-    Point("bounded", "holding", 17, "float64", valid=(0.0, 100.0)),
+    Point("bounded", "holding", 17, "float64", valid=(0.0, 100.0)), Point("steep", "holding", 21, "uint64", scale=Decimal(1000)),
 )  # fmt: skip
 [BLOCK] = plan(POINTS)
 
@@ -157,6 +159,7 @@ def registers(data: bytes) -> None:
     values, faults = BLOCK.decode(words)
     assert all((value is None) == (place in faults) for place, value in enumerate(values))
     assert all(value is None or isinstance(value, str) or math.isfinite(value) for value in values)
+    orjson.dumps(values)
 
 
 def addresses(data: bytes) -> None:

@@ -253,6 +253,9 @@ class OpcUaExplorer(OpcUaDriver):
         variant = data.Value
         kind, values, dimensions = (variant.VariantType, variant.Value, variant.Dimensions) if variant is not None else (None, None, None)
         type_ = kind.name if kind is not None and kind is not ua.VariantType.Null else ""
+        if any("\ud800" <= sign <= "\udfff" for sign in name):
+            yield Found(node.path, {}, type_, access, "", "its node id is no Unicode, so that no configuration can name it")
+            return
         if not isinstance(values, list):
             yield self._one(node.path, name, None, data, kind, type_, access)
             return

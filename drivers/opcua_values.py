@@ -196,7 +196,7 @@ def _scalar(value: object) -> Value | Problem:
         case ua.QualifiedName():
             return _clean(value.Name or "")
         case ua.NodeId():
-            return str(value.to_string())
+            return _clean(str(value.to_string()))
         case uuid.UUID():
             return str(value)
         case datetime():
@@ -206,7 +206,7 @@ def _scalar(value: object) -> Value | Problem:
         case ua.StatusCode():
             return status_name(value.value)
         case Decimal():
-            return float(value)
+            return _scalar(float(value))
     return Problem(f"BadTypeMismatch: {_kind_of(value)} cannot be a tag; name one of its fields with member")
 
 
@@ -252,7 +252,7 @@ def _typed(value: Value, kind: str) -> Value | Problem:
             return bool(value)
     elif kind in ("float32", "float64"):
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            return _scalar(float(value))
     elif isinstance(value, int) and not isinstance(value, bool):
         return value if fits(value, kind) else Problem(f"BadTypeMismatch: {value} does not fit {kind}")
     return Problem(f"BadTypeMismatch: {_kind_of(value)}, the tag says {kind}")
@@ -274,7 +274,7 @@ def _kind_of(value: object) -> str:
         case list() | tuple():
             return f"an array of {len(value)}"
         case ua.ExtensionObject():
-            return f"a structure of type {value.TypeId.to_string()}"
+            return f"a structure of type {_clean(value.TypeId.to_string())}"
     return f"a {type(value).__name__}"
 
 

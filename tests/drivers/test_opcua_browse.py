@@ -186,6 +186,12 @@ async def test_what_cannot_be_a_tag_says_why() -> None:
     assert found[-1].remark == "an empty array"
 
 
+async def test_a_node_that_no_configuration_can_name_says_so() -> None:
+    children = {OBJECTS: [b"ns=2;s=Z\xe4hler".decode("utf-8", "surrogateescape")]}
+    (found,) = await browsed(Services(children, {children[OBJECTS][0]: 7}))
+    assert (found.tag, found.remark) == ({}, "its node id is no Unicode, so that no configuration can name it")
+
+
 async def test_each_element_of_a_matrix_is_a_tag_of_its_own() -> None:
     values = {"ns=2;s=V0": ua.DataValue(ua.Variant([0, 1, 2, 10, 11, 12], ua.VariantType.Int64, [2, 3]))}
     found = await browsed(Services(flat(1), values))

@@ -130,6 +130,12 @@ def test_a_matrix_that_promises_more_than_came_is_bad_alone(value: ua.DataValue,
     assert len(reading.detail) < 150
 
 
+def test_a_node_id_that_is_no_unicode_can_still_be_told() -> None:
+    latin = ua.NodeId(b"Z\xe4hler".decode("utf-8", "surrogateescape"), 3)
+    assert read(data(latin)).value == "ns=3;s=Zähler"
+    assert "a structure of type ns=3;s=Zähler" in read(data(ua.ExtensionObject(TypeId=latin, Body=b""))).detail
+
+
 def test_a_structure_that_nobody_decoded_names_its_type() -> None:
     reading = read(data(ua.ExtensionObject(TypeId=ua.NodeId(7, 3), Body=b"")), member=("X",))
     assert reading.detail == "BadNoMatch: there is no member X; it is a structure of type ns=3;i=7"
@@ -226,10 +232,11 @@ def test_without_usable_source_times_each_tags_own_order_is_kept(times: tuple[fl
     assert shape(in_sequence(readings)) == [[("parts", 1), ("running", 1)], [("parts", 2)]]
 
 
+_raw_texts = st.binary(max_size=8).map(lambda raw: raw.decode("utf-8", "surrogateescape"))
 _scalars = st.one_of(
     st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(), st.text(), st.binary(max_size=20), st.datetimes(), st.uuids(),
     st.builds(ua.LocalizedText, st.text()), st.builds(ua.Range, st.floats(), st.floats()), st.just(ua.ExtensionObject()),
-    st.binary(max_size=8).map(lambda raw: raw.decode("utf-8", "surrogateescape")),
+    _raw_texts, st.builds(ua.NodeId, _raw_texts, st.just(2)), st.builds(ua.ExtensionObject, st.builds(ua.NodeId, _raw_texts, st.just(2))),
 )  # fmt: skip
 _values = st.one_of(_scalars, st.lists(_scalars, max_size=4), st.lists(st.lists(_scalars, max_size=2), max_size=2))
 _indexes = st.one_of(st.none(), st.lists(st.integers(0, 4), min_size=1, max_size=3).map(tuple))

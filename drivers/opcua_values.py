@@ -116,7 +116,7 @@ def to_reading(place: Place, data: ua.DataValue, received_at: datetime, opened: 
     usual = place.plain and (kind is int or kind is bool or (kind is float and math.isfinite(raw)))
     value: Value | Problem = raw if usual else _picked(place, raw, variant.Dimensions if variant is not None else None, opened)
     if isinstance(value, Problem):
-        return bad(place.tag, received_at, value.detail, source_time)
+        return bad(place.tag, received_at, _clean(value.detail), source_time)
     if not status:
         return Reading(place.tag, value, Quality.GOOD, source_time, received_at)
     quality = Quality.UNCERTAIN if severity else Quality.GOOD
@@ -274,7 +274,7 @@ def _kind_of(value: object) -> str:
         case list() | tuple():
             return f"an array of {len(value)}"
         case ua.ExtensionObject():
-            return f"a structure of type {_clean(value.TypeId.to_string())}"
+            return f"a structure of type {value.TypeId.to_string()}"
     return f"a {type(value).__name__}"
 
 

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from drivers.base import Quality, Reading, Value
 from drivers.opcua_stream import in_sequence
+from drivers.opcua_structures import Structures
 from drivers.opcua_values import Place, resolve, status_name, to_reading, to_variant
 
 AT = datetime(2026, 11, 25, 6, 0, tzinfo=UTC)
@@ -134,6 +135,8 @@ def test_a_node_id_that_is_no_unicode_can_still_be_told() -> None:
     latin = ua.NodeId(b"Z\xe4hler".decode("utf-8", "surrogateescape"), 3)
     assert read(data(latin)).value == "ns=3;s=Zähler"
     assert "a structure of type ns=3;s=Zähler" in read(data(ua.ExtensionObject(TypeId=latin, Body=b""))).detail
+    unknown = to_reading(Place("t", "i=1", member=("X",)), data(ua.ExtensionObject(TypeId=latin)), AT, Structures("opc.tcp://plc").opened)
+    assert unknown.detail == "BadDataTypeIdUnknown: the server defines no structure ns=3;s=Zähler"
 
 
 def test_a_structure_that_nobody_decoded_names_its_type() -> None:

@@ -133,7 +133,7 @@ async def test_a_device_that_hangs_delays_no_other(tmp_path: Path) -> None:
     tasks = [asyncio.create_task(stuck.poller.run()), asyncio.create_task(poller.run())]
     await asyncio.sleep(2.0)
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
-    assert len(times) >= 15
+    assert len(times) >= 10
     assert max(gaps) < 1.0
     assert clock.monotonic() - stuck.poller.last_progress < 3 * SLACK
     for task in tasks:

@@ -13,7 +13,7 @@ from drivers.modbus import ModbusDriver
 from drivers.modbus_settings import ModbusSettings
 from gateway.clock import SystemClock
 
-TIMEOUT_S = 0.15
+TIMEOUT_S = 0.3
 Answer = Callable[[int, bytes], bytes]
 """(transaction id, request PDU) -> bytes to send; empty: none."""
 

@@ -78,7 +78,9 @@ async def test_the_plant_obeys_its_control_port_and_ends_on_sigterm(plant: Runni
     assert state["mes"] is None
     for unit in state["machines"]:
         assert await plant.post(f"/machines/{unit}", {"do": "release"}) == 200
-    await asyncio.sleep(0.5)
+    async with asyncio.timeout(30):
+        while not all(machine["made"]["produced"] for machine in (await plant.get("/state"))["machines"].values()):
+            await asyncio.sleep(0.05)
     for unit in state["machines"]:
         assert await plant.post(f"/machines/{unit}", {"do": "halt"}) == 200
     machines = (await plant.get("/state"))["machines"]

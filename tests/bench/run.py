@@ -91,7 +91,7 @@ def broker(directory: Path, log: IO[bytes]) -> Iterator[int]:
     settings = directory / "mosquitto.conf"
     settings.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nlog_type error\n")
     with process(path, "-c", str(settings), log=log):
-        for _ in range(100):
+        for _ in range(600):
             with socket.socket() as probe:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     break

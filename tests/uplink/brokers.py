@@ -53,7 +53,7 @@ class Mosquitto:
             cwd=self._config.parent,
             preexec_fn=die_with_parent,
         )
-        for _ in range(100):
+        for _ in range(1000):
             with contextlib.suppress(OSError):
                 _, writer = await asyncio.open_connection("127.0.0.1", self.port)
                 writer.close()

@@ -13,7 +13,9 @@ import asyncio
 import json
 import struct
 import sys
+from collections.abc import Iterable
 from functools import partial
+from typing import Protocol
 
 REGISTERS = 100
 _HEADER = struct.Struct(">HHHB")
@@ -27,24 +29,32 @@ class Served:
     registers = 0
 
 
-class Device:
-    """One device's registers; all connections to it see the same ones."""
+class Registers(Protocol):
+    """One device's holding registers; all connections to it see the same ones."""
 
+    size: int
+
+    def read(self, address: int, count: int) -> bytes:
+        """What an answer carries; all of it is there."""
+
+
+class Device:
     def __init__(self, number: int) -> None:
+        self.size = REGISTERS
         self._number = number
         self._count = 0
 
-    def registers(self) -> list[int]:
+    def read(self, address: int, count: int) -> bytes:
         self._count += 1
         n = self._count
         values = [(n + self._number * 613 + address * 251) & 0xFFFF for address in range(REGISTERS)]
         values[0] = n & 0xFFFF
         values[1] = (n << 1 & 0xFFFF) | 1
-        return values
+        return struct.pack(f">{count}H", *values[address : address + count])
 
 
 class Connection(asyncio.Protocol):
-    def __init__(self, device: Device, served: Served) -> None:
+    def __init__(self, device: Registers, served: Served) -> None:
         self._device = device
         self._served = served
         self._buffer = b""
@@ -62,32 +72,30 @@ class Connection(asyncio.Protocol):
     def _answer(self, frame: bytes) -> bytes:
         transaction, protocol, _, unit = _HEADER.unpack_from(frame)
         function, address, count = _REQUEST.unpack_from(frame, 7)
-        if function != 3 or address + count > REGISTERS:
+        if function != 3 or address + count > self._device.size:
             return _HEADER.pack(transaction, protocol, 3, unit) + bytes([function | 0x80, 1 if function != 3 else 2])
         self._served.requests += 1
         self._served.registers += count
-        body = struct.pack(f">{count}H", *self._device.registers()[address : address + count])
+        body = self._device.read(address, count)
         return _HEADER.pack(transaction, protocol, 3 + len(body), unit) + bytes([3, len(body)]) + body
 
 
-async def serve(devices: int) -> None:
+async def serve(devices: Iterable[Registers]) -> None:
+    """Tell their ports, then what was served whenever somebody asks, until standard input ends."""
     loop = asyncio.get_running_loop()
     served = Served()
-    servers = []
-    for number in range(devices):
-        device = Device(number)
-        servers.append(await loop.create_server(partial(Connection, device, served), "127.0.0.1", 0))
+    servers = [await loop.create_server(partial(Connection, device, served), "127.0.0.1", 0) for device in devices]
     print(json.dumps({"ports": [server.sockets[0].getsockname()[1] for server in servers]}), flush=True)
     stdin = asyncio.StreamReader()
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(stdin), sys.stdin)
-    while await stdin.readline():  # ends when the bench closes its end
+    while await stdin.readline():
         print(json.dumps({"requests": served.requests, "registers": served.registers}), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--devices", type=int, default=10)
-    asyncio.run(serve(parser.parse_args().devices))
+    asyncio.run(serve([Device(number) for number in range(parser.parse_args().devices)]))
 
 
 if __name__ == "__main__":

@@ -116,11 +116,12 @@ async def run_daemon(config: Config, *, state_dir: Path) -> int:
 def _leave_alone_what_stays() -> None:
     """Keep the garbage collector from walking again and again through what lives as long as the process: code, settings, the trackers.
 
-    Readings and events are freed by their reference counts; the few cycles (tracebacks of lost links) can wait for a fuller nursery.
+    Readings and events are freed by their reference counts; the few cycles (a closed HTTP connection, a message from the broker, a lost
+    link's tracebacks) can wait for a fuller nursery, but not for megabytes of them.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(5_000, 20, 20)
 
 
 def _on_signals(stop: asyncio.Event) -> None:

@@ -12,6 +12,7 @@ that does as much is at the same time. The consumer must get every event once, i
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import math
 import os
@@ -21,9 +22,8 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,9 +150,11 @@ class Outcome:
 
 
 class Scrape:
-    def __init__(self, listen: str) -> None:
-        with urllib.request.urlopen(f"http://{listen}/metrics", timeout=60) as page:
-            families = list(text_string_to_metric_families(page.read().decode()))
+    """One look at `/metrics`. All looks go through one connection: each new one would leave a few kilobytes to the garbage collector."""
+
+    def __init__(self, metrics: http.client.HTTPConnection) -> None:
+        metrics.request("GET", "/metrics")
+        families = list(text_string_to_metric_families(metrics.getresponse().read().decode()))
         self._samples = [sample for family in families for sample in family.samples]
 
     def __call__(self, name: str, **labels: str) -> float:
@@ -170,8 +172,9 @@ def _ready(listen: str, child: subprocess.Popen[bytes], log: Path) -> None:
         if child.poll() is not None:
             break
         try:
-            if Scrape(listen)("lineside_link_up", kind="device") == UNITS:
-                return
+            with closing(http.client.HTTPConnection(listen, timeout=60)) as metrics:
+                if Scrape(metrics)("lineside_link_up", kind="device") == UNITS:
+                    return
         except OSError:
             pass
         time.sleep(0.2)
@@ -222,7 +225,8 @@ def run(seconds: float | None, events: int | None, rate: float, directory: Path,
         acking.start()
         stack.callback(ticking.set)
         time.sleep(warm_up_s)
-        return _watch(daemon, idle, consumer, listen, seconds, events)
+        metrics = stack.enter_context(closing(http.client.HTTPConnection(listen, timeout=60)))
+        return _watch(daemon, idle, consumer, metrics, seconds, events)
 
 
 def _acknowledge(consumer: Consumer, over: threading.Event) -> None:
@@ -234,11 +238,11 @@ def _watch(
     daemon: subprocess.Popen[bytes],
     idle: subprocess.Popen[bytes],
     consumer: Consumer,
-    listen: str,
+    metrics: http.client.HTTPConnection,
     seconds: float | None,
     events: int | None,
 ) -> Outcome:
-    looks, before = Looks(), Scrape(listen)
+    looks, before = Looks(), Scrape(metrics)
     _idle(idle)
     began, cpu = time.monotonic(), cpu_seconds(daemon.pid)
     present = before
@@ -246,7 +250,7 @@ def _watch(
         time.sleep(LOOK_S)
         if daemon.poll() is not None:
             raise RuntimeError(f"the daemon ended by itself with {daemon.returncode}")
-        present = Scrape(listen)
+        present = Scrape(metrics)
         _look(daemon.pid, looks, int(present("lineside_tasks")))
     elapsed, cpu = time.monotonic() - began, cpu_seconds(daemon.pid) - cpu
     probes, late = _idle(idle)

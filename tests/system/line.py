@@ -99,7 +99,7 @@ class Line:
         ]
         command += ["--token-file", str(token), "--ports-file", str(ports), *options]
         self._plant = await self._spawn("plant", *command)
-        await eventually(lambda: _true(ports.exists()), 30)
+        await eventually(lambda: _true(ports.exists()), 60)
         addresses = json.loads(ports.read_text())
         self._control = addresses["control"]
         text = demo_config(
@@ -143,7 +143,7 @@ class Line:
         return self.daemon
 
     async def ready(self) -> None:
-        await eventually(self.is_ready, 30)
+        await eventually(self.is_ready, 60)
 
     async def is_ready(self) -> bool:
         """200 of `/readyz`."""
@@ -190,7 +190,7 @@ class Line:
 
     # --- the plant ----------------------------------------------------------------------------------------------------
 
-    async def switch_on(self, seconds: float = 30.0) -> None:
+    async def switch_on(self, seconds: float = 60.0) -> None:
         """Once the gateway has its baselines, so that every piece from now on is its to count."""
         await eventually(self.counters_are_read, seconds)
         for unit in UNITS:
@@ -205,7 +205,7 @@ class Line:
         retained = await self.get("/mes/retained")
         return all((retained.get(topic) or {}).get("quality") == "good" for topic in COUNTERS)
 
-    async def made(self, unit: str, pieces: int, seconds: float = 60.0) -> None:
+    async def made(self, unit: str, pieces: int, seconds: float = 120.0) -> None:
         """Wait until the machine has made so many pieces since the plant was started."""
 
         async def enough() -> bool:
@@ -231,7 +231,7 @@ class Line:
         async with self._http.get(f"{self.page}{path}") as response:
             return response.status, await (response.json() if "json" in response.content_type else response.text())
 
-    async def settle(self, seconds: float = 60.0) -> tuple[Reconciliation, dict[str, Any]]:
+    async def settle(self, seconds: float = 120.0) -> tuple[Reconciliation, dict[str, Any]]:
         """Wait until every place has the same; the last comparison and the plant's own account, equal or not."""
         last: tuple[Reconciliation, dict[str, Any]] | None = None
 
@@ -308,7 +308,7 @@ async def whole_line(folder: Path, *plant_options: str, **options: Any) -> Async
 # --- what must be true at the end ---------------------------------------------------------------------------------------
 
 
-async def assert_equal_everywhere(line: Line, *, at_least: int, seconds: float = 60.0) -> list[Event]:
+async def assert_equal_everywhere(line: Line, *, at_least: int, seconds: float = 120.0) -> list[Event]:
     """Pieces at PLC = journal = MES = ERP, each event once with one content, no hole, order kept; then a clean end.
 
     -> the ledger, in the order in which the MES got it.

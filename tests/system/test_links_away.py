@@ -25,7 +25,7 @@ async def broker_away(folder: Path, away_s: float) -> None:
         assert away["erp"]["events"] > before["erp"]["events"], "a dead broker must not hold up the ERP"
         assert away["mes"]["events"] == before["mes"]["events"]
         await line.start_broker()
-        await eventually(lambda: reconnected(line), 40)
+        await eventually(lambda: reconnected(line), 120)
         await assert_equal_everywhere(line, at_least=int(2.5 * away_s))
 
 
@@ -45,7 +45,7 @@ async def erp_away(folder: Path, away_s: float) -> None:
         assert away["mes"]["events"] > before["mes"]["events"], "a dead ERP must not hold up the MES"
         await line.post("/erp/faults", {"drop_every": 2})
         await line.post("/servers/erp", {"do": "start"})
-        await eventually(lambda: answers_dropped(line, 3), 60)
+        await eventually(lambda: answers_dropped(line, 3), 120)
         await assert_equal_everywhere(line, at_least=int(2.5 * away_s))
         state = await line.get("/state")
         assert state["erp"]["repeats"] > 0, "no answer was lost after booking: this test would prove nothing"

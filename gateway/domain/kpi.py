@@ -38,6 +38,15 @@ class Figures:
         return sum(self.window.required.values())
 
     @property
+    def execution(self) -> Number:
+        """From the start of a job to its end, or as far as it has come; other windows are whole."""
+        window = self.window
+        if window.kind != "job":
+            return window.total
+        end = window.until if window.end is None else window.end
+        return None if end is None else end - window.start
+
+    @property
     def run(self) -> int:
         micro = self.spent(Category.MICRO) if self.unit.oee.micro_stop_bucket == "performance" else 0
         return self.spent(Category.RUN) + micro
@@ -102,6 +111,9 @@ class Kpi:
 
 TIMES: tuple[TimeElement, ...] = (
     TimeElement("total_s", "", "tT", "the whole window, as far as anybody looked", lambda f: f.window.total),
+    TimeElement(
+        "execution_s", "AOET", "", "of a job from its start to its end, interrupted time inside; of other windows tT", lambda f: f.execution
+    ),
     TimeElement("opening_s", "POT", "tO", "total less no shift and closed days", lambda f: f.window.opening),
     TimeElement(
         "maintenance_s", "APMT", "", "opening time in planned maintenance, by the calendar or the machine's own mode",
@@ -157,11 +169,11 @@ def _nee(line: Line) -> Number:
 
 
 def _allocation(line: Line) -> Number:
-    return _divide(line["busy_s"], line["total_s"]) if line["window"]["kind"] == "job" else None
+    return _divide(line["busy_s"], line["execution_s"]) if line["window"]["kind"] == "job" else None
 
 
 def _throughput(line: Line) -> Number:
-    rate = _divide(line["produced"], line["total_s"])
+    rate = _divide(line["produced"], line["execution_s"])
     return None if rate is None else 3600 * rate
 
 

@@ -76,6 +76,8 @@ class Window:
     """Scrapped pieces of which nobody knows what their materials cost."""
     ideal_known: bool = True
     cycles: CycleTally = field(default_factory=CycleTally)
+    until: Instant | None = field(default=None, compare=False)
+    """Of a copy of a job's that goes on: when it was made."""
     reasons: dict[str, list[int]] = field(default_factory=dict)
     """`kind|reason|induced` -> [microseconds of required time, count]."""
 

@@ -18,6 +18,8 @@ def outlook(machine: MachineTime) -> tuple[list[Window], Standstill | None]:
     copy = WindowBook(machine.unit.calendar, machine.unit.time_zone)
     copy.open = {k: w.copy() for k, w in machine.windows.open.items()}
     copy.closing = [w.copy() for w in machine.windows.closing]
+    for window in copy.open.values():
+        window.until = machine.now if window.kind == "job" else None
     stops = StandstillBook(machine.unit, copy)
     now, start, stand = machine.now, machine.settled, machine.stand
     if stand is None and machine.open_gap_from is not None:

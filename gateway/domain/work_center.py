@@ -16,7 +16,7 @@ from typing import Any
 from gateway.domain.cloud_event import encode
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, WindowClosed
-from gateway.domain.kpi import COSTS, QUANTITIES, Line, combine, roll_up
+from gateway.domain.kpi import QUANTITIES, SUMMED, Line, combine, roll_up
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.windows import KEEP
 
@@ -158,5 +158,5 @@ class WorkCenter:
 
 def _members(body: Mapping[str, Any]) -> dict[str, Line]:
     # Rows of earlier versions do not have all of these.
-    told = {unit: dict.fromkeys(COSTS) | dict.fromkeys(QUANTITIES, 0) | line for unit, line in body["members"].items()}
+    told = {unit: dict.fromkeys(SUMMED) | dict.fromkeys(QUANTITIES, 0) | line for unit, line in body["members"].items()}
     return {unit: line | {name: Decimal(str(line[name])) for name in QUANTITIES} for unit, line in told.items()}

@@ -212,6 +212,27 @@ def test_an_order_that_is_due_at_no_time_is_promised_its_dates() -> None:
     assert post.data("promise.changed")[-1]["verdict"] == "on_time"
 
 
+def test_an_order_s_execution_time_is_from_its_start_to_its_end() -> None:
+    """ISO 22400-2: AOET has the time inside in which the order was interrupted; allocation is AUBT / AOET, throughput PQ / AOET."""
+    post = Post()
+    post.read(0, running=1, parts=0)
+    post.order(0, "StoreAndStart", "OF-1", quantity=D(50))
+    post.read(100, parts=10, running=0)
+    post.order(200, "Pause", "OF-1")
+    post.wait(500)
+    open_ = post.window("job", "OF-1")
+    assert (open_["total_s"], open_["execution_s"], open_["allocation_ratio"]) == (200, 500, 0.4)
+    post.order(700, "Resume", "OF-1")
+    post.read(800, running=1)
+    post.read(900, parts=20)
+    post.order(1000, "Stop", "OF-1")
+    post.wait(2000)
+    line = post.window("job", "OF-1")
+    assert (line["total_s"], line["busy_s"], line["execution_s"]) == (500, 500, 1000)
+    assert (line["allocation_ratio"], line["throughput_per_h"]) == (0.5, 72)
+    assert post.hour(0)["execution_s"] == post.hour(0)["total_s"]
+
+
 def test_a_waiting_order_becomes_late_while_nothing_runs() -> None:
     post = Post()
     post.read(0, running=0, parts=0)

@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field
 
 from drivers.settings import Name
 from gateway.config.section import Section
-from gateway.domain.calendar import WEEKDAYS, Break, Calendar, ShiftRule, misplaced_breaks, overlaps
+from gateway.domain.calendar import Calendar
+from gateway.domain.shift_rules import WEEKDAYS, Break, ShiftRule, misplaced_breaks, overlaps
 
 _DAYS_WRONG = f"it is no day of the week; write one of {', '.join(WEEKDAYS)}, a range such as mon-fri, or a list"
 

@@ -21,10 +21,11 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from statistics import median
 
-from gateway.domain.calendar import Break, Calendar, ShiftRule
+from gateway.domain.calendar import Calendar
 from gateway.domain.instants import SECOND, Instant, instant
 from gateway.domain.job_order import JobOrder
 from gateway.domain.promise import Promise, RateLearner, Work, estimate_queue
+from gateway.domain.shift_rules import Break, ShiftRule
 
 QUANTITY, BEHIND = 1500, 600
 CYCLE_S = 12.0

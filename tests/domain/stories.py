@@ -12,7 +12,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.calendar import Break, Calendar, ShiftRule
+from gateway.domain.calendar import Calendar
 from gateway.domain.equipment import (
     Cost,
     Counter,
@@ -26,6 +26,7 @@ from gateway.domain.equipment import (
     WorkUnit,
 )
 from gateway.domain.job_order import MaterialRequirement
+from gateway.domain.shift_rules import Break, ShiftRule
 from tests.domain.post import CODES, Post, at, unit
 from tests.effort import efforts
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.calendar import Break, Calendar, ShiftRule, Span, SpanKind, always, misplaced_breaks, overlaps
+from gateway.domain.calendar import Calendar, Span, SpanKind, always
 from gateway.domain.instants import SECOND, Instant, instant, known_zone, moment
+from gateway.domain.shift_rules import Break, ShiftRule, misplaced_breaks, overlaps
 
 PARIS = ZoneInfo("Europe/Paris")
 HOUR = 3600 * SECOND

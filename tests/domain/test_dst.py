@@ -8,9 +8,10 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.domain.calendar import Break, Calendar, ShiftRule
+from gateway.domain.calendar import Calendar
 from gateway.domain.equipment import Counter, Counts
 from gateway.domain.instants import timestamp
+from gateway.domain.shift_rules import Break, ShiftRule
 from tests.domain.post import T0, Post
 
 PARIS = ZoneInfo("Europe/Paris")

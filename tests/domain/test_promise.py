@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.domain.calendar import Break, Calendar, ShiftRule, always
+from gateway.domain.calendar import Calendar, always
 from gateway.domain.instants import SECOND, Instant, instant, moment
 from gateway.domain.job_order import Customer, JobOrder
 from gateway.domain.promise import (
@@ -25,6 +25,7 @@ from gateway.domain.promise import (
     estimate,
     estimate_queue,
 )
+from gateway.domain.shift_rules import Break, ShiftRule
 from tests.bench import eta
 
 DAYS = frozenset(range(1, 6))

@@ -8,8 +8,9 @@ from decimal import Decimal
 
 import pytest
 
-from gateway.domain.calendar import Break, Calendar, ShiftRule, always
+from gateway.domain.calendar import Calendar, always
 from gateway.domain.equipment import Counts, CycleRules
+from gateway.domain.shift_rules import Break, ShiftRule
 from gateway.domain.snapshot import Snapshot
 from gateway.domain.tracker import Tracker
 from tests.domain.post import CODES, Post, at, counted_unit, parts, unit

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gateway.domain.calendar import Break, Calendar, ShiftRule
+from gateway.domain.calendar import Calendar
 from gateway.domain.equipment import Counts, OeeRules
+from gateway.domain.shift_rules import Break, ShiftRule
 from tests.domain.post import CODES, Post, at, parts
 
 UNLOADED = OeeRules(no_order_bucket="unloaded")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
 
-from gateway.domain.calendar import Calendar, ShiftRule
+from gateway.domain.calendar import Calendar
 from gateway.domain.load import day_loads
+from gateway.domain.shift_rules import ShiftRule
 
 AT = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)  # Tuesday, 10:00 in Paris
 SHIFTS = Calendar("Europe/Paris", (ShiftRule("morning", frozenset({1, 2, 3, 4, 5}), time(5), time(13)),))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -188,7 +188,16 @@ def _plain(value: Any) -> Any:
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
+    return _numbers(value, Decimal, float) if isinstance(value, Mapping) else value
+
+
+def _numbers(value: Any, kind: type, other: Callable[[Any], Any]) -> Any:
+    """What the sender wants echoed, at any depth, with its numbers of one kind as those of the other."""
+    if isinstance(value, kind):
+        return other(value)
+    if isinstance(value, Mapping):
+        return {name: _numbers(item, kind, other) for name, item in value.items()}
+    return [_numbers(item, kind, other) for item in value] if isinstance(value, list) else value
 
 
 def _decimal(text: str | None) -> Decimal | None:
@@ -214,6 +223,7 @@ def _load_order(row: Mapping[str, Any]) -> JobOrder:
         "material_requirements": tuple(_load_material(item) for item in row["material_requirements"]),
         "quality_requirements": tuple(_load_quality(item) for item in row["quality_requirements"]),
         "customer": None if customer is None else _load_customer(customer),
+        "properties": _numbers(row.get("properties", {}), float, lambda number: Decimal(repr(number))),
     }
     return JobOrder(**known)
 

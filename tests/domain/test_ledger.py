@@ -347,7 +347,7 @@ def test_a_full_job_survives_its_row() -> None:
         (MaterialRequirement("M", Decimal("0.800"), "KGM", "measured"),),
         (QualityRequirement("bore", "MMT", Decimal("11.98"), Decimal(12), None, "Dupont"),),
         Customer("Dupont", 9, T0, T0 + timedelta(days=3), ("no scratches",), "SO-7", "10"),
-        "OF", "20", "L-1", Decimal(3600), {"erp": {"line": [1, 2]}},
+        "OF", "20", "L-1", Decimal(3600), {"erp": {"line": [1, Decimal("2.5")]}, "oven": Decimal("180.25")},
     )  # fmt: skip
     job = Job(order, INT, 3, Decimal(10), Decimal(8), Decimal(1), Decimal(1), T0, T0, None)
     job.materials.book("M", Decimal("0.8"), "KGM", lot_id="L9", mode=ConsumptionMode.MEASURED)

@@ -62,9 +62,9 @@ class Facts:
         return None
 
     def _job(self, fact: Fact) -> Job | Problem:
-        """The begun job that the fact names; without a name the running one."""
+        """The begun job that the fact names; without a name the one that ran when it was so."""
         if fact.job_order_id is None:
-            running = self._production.ledger.running
+            running = self._production.ledger.running_at(fact.at)
             return running or Problem("no_order", f"no order is running on {self._machine.unit.name} and the fact names none")
         job = self._production.ledger.get(fact.job_order_id)
         if job is None:
@@ -151,8 +151,8 @@ class Facts:
         return problem
 
     def _named_or_running(self, fact: Fact) -> Job | Problem | None:
-        """The begun job that the fact names, else the running one, which there may be none of."""
-        return self._production.ledger.running if fact.job_order_id is None else self._job(fact)
+        """The begun job that the fact names, else the one that ran when it was so, which there may be none of."""
+        return self._production.ledger.running_at(fact.at) if fact.job_order_id is None else self._job(fact)
 
     def _start_lot(self, fact: Fact) -> Problem | None:
         if fact.lot_id is None:

@@ -131,6 +131,16 @@ class Ledger:
         paused = [(job.paused_at, job.arrival, job) for job in self._jobs.values() if job.paused_at is not None]
         return tuple(job for _, _, job in sorted(paused, reverse=True))
 
+    def running_at(self, at: datetime) -> Job | None:
+        """The one that ran at that time, as far as the jobs still tell, else the one that runs now."""
+        ran = [
+            (job.started_at, job.arrival, job)
+            for job in self._jobs.values()
+            if job.started_at is not None and job.started_at <= at
+            and all(end is None or at < end for end in (job.paused_at, job.ended_at))
+        ]  # fmt: skip
+        return max(ran)[2] if ran else self._running
+
     def get(self, job_order_id: str) -> Job | None:
         return self._jobs.get(job_order_id)
 

@@ -261,6 +261,19 @@ def test_a_measurement_told_late_carries_its_own_time() -> None:
     assert post.data("quality.result")[-1]["measured_at"] == at(3000)
 
 
+def test_a_fact_that_names_no_order_is_of_the_one_that_ran_when_it_was_so() -> None:
+    limits = (MeasuredCharacteristic("gauge", QualityRequirement("bore", "MMT", D(11), D(12), D(13))),)
+    post = a_day(quality=limits)
+    post.order(7300, "StoreAndStart", "OF-2")
+    post.order(7350, "Pause", "OF-2")
+    post.order(7360, "StoreAndStart", "OF-3")
+    post.order(7380, "Stop", "OF-3")
+    post.order(7390, "Resume", "OF-2")
+    for when, order in ((3000, "OF-1"), (6800, "OF-2"), (7330, "OF-2"), (7370, "OF-3"), (7395, "OF-2")):
+        assert post.fact(7400, "RecordQuality", when, characteristic="bore", value=D(12)).accepted
+        assert [event.job_order_id for event in post.events if event.type == "quality.result"][-1] == order, when
+
+
 def test_a_serial_number_belongs_to_a_lot_that_was_made() -> None:
     post = Post()
     post.read(0, running=1, parts=0)

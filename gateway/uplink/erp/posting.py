@@ -77,7 +77,7 @@ class PostingPlan:
         if not left or left[-1].id != last:
             # All of it was acknowledged, or the journal was salvaged or restored and its positions are others.
             return
-        self._rest = int(rest or 0)
+        self._rest = int(rest) if rest.isdecimal() else 0
         if len(left) == len(positions):
             self.unanswered = _posting(key, left)
         else:

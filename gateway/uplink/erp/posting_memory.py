@@ -43,9 +43,13 @@ class PostingMemory:
             return
         self._recalled = True
         kept = await self._read(self._name)
-        if kept is not None:
-            found = orjson.loads(kept)
-            plan.resume(found["key"], found["positions"], owed)
+        try:
+            found = orjson.loads(kept or "null")
+        except orjson.JSONDecodeError:
+            # A disk has turned a bit in it: the ids of the events keep the books right.
+            return
+        if isinstance(found, dict):
+            plan.resume(str(found.get("key")), found.get("positions") or (), owed)
             self._noted = plan.unanswered
 
     async def note(self, posting: Posting) -> None:

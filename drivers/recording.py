@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from drivers.base import DriverError, Quality, Value
-from drivers.values import carried
 
 HEADER = ("at", "device", "tag", "value", "quality")
 
@@ -180,7 +179,7 @@ def _rows(path: Path, reader: Any) -> Iterator[Row]:
             at_text, device, tag, text, quality_text = cells
             at = minutes[at_text[:_MINUTE]] + seconds[at_text[_MINUTE:]]
             device, tag = names[device, tag]
-            if text.isdecimal() and text.isascii() and text[0] != "0" and len(text) < 19 and quality_text == "good":
+            if text.isdecimal() and text.isascii() and text[0] != "0" and quality_text == "good":
                 yield at, device, tag, int(text), Quality.GOOD
                 continue
         except (ValueError, KeyError):
@@ -226,7 +225,7 @@ def parse_value(text: str) -> Value:
     """A number, true or false, or text; None for a number that is none (NaN, infinite)."""
     if _NUMBER.fullmatch(text):
         number = float(text)
-        return None if not math.isfinite(number) else carried(int(text)) if text.lstrip("+-").isdigit() else number
+        return None if not math.isfinite(number) else int(text) if text.lstrip("+-").isdigit() else number
     lowered = text.lower()
     if lowered in ("true", "false"):
         return lowered == "true"

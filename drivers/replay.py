@@ -13,6 +13,7 @@ from pydantic import Field
 from drivers.base import Clock, Quality, Reading, TagError, Value
 from drivers.recording import Recording, Row, by_instant, moment
 from drivers.settings import COUNTER_TYPES, DeviceSettings, FilePath, IntegerType, Name, Secret, TagSettings
+from drivers.values import carried
 
 # The event loop gets a turn after this many batches, so that page and uplinks live while a year is played.
 _BATCHES_PER_TURN = 20
@@ -99,6 +100,9 @@ class ReplayDriver:
         settings = self._settings.tags.get(tag)
         if settings is not None and settings.invert and value is not None and not isinstance(value, str):
             value = not value
+        if type(value) is int:
+            # A recording may count beyond 64 bits; the live topics of this gateway cannot.
+            value = carried(value)
         return Reading(tag, value, quality, at, at, "recorded as bad" if quality is Quality.BAD else "")
 
     async def write(self, tag: str, value: Value) -> None:

@@ -18,6 +18,8 @@ ROLLOVER_SHARE = 0.1
 
 _LARGEST = (1 << 63) - 1
 """What an event can hold as an integer; beyond it (a recording can have it) the long way writes the nearest number."""
+_NEVER_MADE = 10**15
+"""More between two readings is a tag of a wrong type, or one that was never set: no quantity of a message is larger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,8 @@ class CounterReader:
 
     @staticmethod
     def _too_many(pieces: Number, since: Instant, at: Instant, c: float | None, k: int) -> bool:
-        """More than ten times the ideal rate plus four cycles; without an ideal time the rule is off."""
-        return c is not None and float(pieces) > 10 * (at - since) / 1e6 / c + 4 * k
+        """More than ten times the ideal rate plus four cycles; without an ideal time only what no machine makes."""
+        return pieces > _NEVER_MADE or (c is not None and pieces > 10 * (at - since) / 1e6 / c + 4 * k)
 
     def dump(self) -> dict[str, Any]:
         return {

@@ -116,13 +116,16 @@ _NODE_ID = re.compile(r"(?:(?:ns|nsu)=[^;]*;)?i=([0-9]{1,10})")
 
 
 def code_of(value: SampleValue) -> FaultCode | None:
-    """A tag's value as a code: whole numbers as int, also when written as text; other text stripped; None for none."""
+    """A tag's value as a code: whole numbers as int, also when written as text; other text stripped; None for none.
+
+    A number beyond 64 bits (a real tag that was never set) stays text: no message has an integer for it."""
     if value is None:
         return None
-    if isinstance(value, str):
-        text = value.strip()
-        return int(text) if _INTEGER.fullmatch(text) else text
-    return int(value) if float(value).is_integer() else str(value)
+    text = value.strip() if isinstance(value, str) else str(value)
+    whole = int(text) if isinstance(value, str) and _INTEGER.fullmatch(text) else None
+    if not isinstance(value, str) and float(value).is_integer():
+        whole = int(value)
+    return text if whole is None or not -(1 << 63) <= whole < 1 << 64 else whole
 
 
 def is_on(value: SampleValue) -> bool:

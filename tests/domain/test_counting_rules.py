@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from gateway.domain.cloud_event import encode
 from gateway.domain.equipment import Counter, Counts, IdealTag, Product
 from tests.domain.post import Post
 
@@ -306,3 +307,19 @@ def test_two_counters_that_disagree_are_told_and_good_never_falls_below_zero() -
     line = post.end(100).window()
     assert (line["produced"], line["good"], line["scrap"]) == (5, 0, 5)
     assert alerts(post) == ["counter.disagree"]
+
+
+# --- values that no counter has ---
+
+
+@pytest.mark.parametrize("garbage", [3.4e38, -3.4e38, 1.7e308, -1.7e308, 2**64 - 1, 10**16])
+@pytest.mark.parametrize("counts", [Counts(total=Counter("parts")), Counts(cycles=Counter("parts"))])
+def test_without_an_ideal_time_a_counter_that_was_never_set_is_no_production(garbage: float, counts: Counts) -> None:
+    post = Post(counts=counts, ideal_cycle_time_s=None)
+    for at, parts in enumerate((5, 6, garbage, 7, garbage, -garbage, 8, 9)):
+        post.read(at, running=1, parts=parts)
+    post.wait(4000)
+    for event in post.events:
+        encode(event.data())
+    assert post.end(4000).window()["produced"] < 100
+    assert "glitch" in {d["kind"] for d in post.data("counter.gap")}

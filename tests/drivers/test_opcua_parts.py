@@ -17,7 +17,7 @@ from asyncua.ua import uatypes
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaStatusCodeError
 
-from drivers import opcua_structures
+from drivers import opcua, opcua_structures
 from drivers.base import Quality, ReplyError, TagError, Value, Watching
 from drivers.opcua_profiles import Profile
 from drivers.opcua_subscriber import OpcUaSubscriber
@@ -101,6 +101,12 @@ def field(name: str, kind: ua.VariantType) -> ua.StructureField:
 
 def named(name: str, **more: Any) -> dict[str, Any]:
     return {"node": f"nsu={NAMESPACE};s={name}"} | more
+
+
+@pytest.fixture(autouse=True)
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server shares this process: on a loaded machine its definitions take long."""
+    monkeypatch.setattr(opcua, "STRUCTURES_S", 90.0)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

@@ -60,6 +60,13 @@ async def test_invert_is_applied(tmp_path: Path) -> None:
     assert [reading.value for batch in batches for reading in batch] == [False, None]
 
 
+async def test_a_number_that_no_message_can_carry_is_the_nearest_real_one(tmp_path: Path) -> None:
+    row = "2020-09-27T00:00:01+02:00,press,parts,{},good"
+    text = "\n".join(["at,device,tag,value,quality", row.format(2**64 - 1), row.replace(":01+", ":02+").format(2**70), ""])
+    batches = await play(player(tmp_path, text), ("parts",))
+    assert [(type(r.value), r.value) for batch in batches for r in batch] == [(int, 2**64 - 1), (float, 2.0**70)]
+
+
 async def test_read_tells_what_was_played_last(tmp_path: Path) -> None:
     driver = player(tmp_path)
     await driver.connect()

@@ -28,8 +28,12 @@ class CycleTally:
     best_us: float | None = None
     buckets: dict[int, int] = field(default_factory=dict)
     """Place of the bucket -> pieces."""
+    _is_shared: bool = field(default=False, compare=False, repr=False)
+    """`buckets` belong to a copy too: closed windows are remembered beside what was told of them, nearly always alike, for two days."""
 
     def add(self, run_us: int, pieces: int) -> None:
+        if self._is_shared:
+            self._own_buckets()
         bucket = round(math.log(run_us / pieces) / _STEP)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + pieces
         self.count += pieces
@@ -45,6 +49,8 @@ class CycleTally:
         self.total_us += other.total_us
         if other.best_us is not None:
             self.best(other.best_us)
+        if self._is_shared:
+            self._own_buckets()
         for bucket, pieces in other.buckets.items():
             self.buckets[bucket] = self.buckets.get(bucket, 0) + pieces
 
@@ -68,7 +74,12 @@ class CycleTally:
         }  # fmt: skip
 
     def copy(self) -> CycleTally:
-        return CycleTally(self.count, self.total_us, self.best_us, dict(self.buckets))
+        """Both go on for themselves."""
+        self._is_shared = True
+        return CycleTally(self.count, self.total_us, self.best_us, self.buckets, True)
+
+    def _own_buckets(self) -> None:
+        self.buckets, self._is_shared = dict(self.buckets), False
 
     def dump(self) -> list[Any]:
         return [self.count, self.total_us, self.best_us, list(self.buckets.items())]

@@ -105,6 +105,21 @@ def test_the_best_pace_is_held_over_a_change_of_process() -> None:
     assert best(moved=True) == best(moved=False)
 
 
+def test_a_copy_goes_on_for_itself_and_takes_memory_only_when_it_differs() -> None:
+    first = CycleTally()
+    first.add(10 * SECOND, 1)
+    second = first.copy()
+    assert second == first
+    assert second.buckets is first.buckets
+    more = CycleTally()
+    more.add(20 * SECOND, 2)
+    first.take(more)
+    third = second.copy()
+    second.add(30 * SECOND, 1)
+    assert (first.count, second.count, third.count) == (3, 2, 1)
+    assert [sum(tally.buckets.values()) for tally in (first, second, third)] == [3, 2, 1]
+
+
 def test_stopped_time_is_in_no_cycle() -> None:
     post = Post(unit())
     post.read(0, parts=0, running=True)

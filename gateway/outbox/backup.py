@@ -14,7 +14,7 @@ from pathlib import Path
 from gateway.domain.events import Text
 from gateway.domain.instants import instant, moment
 from gateway.outbox.epochs import begin_epoch
-from gateway.outbox.exchange import RESTORED, finish_restore, sync_folder
+from gateway.outbox.exchange import RESTORED, finish_restore, finish_salvage, sync_folder
 from gateway.outbox.migrate import NewerSchema, migrate, migrations, schema_version
 from gateway.outbox.session import open_reader, open_writer
 from gateway.outbox.statedir import DATABASE, StoreError, lock
@@ -86,8 +86,9 @@ def restore(state_dir: Path, source: Path, now: datetime) -> Restored:
     fresh, complete = path.with_name(f"{DATABASE}.restoring"), path.with_name(RESTORED)
     is_decided = False
     try:
-        # One that was cut off before is ended first: this one then comes after it.
+        # What was cut off before is ended first: this one then comes after it, and moves aside what there is.
         finish_restore(path)
+        finish_salvage(path)
         with _removed(fresh):
             contents = _look_into(source)
             with closing(open_reader(source)) as copy:

@@ -135,8 +135,9 @@ class Store:
         self.last_position = row[0] if row else 0
         epochs = connection.execute(f"SELECT epoch, base, origin FROM epochs {IN_ORDER}").fetchall()
         self._epochs = {epoch: base for epoch, base, _ in epochs}
-        if epochs and epochs[-1][1:] in [(self.last_position, "restored"), (self.last_position, "salvaged")]:
-            # It was begun before the file took its place, and has no event yet.
+        unused = [(self.last_position, "restored"), (self.last_position, "salvaged")]
+        if self.origin != "log_lost" and epochs and epochs[-1][1:] in unused:
+            # It was begun before the file took its place, and has no event yet: none that a lost log held either.
             self.origin = epochs[-1][2]
         elif self.origin is not None or not epochs:
             epoch = begin_epoch(connection, self.origin or "new", instant(clock.now()))

@@ -204,6 +204,21 @@ async def test_a_restore_is_not_undone_by_what_was_saved_before_it(tmp_path: Pat
     assert is_whole(state, epoch)
 
 
+async def test_what_was_saved_and_not_yet_in_its_place_is_moved_aside_by_a_restore(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    await (await filled(state)).close()
+    backup(state, tmp_path / "copy.db")
+    # A start that saves a damaged journal was cut off behind its last move.
+    (state / DATABASE).rename(state / SALVAGED)
+    (state / DAMAGED).touch()
+    before = restore(state, tmp_path / "copy.db", LATER).before
+    assert before is not None
+    with closing(open_reader(before)) as journal:
+        assert journal.execute("SELECT count(*) FROM journal").fetchone() == (ROWS,)
+    assert not (state / SALVAGED).exists()
+    assert not (state / DAMAGED).exists()
+
+
 async def test_nothing_is_restored_below_a_gateway_that_runs(tmp_path: Path) -> None:
     store = await filled(tmp_path / "state")
     backup(tmp_path / "state", tmp_path / "copy.db")

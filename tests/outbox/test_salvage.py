@@ -297,6 +297,24 @@ async def test_a_log_that_was_lost_or_cut_begins_a_new_epoch(tmp_path: Path, dam
     await again.close()
 
 
+async def test_a_log_that_was_lost_right_after_a_salvage_gives_no_number_again(tmp_path: Path) -> None:
+    await (await filled(tmp_path / "running", count=50)).close()
+    (tmp_path / "running" / DAMAGED).touch()
+    store = await opened(tmp_path / "running", "plant")
+    assert store.origin == "salvaged"
+    # All that its epoch ever had is in the log.
+    await store.commit(rows(store, 5), AT)
+    folder = copied(tmp_path / "running", tmp_path / "killed")
+    await store.close()
+    _without_log(folder)
+    after = await opened(folder, "plant")
+    assert (after.origin, after.next_sequence) == ("log_lost", 1)
+    assert after.epoch != store.epoch
+    # What was sent of the lost rows is acknowledged to no row of the new epoch.
+    assert after.position_of(store.epoch, 5) == after.last_position == 50
+    await after.close()
+
+
 async def test_a_killed_journal_goes_on_in_its_epoch(tmp_path: Path) -> None:
     store = await filled(tmp_path / "running", count=50)
     folder = copied(tmp_path / "running", tmp_path / "killed")
@@ -379,11 +397,12 @@ async def test_a_disk_that_damages_what_was_saved_too_is_named(tmp_path: Path, m
 
 
 async def test_a_start_that_is_cut_off_after_saving_still_begins_a_new_epoch(tmp_path: Path) -> None:
-    store = await filled(tmp_path, count=10)
+    store = await filled(tmp_path / "starting", count=10)
     await store.close()
-    (tmp_path / DAMAGED).touch()
-    statedir.prepare(tmp_path, ManualClock()).connection.close()
-    after = await opened(tmp_path, "plant")
+    (tmp_path / "starting" / DAMAGED).touch()
+    with closing(statedir.prepare(tmp_path / "starting", ManualClock()).connection):
+        killed = copied(tmp_path / "starting", tmp_path / "killed")
+    after = await opened(killed, "plant")
     origin, epoch, sequence = after.origin, after.epoch, after.next_sequence
     await after.close()
     assert (origin, sequence) == ("salvaged", 1)

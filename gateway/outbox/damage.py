@@ -9,6 +9,7 @@ from __future__ import annotations
 import sqlite3
 import struct
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,12 +37,15 @@ COVERED = {
 
 _SUMS = {table: f"checksum({', '.join(columns)}) <> crc" for table, columns in COVERED.items()}
 _LAST = "(SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'journal')"
-_WRONG_ROWS = (
+_WRONG_FEW = (
     f"SELECT 'snapshot of ' || work_unit FROM snapshots WHERE {_SUMS['snapshots']}",
     f"SELECT 'account of ' || job_order_id FROM erp_accounts WHERE {_SUMS['erp_accounts']}",
     f"SELECT 'cursor of ' || uplink FROM cursors WHERE position > {_LAST} OR {_SUMS['cursors']}",
     f"SELECT 'mark of ' || consumer FROM consumer_marks WHERE {_SUMS['consumer_marks']}",
     f"SELECT 'epoch ' || epoch FROM epochs WHERE base NOT BETWEEN 0 AND {_LAST}",
+)
+"""Tables of few rows, in which one that is wrong does most harm: looked at however large the journal is."""
+_WRONG_MANY = (
     # What the trackers take up at the start lies at the end.
     "SELECT kind || ' of ' || work_unit FROM records WHERE at >= (SELECT max(at) - 172800000000 FROM records"
     f" WHERE at < 253370764800000000) AND {_SUMS['records']}",
@@ -88,8 +92,10 @@ def check(connection: sqlite3.Connection, clock: Clock) -> None:
     connection.set_progress_handler(lambda: clock.monotonic() > deadline, 50_000)
     add_functions(connection)
     try:
-        answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-        wrong = answer if answer != "ok" else next(filter(None, (_first(connection, sql) for sql in _WRONG_ROWS)), None)
+        wrong = _first(connection, _WRONG_FEW)
+        if wrong is None:
+            answer = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+            wrong = answer if answer != "ok" else _first(connection, _WRONG_MANY)
     except sqlite3.OperationalError as error:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
         if code == sqlite3.SQLITE_INTERRUPT:
@@ -104,9 +110,10 @@ def check(connection: sqlite3.Connection, clock: Clock) -> None:
         raise Corrupt(wrong)
 
 
-def _first(connection: sqlite3.Connection, sql: str) -> str | None:
-    row = connection.execute(f"{sql} LIMIT 1").fetchone()
-    return None if row is None else f"{row[0]} is not what was written"
+def _first(connection: sqlite3.Connection, statements: Sequence[str]) -> str | None:
+    rows = (connection.execute(f"{sql} LIMIT 1").fetchone() for sql in statements)
+    found = next(filter(None, rows), None)
+    return None if found is None else f"{found[0]} is not what was written"
 
 
 @dataclass(frozen=True)

@@ -190,6 +190,25 @@ async def test_a_turned_bit_cannot_retire_rows_or_change_what_was_booked(tmp_pat
     await store.close()
 
 
+async def test_a_cursor_is_looked_at_in_a_journal_too_large_to_be_read_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await (await filled(tmp_path)).close()
+    many = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)"
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute(f"{many} INSERT INTO records (work_unit, kind, key, at, body) SELECT 'm', 'bin', i, i, CAST('1' AS BLOB) FROM n")
+        connection.execute("UPDATE journal SET body = CAST('{}' AS BLOB) WHERE position = 300")
+        connection.commit()
+    monkeypatch.setattr("gateway.outbox.damage.CHECK_S", -1.0)
+    store = await opened(tmp_path, "plant")
+    assert store.origin is None, "there was no time for the rows"
+    await store.close()
+    with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:
+        connection.execute("UPDATE cursors SET position = position + 64")
+        connection.commit()
+    store = await opened(tmp_path, "plant")
+    assert (store.origin, store.cursor("plant")) == ("salvaged", 0)
+    await store.close()
+
+
 async def test_text_that_is_none_is_damage(tmp_path: Path) -> None:
     await (await filled(tmp_path)).close()
     with closing(sqlite3.connect(tmp_path / DATABASE)) as connection:

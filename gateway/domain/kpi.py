@@ -247,23 +247,26 @@ def loss_cost(f: Figures) -> Number:
     return round(float(cost.per_hour) * (f.planned - useful) / SECOND / 3600, 4)
 
 
-def scrap_costs(cost: Cost | None, scrap: Decimal, material: Number) -> dict[str, Number]:
+def scrap_costs(cost: Cost | None, scrap: Decimal, material: Number, *, priced: bool) -> dict[str, Number]:
     """What scrapped pieces cost by themselves, on top of their time: the sum of each piece's own cost and of their materials.
 
-    `material`: what these cost, None where they have no price or nobody knows. A part without a price is None and adds nothing; the sum is
-    None where there is no price at all, or where a part that has one is not known.
+    `material`: what these cost, None where they have no price (not `priced`) or nobody knows. A part without a price is None and adds
+    nothing; the sum is None where there is no price at all, or where a part that has one is not known.
     """
     piece = None if cost is None or cost.per_piece is None else float(scrap * cost.per_piece)
-    priced = material is not None or (cost is not None and bool(cost.materials))
     parts = ([] if piece is None else [piece]) + ([material] if priced else [])
     total = _sum(parts) if parts else None
     return {"scrap_cost": _money(total), "scrap_piece_cost": _money(piece), "scrap_material_cost": _money(material)}
 
 
+def has_priced_materials(unit: WorkUnit) -> bool:
+    """Whether its scrap costs material too."""
+    return unit.cost is not None and bool(unit.cost.materials)
+
+
 def _material_cost(f: Figures) -> Number:
     """What the materials of the scrapped pieces cost; None where they have no price, or that of one piece is not known."""
-    cost, window = f.unit.cost, f.window
-    return None if cost is None or not cost.materials or window.scrap_unpriced else float(window.scrap_material)
+    return None if not has_priced_materials(f.unit) or f.window.scrap_unpriced else float(f.window.scrap_material)
 
 
 def _money(amount: Number) -> Number:
@@ -287,7 +290,7 @@ def kpi_line(window: Window, unit: WorkUnit) -> dict[str, Any]:
             "produced": window.produced, "good": window.good, "scrap": window.scrap, "rework": window.rework, "late": window.late,
             "without_order": window.without_order,
             "cycle": window.cycles.line(), "losses": losses(f), "loss_cost": loss_cost(f),
-            **scrap_costs(unit.cost, window.scrap, _material_cost(f)),
+            **scrap_costs(unit.cost, window.scrap, _material_cost(f), priced=has_priced_materials(unit)),
         }
     )  # fmt: skip
     if window.kind in ("hour", "shift") and window.end is not None and window.total > window.end - window.start:
@@ -338,12 +341,21 @@ def roll_up(lines: Sequence[Line], **head: Any) -> dict[str, Any]:
 
 
 def combine(
-    *, time: Line, ideal: Line, good: Line, scrap: Sequence[Line], cost: Cost | None, usual_s: Decimal | None = None, **head: Any
+    *,
+    time: Line,
+    ideal: Line,
+    good: Line,
+    scrap: Sequence[Line],
+    cost: Cost | None,
+    priced: bool,
+    usual_s: Decimal | None = None,
+    **head: Any,
 ) -> dict[str, Any]:
     """The line of a production line that is judged by one machine's times and another's pieces.
 
     `time`: whose times count; `ideal`: whose ideal time per piece; `good`: where the good pieces are counted; `scrap`: all machines that
-    scrap. A piece that is scrapped anywhere was produced. `usual_s`: the ideal time per piece where that machine made none in this window.
+    scrap. A piece that is scrapped anywhere was produced. `priced`: whether any of these has prices of materials. `usual_s`: the ideal
+    time per piece where that machine made none in this window.
     """
     scrapped = sum((line["scrap"] for line in scrap), Decimal(0))
     produced = good["good"] + good["rework"] + scrapped
@@ -355,7 +367,7 @@ def combine(
     net, useful, rework = worth(produced), worth(good["good"]), worth(good["rework"])
     total = dict(head) | {name: time[name] for name in (*SUMMED, "cycle", "losses")}
     total |= {"net_s": net, "useful_s": useful, "produced": produced, "scrap": scrapped, "loss_cost": None}
-    total |= scrap_costs(cost, scrapped, _sum(line["scrap_material_cost"] for line in scrap))
+    total |= scrap_costs(cost, scrapped, _sum(line["scrap_material_cost"] for line in scrap), priced=priced)
     total |= {name: good[name] for name in ("good", "rework", "late", "without_order")}
     known = time["losses"]
     if known is not None and net is not None and useful is not None and rework is not None:

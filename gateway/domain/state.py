@@ -196,7 +196,7 @@ class StateReader:
 
     def _fault(self, source: FaultSource | None, inputs: Mapping[str, Input]) -> FaultCode | None:
         if isinstance(source, tuple):
-            return next((signal.tag for signal in source if _bit(signal, inputs)), None)
+            return next((code_of(signal.tag) for signal in source if _bit(signal, inputs)), None)
         code = code_of(_value(source, inputs)) if source else None
         return None if code in (None, 0, "") else code
 

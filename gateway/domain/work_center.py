@@ -16,7 +16,7 @@ from typing import Any
 from gateway.domain.cloud_event import encode
 from gateway.domain.equipment import WorkUnit
 from gateway.domain.events import Event, WindowClosed
-from gateway.domain.kpi import QUANTITIES, SUMMED, Line, combine, roll_up
+from gateway.domain.kpi import QUANTITIES, SUMMED, Line, combine, has_priced_materials, roll_up
 from gateway.domain.snapshot import Record, Snapshot
 from gateway.domain.windows import KEEP
 
@@ -85,12 +85,14 @@ class WorkCenter:
             return {**lines[rule.kpi_from], **head}
         if rule.time_from is None:
             return roll_up([lines[unit] for unit in self.units], **head)
+        scrapping = rule.scrap_from or tuple(self.units)
         return combine(
             time=lines[rule.time_from],
             ideal=lines[rule.ideal_from or rule.time_from],
             good=lines[rule.good_from or rule.time_from],
-            scrap=[lines[unit] for unit in rule.scrap_from or self.units],
+            scrap=[lines[unit] for unit in scrapping],
             cost=self.units[rule.time_from].cost,
+            priced=any(has_priced_materials(self.units[unit]) for unit in scrapping),
             usual_s=self.units[rule.ideal_from or rule.time_from].ideal_cycle_time_s,
             **head,
         )

@@ -111,10 +111,10 @@ def test_what_the_materials_of_a_piece_cost(bill: list[MaterialRequirement], exp
 
 def test_a_part_of_scrap_that_has_a_price_and_is_not_known_leaves_the_sum_unknown() -> None:
     both = Cost("EUR", Decimal(90), Decimal("0.5"), PRICES)
-    assert scrap_costs(both, Decimal(4), 2.0) == {"scrap_cost": 4.0, "scrap_piece_cost": 2.0, "scrap_material_cost": 2.0}
-    assert scrap_costs(both, Decimal(4), None) == {"scrap_cost": None, "scrap_piece_cost": 2.0, "scrap_material_cost": None}
-    assert scrap_costs(replace(both, per_piece=None), Decimal(4), 2.0)["scrap_cost"] == 2.0
-    assert scrap_costs(None, Decimal(4), None) == dict.fromkeys(COSTS[1:])
+    assert scrap_costs(both, Decimal(4), 2.0, priced=True) == {"scrap_cost": 4.0, "scrap_piece_cost": 2.0, "scrap_material_cost": 2.0}
+    assert scrap_costs(both, Decimal(4), None, priced=True) == {"scrap_cost": None, "scrap_piece_cost": 2.0, "scrap_material_cost": None}
+    assert scrap_costs(replace(both, per_piece=None), Decimal(4), 2.0, priced=True)["scrap_cost"] == 2.0
+    assert scrap_costs(None, Decimal(4), None, priced=False) == dict.fromkeys(COSTS[1:])
 
 
 def test_scrap_of_before_it_had_a_price_is_not_known() -> None:

@@ -137,14 +137,16 @@ def test_an_unmapped_fault_explains_as_its_number() -> None:
 
 
 def test_of_fault_bits_the_first_of_the_list_that_is_up_is_the_fault() -> None:
-    state = StateFromBits(Signal("running"), (Signal("guard"), Signal("air_ok", invert=True), Signal("jam")))
-    post = Post(state=state, reasons=REASONS | {"film": reason("film", "own", "jam")})
+    state = StateFromBits(Signal("running"), (Signal("guard"), Signal("air_ok", invert=True), Signal("jam"), Signal("0101")))
+    post = Post(state=state, reasons=REASONS | {"film": reason("film", "own", "jam"), "door": reason("door", "own", 101)})
     post.read(0, running=1, guard=0, air_ok=1, jam=0)
     post.read(10, running=0, jam=1)
     post.read(20, running=1, jam=0)
     post.read(30, running=0, guard=None, air_ok=0, jam=1)
-    post.read(40, running=1, air_ok=1)
-    assert [(d["fault"], d["reason"]) for d in post.stops()] == [("jam", "film"), ("air_ok", "fault:air_ok")]
+    post.read(40, running=1, air_ok=1, jam=0)
+    post.read(50, running=0, **{"0101": 1})
+    post.read(60, running=1)
+    assert [(d["fault"], d["reason"]) for d in post.stops()] == [("jam", "film"), ("air_ok", "fault:air_ok"), (101, "door")]
 
 
 def test_a_fault_while_running_does_not_stop_the_machine() -> None:

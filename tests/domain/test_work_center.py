@@ -110,6 +110,10 @@ def test_the_scrap_of_a_line_costs_what_all_its_machines_scrapped() -> None:
     (told,) = fed(of, press, packer)
     line = told.data()
     assert (line["scrap_piece_cost"], line["scrap_material_cost"], line["scrap_cost"]) == (7.5, 30.0, 37.5)
+    without_prices = machine("packer", 140, 5, cost=Cost("EUR", Decimal(60), Decimal("0.5")))
+    for judged in ("press", "packer"):
+        (told,) = fed(center(press, without_prices, rule=LineRule(time_from=judged, good_from="packer")), press, without_prices)
+        assert [told.data()[name] for name in ("scrap_piece_cost", "scrap_cost")] == [7.5, None], "a part nobody knows is not left out"
     (summed,) = fed(center(press, packer), press, packer)
     assert [summed.data()[name] for name in ("scrap_piece_cost", "scrap_material_cost", "scrap_cost")] == [7.5, 30.0, 37.5]
 

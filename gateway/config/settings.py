@@ -76,6 +76,9 @@ def _signal(value: Any) -> Any:
 SignalRef = Annotated[SignalSettings, BeforeValidator(_signal, json_schema_input_type=TagRef | SignalSettings)]
 
 
+_FAULT_WRONG = "a fault is one tag or a list of bits; write `fault: TAG` or `fault: {bits: [TAG, TAG]}`"
+
+
 class FaultSettings(Section):
     """Where a fault comes from: a tag with its number or text, or bits; `fault: tag` is short for `fault: {tag: tag}`."""
 
@@ -87,11 +90,17 @@ class FaultSettings(Section):
     @model_validator(mode="after")
     def _one(self) -> Self:
         if (self.tag is None) == (not self.bits):
-            raise FieldError("a fault is one tag or a list of bits; write `fault: TAG` or `fault: {bits: [TAG, TAG]}`")
+            raise FieldError(_FAULT_WRONG)
         return self
 
 
-FaultRef = Annotated[FaultSettings, BeforeValidator(_signal, json_schema_input_type=TagRef | FaultSettings)]
+def _fault(value: Any) -> Any:
+    if isinstance(value, list):
+        raise FieldError(_FAULT_WRONG)
+    return _signal(value)
+
+
+FaultRef = Annotated[FaultSettings, BeforeValidator(_fault, json_schema_input_type=TagRef | FaultSettings)]
 
 
 class BitsState(Section):

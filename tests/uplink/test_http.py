@@ -194,7 +194,7 @@ async def test_a_start_behind_everything_that_was_posted_begins_anew(erp: Erp) -
     assert [key for key, _ in erp.posts] == [id_(5), id_(9)]
 
 
-@pytest.mark.parametrize("kept", ["{", "[]", '{"key": 7}', '{"positions": [1]}'])
+@pytest.mark.parametrize("kept", ["{", "[]", '{"key": 7}', '{"positions": [1]}', f'{{"key": "{id_(2)}", "positions": [2, 2]}}'])
 async def test_a_damaged_note_of_the_last_post_is_passed_over(erp: Erp, kept: str) -> None:
     async with connected(http_uplink(erp.url, cursors=Cursors(**{"erp/posting": kept}))) as uplink:
         assert (await uplink.deliver(rows(1, 5))).accepted == set(range(1, 6))

@@ -74,8 +74,8 @@ class PostingPlan:
         last, _, rest = key.partition(";")
         by_position = {entry.position: entry for entry in owed}
         left = [by_position[position] for position in positions if position in by_position]
-        if not left or left[-1].id != last:
-            # All of it was acknowledged, or the journal was salvaged or restored and its positions are others.
+        if not left or left[-1].id != last or left != list(owed[: len(left)]):
+            # All of it was acknowledged, or the journal was salvaged or restored and its positions are others, or a disk has turned one.
             return
         self._rest = int(rest) if rest.isdecimal() else 0
         if len(left) == len(positions):

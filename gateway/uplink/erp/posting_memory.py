@@ -41,8 +41,8 @@ class PostingMemory:
         """Once: let `plan` take up what an earlier process left. `owed`: the first rows that the ERP has not acknowledged."""
         if self._recalled:
             return
-        self._recalled = True
         kept = await self._read(self._name)
+        self._recalled = True
         try:
             found = orjson.loads(kept or "null")
         except orjson.JSONDecodeError:

@@ -39,8 +39,9 @@ USUAL_RATE = 10
 """Ledger events a second of a usual line; the long run brings as many as a day of them."""
 STANDS_S = 64.0
 """Each machine stands as long and runs as long; a stop is remembered for two days, so many of them are a memory and no leak."""
-WARM_UP_S = 150.0
-"""Caches of the journal's connections and the allocator's own reserves have filled by then."""
+WARM_UP_S = 330.0
+"""What is bounded has been full once by then: the bin of cycle times (five minutes), the latest rows, the journal's caches, what waits for
+the garbage collector, the allocator's reserves for all of these."""
 LOOK_S = 1.0
 GROWTH_MB = 1.0
 LATE_SHARE = 0.01

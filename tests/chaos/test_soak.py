@@ -10,8 +10,8 @@ import pytest
 from tests.chaos.soak import USUAL_RATE, Looks, Outcome, failures, run, table
 
 FIRST_MINUTES_MB = 3.0
-"""What the memory of two days (stops, stretches of time) still takes in the first minutes at ten times the rate; `make soak` holds a day
-to one megabyte, which is missed: docs/durability.md."""
+"""In the first minutes memories that are bounded still fill up, faster on a busy machine; `make soak` waits for them and holds a day to one
+megabyte: docs/durability.md says what they are."""
 
 
 @pytest.mark.slow

@@ -222,20 +222,22 @@ class Daemon:
         self._alerts.end_earlier(alerts)
 
     def _tell_insecure(self) -> None:
-        """The permanent alerts of a machine link that is allowed to go unencrypted beyond this machine, and of its password."""
+        """The permanent alerts of a machine link that is allowed to go unencrypted, and of its password; what stays on this machine is
+        said too, but is no warning."""
         for name, settings in self._config.devices.items():
-            if not isinstance(settings, OpcUaSettings) or is_loopback(urlsplit(settings.url).hostname or ""):
+            if not isinstance(settings, OpcUaSettings):
                 continue
+            severity = "info" if is_loopback(urlsplit(settings.url).hostname or "") else "warning"
             if settings.security.insecure:
                 self._alerts.raise_(
-                    f"device.insecure:{name}", "warning",
+                    f"device.insecure:{name}", severity,
                     Text(f"La liaison avec {name} n'est pas chiffrée.", f"The link to {name} is not encrypted."),
                     Text("Choisir une politique de sécurité et retirer `insecure`.", "Choose a security policy and remove `insecure`."),
                     detail=settings.peer,
                 )  # fmt: skip
             if settings.user is not None and settings.user.clear_text:
                 self._alerts.raise_(
-                    f"device.clear_text:{name}", "warning",
+                    f"device.clear_text:{name}", severity,
                     Text(f"Le mot de passe pour {name} peut partir en clair.", f"The password for {name} may be sent in clear."),
                     Text(
                         "Activer le chiffrement dans l'automate et retirer `clear_text`.",

@@ -11,7 +11,6 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import drivers
 import gateway
@@ -127,8 +126,7 @@ def cautions(config: Config) -> Iterator[str]:
         if name not in used:
             yield f"{name}: no work unit uses this device; its tags go to the bulk topic only"
         if isinstance(device, OpcUaSettings) and device.security.insecure:
-            here = is_loopback(urlsplit(device.url).hostname or "")
-            yield f"{name}: no security on this OPC UA link; {'it stays on this machine' if here else 'a permanent alert says so'}"
+            yield f"{name}: no security on this OPC UA link; a permanent alert says so"
         elif isinstance(device, OpcUaSettings) and device.security.server_certificate is None:
             yield f"{name}: no server_certificate: the PLC is believed once somebody trusts its certificate (lineside pki list)"
     if not config.uplinks:

@@ -149,7 +149,8 @@ Context = Mapping[str, Any]
 def _title(board: Board, reader: Reader) -> str:
     """The worst thing first, so that a row of browser tabs can be read."""
     found = notices(board, reader.now)
-    worst = f"{'■' if found[0].severity == 'critical' else '▲'} {reader.text(found[0].text)} · " if found else ""
+    wrong = found and found[0].severity != "info"
+    worst = f"{'■' if found[0].severity == 'critical' else '▲'} {reader.text(found[0].text)} · " if wrong else ""
     return f"{worst}lineside"
 
 

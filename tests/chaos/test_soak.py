@@ -42,6 +42,7 @@ def test_the_rig_sees_what_grows_and_what_is_late() -> None:
     looks = steady.looks
     worse = {
         "memory": replace(steady, looks=replace(looks, rss=[95e6 + 5e3 * at for at in range(300)])),
+        "threads": replace(steady, looks=replace(looks, threads=[6 + at // 60 for at in range(300)])),
         "descriptors": replace(steady, looks=replace(looks, files=[36] * 150 + [37] * 150)),
         "tasks": replace(steady, looks=replace(looks, tasks=[55 + at // 30 for at in range(300)])),
         "the loop": replace(steady, late_share=0.02),

@@ -19,7 +19,7 @@ from gateway.domain.events import Event, JobChanged
 from gateway.domain.inbound import Inbound, Refusal
 from gateway.domain.job_order import Answer, Fact, FactVerb, JobCommand, JobOrder, Problem, ReturnStatus, Verb
 from gateway.domain.snapshot import Snapshot
-from gateway.outbox.recorder import DiskState
+from gateway.outbox.disk import DiskState
 from tests.outbox.journal import AT, Journal, journal
 
 LATER = AT + timedelta(hours=1)

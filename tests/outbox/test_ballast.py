@@ -13,7 +13,7 @@ import pytest
 from gateway.outbox import ballast as ballast_module
 from gateway.outbox import statedir
 from gateway.outbox.ballast import Ballast
-from gateway.outbox.recorder import DiskState
+from gateway.outbox.disk import DiskState
 from gateway.outbox.store import Store
 from tests.manual_clock import ManualClock
 from tests.outbox.journal import Journal, counted, journal

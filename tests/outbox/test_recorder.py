@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from gateway.domain.job_order import Answer
 from gateway.domain.snapshot import Record, Snapshot
-from gateway.outbox.recorder import GATHER_S, GROUP_ROWS, PRUNE_S, SPACING_S, DiskState, disk_state
+from gateway.outbox.disk import DiskState, disk_state
+from gateway.outbox.recorder import GATHER_S, GROUP_ROWS, PRUNE_S, SPACING_S
 from gateway.outbox.store import Store
 from gateway.outbox.transaction import DELIVERED, QUARANTINED, Batch, Written
 from tests.outbox.journal import AT, counted, journal

@@ -166,7 +166,9 @@ class Daemon:
         )  # fmt: skip
         self._brokers = brokers
         self._requests = Requests(state_dir, self._forwarders, store, self._recorder.committed, clock)
-        self._live = LivePublisher(brokers, make_topics(config, "lineside/v1"), tag_units(config))
+        shown = tag_units(config)
+        new = [tag for tag, units in shown.items() if not all(line.trackers[unit].begun for unit in units)]
+        self._live = LivePublisher(brokers, make_topics(config, "lineside/v1"), shown, new)
         links = {name: partial(_status_of, part) for name, part in self._parts()}
         tasks = [Task("writer", lambda: self._recorder.last_progress, lambda: WRITER_STALLS_S)]
         tasks += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from drivers.base import Quality, Reading
@@ -26,19 +26,25 @@ class LiveTarget(Protocol):
 
 
 class LivePublisher:
-    """`tag_units`: (device, tag) -> the work units whose topics carry it."""
+    """`tag_units`: (device, tag) -> the work units whose topics carry it. `new`: those of units that the journal does not know yet."""
 
-    def __init__(self, targets: Sequence[LiveTarget], topics: Topics, tag_units: Mapping[tuple[str, str], Sequence[str]]) -> None:
+    def __init__(
+        self,
+        targets: Sequence[LiveTarget],
+        topics: Topics,
+        tag_units: Mapping[tuple[str, str], Sequence[str]],
+        new: Collection[tuple[str, str]],
+    ) -> None:
         self._targets = targets
         self._topics = topics
         self._tag_units = tag_units
         self._said: dict[str, dict[str, Any]] = {}
         self._jobs: dict[str, set[str]] = {}
-        self._never_good = set(tag_units)
+        self._never_good = set(new)
 
     def tags(self, readings: Mapping[str, Iterable[Reading]]) -> None:
-        """Readings whose sample is on disk; QoS 0, the latest wins, but the first good value of a tag goes out whatever follows it:
-        from there on whoever listens can count along."""
+        """Readings whose sample is on disk; QoS 0, the latest wins, but the first good value of a new unit's tag goes out whatever
+        follows it: from there on whoever listens can count along."""
         if not self._targets:
             return
         for device, batch in readings.items():

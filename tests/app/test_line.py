@@ -119,10 +119,12 @@ def test_the_first_good_value_is_told_even_when_the_next_shares_its_commit() -> 
             told.append((orjson.loads(payload)["value"], lasting))
 
     topics = Topics(root="root", enterprise="acme", site="lyon", gateway_id="pc", units={"m": "hall/line/m"})
-    live = LivePublisher([Target()], topics, {("plc", "parts"): ("m",)})
+    live = LivePublisher([Target()], topics, {("plc", "parts"): ("m",)}, [("plc", "parts")])
     live.tags(first)
     live.tags(first)
     assert told == [(100, True), (103, False), (100, False), (103, False)]
+    LivePublisher([Target()], topics, {("plc", "parts"): ("m",)}, []).tags(first)
+    assert told[4:] == [(100, False), (103, False)], "of a unit that the journal knows the first value of a process is no baseline"
 
 
 def test_a_baseline_without_an_event_makes_the_line_dirty() -> None:

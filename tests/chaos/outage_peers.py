@@ -75,6 +75,7 @@ class Peers:
         self._ack = f"{root}/_gateway/{gateway}/ack"
         self.mes, self.erp = Copy(), Copy()
         self.late_s: list[float] = []
+        self._begun: set[str] = set()
         self.epoch = ""
         self._acked = 0
         # Two connections: what a broker has queued for one consumer says nothing about how late the gateway was for another.
@@ -87,9 +88,13 @@ class Peers:
         self.mes.take(event["source"], event["sequence"])
 
     def _on_tag(self, _client: paho.Client, _userdata: Any, message: paho.MQTTMessage) -> None:
-        # A counter moves every second; what was retained, or has not changed, tells no time.
-        if "/tag/parts" in message.topic and not message.retain and self._offset_s is not None:
+        # A counter moves every second; what was retained, or has not changed, tells no time. The first value of all is the baseline: it
+        # is told, however old, to whoever could not hear it when it was read.
+        if "/tag/parts" not in message.topic or message.retain or self._offset_s is None:
+            return
+        if message.topic in self._begun:
             self.late_s.append(time.time() + self._offset_s - orjson.loads(message.payload)["timestamp_ms"] / 1000)
+        self._begun.add(message.topic)
 
     def acknowledge(self) -> None:
         mark = self.mes.move()

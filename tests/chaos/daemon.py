@@ -58,11 +58,19 @@ class Look:
     outages: int
 
 
+POOL_THREADS = 2
+"""The loop's pool (at most six threads on two cores) gets one more when two calls coincide for the first time; a leak gets more of them."""
+
+
 @dataclass(frozen=True)
 class Footprint:
     tasks: int
     files: int
     threads: int
+
+    def is_like(self, first: Footprint) -> bool:
+        """Nothing has been left behind since `first`."""
+        return (self.tasks, self.files) == (first.tasks, first.files) and self.threads <= first.threads + POOL_THREADS
 
 
 class Daemon:

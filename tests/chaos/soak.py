@@ -33,6 +33,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.bench.run import broker, cpu_seconds, free_port, process
+from tests.chaos.daemon import POOL_THREADS
 
 UNITS = 20
 USUAL_RATE = 10
@@ -46,8 +47,6 @@ LOOK_S = 1.0
 GROWTH_MB = 1.0
 LATE_SHARE = 0.01
 LATE_S = "0.05"
-SPREAD_THREADS = 2
-"""The loop's pool (at most six threads on two cores) gets one more when two calls coincide for the first time; a leak gets more of them."""
 SPREAD_TASKS = 2
 """Tasks come and go with what is under way; in the middle there are as many at the end as at the beginning."""
 BASE = "lineside/v1/test/test"
@@ -296,7 +295,7 @@ def failures(outcome: Outcome, growth_mb: float = GROWTH_MB) -> Iterator[str]:
     if looks.growth_mb > growth_mb:
         yield f"memory grew by {looks.growth_mb:.2f} MB"
     for name, seen, spread in (
-        ("threads", looks.threads, SPREAD_THREADS),
+        ("threads", looks.threads, POOL_THREADS),
         ("descriptors", looks.files, 0),
         ("tasks", looks.tasks, SPREAD_TASKS),
     ):

@@ -36,11 +36,11 @@ class ManualClock:
         task = asyncio.current_task()
         assert task is not None
         timer = asyncio.ensure_future(self.sleep(seconds))
-        fired = False
+        fired = over = False
 
         def expire(done: asyncio.Future[None]) -> None:
             nonlocal fired
-            if not done.cancelled():
+            if not done.cancelled() and not over:
                 fired = True
                 task.cancel()
 
@@ -52,6 +52,8 @@ class ManualClock:
                 raise TimeoutError from None
             raise
         finally:
+            # A timer that ran out in the very step in which the body ended must not cancel what the task does next.
+            over = True
             timer.cancel()
 
     def step_wall(self, seconds: float) -> None:

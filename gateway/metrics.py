@@ -100,7 +100,7 @@ class Metrics:
         self.uplink_incidents = Counter(
             "lineside_uplink_incidents_total",
             "What a broker did beside refusing a row: unknown_ack, ack_overdue, subscription_refused, live_refused, closed_over_message, "
-            "answer_withheld.",
+            "answer_withheld, early_ack.",
             ["uplink", "kind"],
             registry=r,
         )

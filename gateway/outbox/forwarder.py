@@ -65,6 +65,8 @@ class Forwarder:
         self._resend = ResendTimer(self._cursor)
         self._sent = self._highest = reader.sent_up_to(uplink.name)
         """All rows up to `_sent`, and some up to `_highest`, went out at least once, in this process or an earlier one."""
+        self._perhaps_sent = min(reader.last_position, self._sent + ROUND_ROWS)
+        """Up to here an earlier process may have sent rows in the moment before it was killed, without a commit that says so."""
         self._new_from = self._cursor
         """Rows behind it count as delivered, rows up to it as sent again."""
         self._apart = SetApart(uplink.name, reader, writer, clock, metrics, self._alerts)
@@ -133,8 +135,13 @@ class Forwarder:
         position = self._reader.position_of(epoch, sequence)
         if position is None:
             return f"epoch {epoch!r} is not known here"
-        if position > self._highest:
+        if position > max(self._highest, self._perhaps_sent):
             return f"sequence {sequence} has not been sent"
+        if position > self._highest:
+            # True or forged, nobody knows. These rows go out now, and whoever has them says so once more.
+            self._metrics.uplink_incidents.labels(self.name, "early_ack").inc()
+            self._log.info("ack_before_its_rows", consumer=consumer, sequence=sequence)
+            return None
         if self._consumers.acknowledge(consumer, position):
             self._writer.mark(self.name, consumer, epoch, sequence)
             self._retire()

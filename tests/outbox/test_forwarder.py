@@ -466,15 +466,21 @@ async def test_after_a_restart_during_an_outage_a_mark_beyond_what_was_sent_is_r
         r.peer.up = False
         r.peer.lose()
         await r.append(*rows(*range(4, 11)))
+        await r.append(*rows(*range(11, 1_101)))
     async with rig(journal=journal, consumers=CONSUMERS, peer=Peer(up=False)) as r:
-        problem = r.forwarder.acknowledge("mes", EPOCH, 9)
+        problem = r.forwarder.acknowledge("mes", EPOCH, 1_004)
         assert problem is not None
         assert "not been sent" in problem
+        early = r.metrics.uplink_incidents.labels("plant", "early_ack")
+        assert r.forwarder.acknowledge("mes", EPOCH, 9) is None, "a process that was killed may have sent it; it is no reason for an alarm"
+        assert early._value.get() == 1
         assert (journal.position, journal.consumer_marks) == (0, {})
         r.peer.up = True
-        await r.clock.advance(60)
+        await r.clock.advance(1)
         assert r.peer.got[:10] == list(range(1, 11)), "nothing was retired that nobody has seen"
         assert r.forwarder.acknowledge("mes", EPOCH, 9) is None
+        assert journal.position == 9
+        assert early._value.get() == 1
 
 
 async def test_a_consumer_may_be_faster_than_the_batch() -> None:

@@ -17,13 +17,20 @@ SUMMER_ENDS = datetime(2026, 10, 25, 0, 59, 40, tzinfo=UTC)
 """In Paris 02:59:40, and an hour later 02:59:40 again."""
 
 
-def faketime(offset_file: Path, *, all_clocks: bool = False) -> dict[str, str]:
-    """An environment in which the wall clock is off by what the file says, from one call to the next; steady time is true, or off as much
-    (`all_clocks`), as if that time had gone by."""
+def faketime(offset: Path | float, *, all_clocks: bool = False) -> dict[str, str]:
+    """An environment in which the wall clock is off by so many seconds, or by what the file says, looked at once a second; steady time is
+    true, or off as much (`all_clocks`), as if that time had gone by.
+
+    Looked at with every call, as libfaketime can, it is the true time once in a long while: two threads parse the file at once.
+    """
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     if not found:
         pytest.fail("libfaketime is needed: apt-get install faketime")
-    environment = {"LD_PRELOAD": str(found[0]), "FAKETIME_TIMESTAMP_FILE": str(offset_file), "FAKETIME_NO_CACHE": "1"}
+    environment = {"LD_PRELOAD": str(found[0])}
+    if isinstance(offset, Path):
+        environment |= {"FAKETIME_TIMESTAMP_FILE": str(offset), "FAKETIME_CACHE_DURATION": "1"}
+    else:
+        environment["FAKETIME"] = f"{offset:+.0f}"
     return environment if all_clocks else environment | {"FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
@@ -116,9 +123,7 @@ async def test_a_machine_without_a_clock_battery_starts_in_1970(tmp_path: Path) 
 @pytest.mark.system
 async def test_summer_time_ends_without_a_step(tmp_path: Path) -> None:
     """What it does to shifts is in tests/domain/test_dst.py."""
-    offset = tmp_path / "offset"
-    set_offset(offset, (SUMMER_ENDS - datetime.now(UTC)).total_seconds())
-    async with whole_line(tmp_path, environment=faketime(offset)) as line:
+    async with whole_line(tmp_path, environment=faketime((SUMMER_ENDS - datetime.now(UTC)).total_seconds())) as line:
         await eventually(lambda: hours_closed(line, 1), 120)
         made = (await line.get("/state"))["machines"]["press-07"]["made"]["produced"]
         await line.made("press-07", made + 10)
@@ -133,7 +138,7 @@ async def test_summer_time_ends_without_a_step(tmp_path: Path) -> None:
 def set_offset(file: Path, seconds: float) -> None:
     part = file.with_suffix(".part")
     part.write_text(f"{seconds:+.0f}\n")
-    part.replace(file)  # the daemon reads it at every look at the clock: whole or not at all
+    part.replace(file)  # the daemon finds it whole or not at all
 
 
 async def stepped(line: Line, times: int) -> bool:

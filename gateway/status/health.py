@@ -10,6 +10,7 @@ import orjson
 
 from drivers.base import Clock
 from drivers.remedies import refusal as refusal_remedy
+from gateway.domain.cloud_event import trimmed
 from gateway.domain.events import AlertCleared, AlertRaised, Event, Text
 from gateway.domain.snapshot import Snapshot
 from gateway.status.board import Alert, JournalStatus, TaskStatus, UplinkStatus, seen
@@ -72,6 +73,8 @@ class Alerts:
         self._active: dict[str, Alert] = {}
         self._told: dict[str, Alert] = {}
         """Those of them whose events came from here, as they were told."""
+        self._memory: Snapshot | None = None
+        """They as they are written; None once they have changed: it is asked for with every commit."""
         self._waiting: dict[str, tuple[datetime | None, datetime]] = {}
         """Uplink -> its oldest waiting row, and since when it is the oldest."""
         self._drops: dict[str, tuple[int, datetime | None]] = {}
@@ -101,14 +104,15 @@ class Alerts:
         self._active[key] = alert
         if before is None or before.severity != severity:
             now = self._clock.now()
-            self._told[key] = alert
+            self._told[key], self._memory = alert, None
             spoken = aged(text, alert.since, now, self._zone)
             self._emit(AlertRaised(work_unit=work_unit, at=now, alert=key, severity=severity, text=spoken, remedy=remedy, detail=detail))
 
     def clear(self, key: str) -> None:
         """Clear, with an event when it stood."""
         alert = self._active.pop(key, None)
-        self._told.pop(key, None)
+        if self._told.pop(key, None) is not None:
+            self._memory = None
         if alert is not None:
             self._tell_cleared(alert)
 
@@ -130,6 +134,8 @@ class Alerts:
 
     def snapshot(self) -> Snapshot:
         """What the ledger says to stand; in the transaction of the events that say so."""
+        if self._memory is not None:
+            return self._memory
         rows = [
             {
                 "key": a.key,
@@ -141,7 +147,8 @@ class Alerts:
             }
             for a in self._told.values()
         ]
-        return Snapshot(MEMORY, 1, orjson.dumps(rows))
+        self._memory = Snapshot(MEMORY, 1, trimmed(orjson.dumps(rows)))
+        return self._memory
 
     def end_earlier(self, snapshot: Snapshot | None) -> None:
         """After a restart: who sees a trouble tells it anew. What stood before and was not told again by now is cleared in the ledger."""

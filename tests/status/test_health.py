@@ -93,7 +93,10 @@ def test_what_stood_before_a_restart_and_is_not_told_again_is_cleared_in_the_led
     )
     ledger.alerts.raise_("over", "info", Text("", ""), Text("", ""))
     ledger.alerts.raise_("device.insecure:press_plc", "warning", Text("", ""), Text("", ""))
+    early = ledger.alerts.snapshot()
+    assert ledger.alerts.snapshot() is early, "a commit that changes no alert has nothing to write"
     ledger.alerts.clear("over")
+    assert ledger.alerts.snapshot() != early
     ledger.alerts.observe(
         AlertRaised(
             work_unit="press-07", at=since, alert="counter.glitch:parts", severity="info", text=Text("", ""), remedy=Text("", ""), detail=""
